@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Generated from crates/abi by its test `header`; do not edit. */
+#pragma once
+
+/**
+ * The daemon's own set-up code runs in the agent's cgroup: checks are skipped until it is cleared.
+ */
+#define FLAG_SETUP 1
+
+/**
+ * Stopped because the audit ring is nearly full: the agent may not send itself SIGCONT.
+ */
+#define FLAG_THROTTLED 2
+
+/**
+ * Read contents, list a directory, map.
+ */
+#define RIGHT_READ 1
+
+/**
+ * Change contents or attributes.
+ */
+#define RIGHT_WRITE 2
+
+/**
+ * Execute as a program (`execve`).
+ */
+#define RIGHT_EXEC 4
+
+/**
+ * Make new names below a directory.
+ */
+#define RIGHT_CREATE 8
+
+/**
+ * Remove names below a directory, or rename them away.
+ */
+#define RIGHT_DELETE 16
+
+/**
+ * Connect or send to a UNIX socket with this path.
+ */
+#define RIGHT_UNIX 32
+
+/**
+ * `stat` of exactly this inode: given on the ancestors of what was granted, never inherited.
+ */
+#define RIGHT_TRAVERSE 64
+
+/**
+ * The same inode has another grant in the next layer; see [`FsKey::dev`].
+ */
+#define RIGHT_MORE 128
+
+/**
+ * Most grants that one agent may hold on one inode.
+ */
+#define GRANT_LAYERS 8
+
+/**
+ * `NetKey::op`: the agent opens a connection or sends a datagram to the address.
+ */
+#define NET_CONNECT 1
+
+/**
+ * `NetKey::op`: the agent binds or listens on the address.
+ */
+#define NET_BIND 2
+
+/**
+ * `NetKey::op`: the agent makes raw, packet and ping sockets; address and port are zero.
+ */
+#define NET_RAW 3
+
+/**
+ * Where the prefix length lies in [`Grant::rights`] of `net_caps`: when the longest prefix has
+ * expired, the kernel asks for the next shorter one.
+ */
+#define NET_PREFIX_SHIFT 8
+
+/**
+ * Bits of [`NetKey`] in front of the address.
+ */
+#define NET_KEY_FIXED_BITS 96
+
+/**
+ * Longest abstract UNIX socket name (`sun_path` without its leading NUL).
+ */
+#define ABSTRACT_NAME_MAX 107
+
+/**
+ * Depth of an agent's cgroup below the root of the hierarchy: slice, tenant, agent.
+ */
+#define AGENT_LEVEL 3
+
+/**
+ * Ancestors of the daemon's cgroup that are guarded.
+ */
+#define GUARDED_CGROUPS 8
+
+/**
+ * [`Control::op`]: sets [`crate::agent::KernelAgent::state`] to `value`.
+ */
+#define CONTROL_SET_STATE 1
+
+/**
+ * [`Control::op`]: sets the bits `value` in [`crate::agent::KernelAgent::flags`].
+ */
+#define CONTROL_SET_FLAGS 2
+
+/**
+ * [`Control::op`]: clears the bits `value` in [`crate::agent::KernelAgent::flags`].
+ */
+#define CONTROL_CLEAR_FLAGS 3
+
+/**
+ * [`Control::op`]: sets [`crate::agent::KernelAgent::cap_epoch`] to `value`.
+ */
+#define CONTROL_SET_EPOCH 4
+
+/**
+ * [`Control::op`]: remembers where the cgroup `cgroup` lies, as the slice.
+ */
+#define CONTROL_LEARN_SLICE 5
+
+/**
+ * Bytes of an object's name in an event; a longer path is cut at the front and begins with `...`.
+ */
+#define OBJECT_MAX 256
+
+/**
+ * The kernel said no. Exactly one per refused operation.
+ */
+#define EVENT_DENIAL 1
+
+/**
+ * A capability was used: a file opened, a program started, a connection made.
+ */
+#define EVENT_USE 2
+
+/**
+ * A task outside every agent, root included, tried something that the seal forbids.
+ */
+#define EVENT_SEAL 3
+
+/**
+ * An agent's process started a program.
+ */
+#define EVENT_EXEC 4
+
+/**
+ * The last task of an agent's process group of that tgid ended; `value` is its wait status.
+ */
+#define EVENT_EXIT 5
+
+/**
+ * A syscall (a later issue fills this kind; its number is kept).
+ */
+#define EVENT_SYSCALL 6
+
+/**
+ * Lifecycle state, kept in the kernel and read by the LSM programs. `u32` on the wire.
+ */
+enum AgentState
+#if __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * The daemon's own code still prepares the process: namespaces, mounts, credentials.
+   */
+  AGENT_STATE_SPAWNING = 1,
+  /**
+   * Manifest signature and code digest were verified; nothing of the agent's has run.
+   */
+  AGENT_STATE_ATTESTED = 2,
+  /**
+   * Running.
+   */
+  AGENT_STATE_ACTIVE = 3,
+  /**
+   * Waiting for the broker.
+   */
+  AGENT_STATE_INFERENCE_BLOCKED = 4,
+  /**
+   * Running; its last decision was a denial.
+   */
+  AGENT_STATE_CAP_DENIED = 5,
+  /**
+   * Frozen; everything it tries is denied.
+   */
+  AGENT_STATE_QUARANTINED = 6,
+  /**
+   * Ended by itself with status 0, or by `kill` as asked.
+   */
+  AGENT_STATE_TERMINATED_CLEAN = 7,
+  /**
+   * Ended because a right that it was using was revoked.
+   */
+  AGENT_STATE_TERMINATED_REVOKED = 8,
+  /**
+   * Ended with another status or by a signal of its own.
+   */
+  AGENT_STATE_TERMINATED_FAILED = 9,
+};
+#if __STDC_VERSION__ >= 202311L
+typedef enum AgentState AgentState;
+#else
+typedef uint32_t AgentState;
+#endif // __STDC_VERSION__ >= 202311L
+
+/**
+ * Which operation a program decided; `u32` in [`Event::hook`]. The discriminants are kept for ever.
+ */
+enum Hook
+#if __STDC_VERSION__ >= 202311L
+  : uint32_t
+#endif // __STDC_VERSION__ >= 202311L
+ {
+  HOOK_FILE_OPEN = 1,
+  HOOK_FILE_PERMISSION = 2,
+  HOOK_MMAP_FILE = 3,
+  HOOK_FILE_MPROTECT = 4,
+  HOOK_FILE_RECEIVE = 5,
+  HOOK_FILE_TRUNCATE = 6,
+  HOOK_INODE_GETATTR = 7,
+  HOOK_INODE_SETATTR = 8,
+  HOOK_PATH_MKNOD = 9,
+  HOOK_PATH_MKDIR = 10,
+  HOOK_PATH_UNLINK = 11,
+  HOOK_PATH_RMDIR = 12,
+  HOOK_PATH_RENAME = 13,
+  HOOK_PATH_LINK = 14,
+  HOOK_PATH_SYMLINK = 15,
+  HOOK_PATH_CHMOD = 16,
+  HOOK_PATH_CHOWN = 17,
+  HOOK_PATH_TRUNCATE = 18,
+  HOOK_BPRM_CHECK = 19,
+  HOOK_SOCKET_CREATE = 20,
+  HOOK_SOCKET_CONNECT = 21,
+  HOOK_SOCKET_BIND = 22,
+  HOOK_SOCKET_LISTEN = 23,
+  HOOK_SOCKET_SENDMSG = 24,
+  HOOK_SOCKET_RECVMSG = 25,
+  HOOK_UNIX_FIND = 26,
+  HOOK_UNIX_STREAM_CONNECT = 27,
+  HOOK_UNIX_MAY_SEND = 28,
+  HOOK_TASK_KILL = 29,
+  HOOK_PTRACE_ACCESS = 30,
+  HOOK_PTRACE_TRACEME = 31,
+  HOOK_URING_SQPOLL = 32,
+  HOOK_URING_OVERRIDE_CREDS = 33,
+  HOOK_URING_CMD = 34,
+  HOOK_BPF = 35,
+  HOOK_SB_MOUNT = 36,
+  HOOK_SB_UMOUNT = 37,
+  HOOK_MOVE_MOUNT = 38,
+  HOOK_PERF_EVENT_OPEN = 39,
+  HOOK_KERNEL_MODULE = 40,
+  HOOK_KEY_PERMISSION = 41,
+  HOOK_USERNS_CREATE = 42,
+  HOOK_CGROUP_WRITE = 43,
+  HOOK_QUARANTINE = 44,
+  HOOK_FILE_IOCTL = 45,
+  HOOK_INODE_XATTR = 46,
+  HOOK_LOCKDOWN = 47,
+  HOOK_TASK_PRCTL = 48,
+  HOOK_SYSCTL = 49,
+  HOOK_CAPABLE = 50,
+  HOOK_TASK_CONTROL = 51,
+  HOOK_SOCKET_ACCEPT = 52,
+  HOOK_PATH_NOTIFY = 53,
+  HOOK_INODE_READLINK = 54,
+  HOOK_CGROUP_MOVE = 55,
+  HOOK_PIVOTROOT = 56,
+};
+#if __STDC_VERSION__ >= 202311L
+typedef enum Hook Hook;
+#else
+typedef uint32_t Hook;
+#endif // __STDC_VERSION__ >= 202311L
+
+/**
+ * Value of the `agents` cgroup-storage map: one per agent cgroup.
+ */
+struct KernelAgent {
+  /**
+   * [`AgentId`].
+   */
+  uint64_t aid;
+  /**
+   * [`AgentState`].
+   */
+  uint32_t state;
+  /**
+   * Bit set of `FLAG_*`.
+   */
+  uint32_t flags;
+  /**
+   * A new number, unique among all agents, at every grant and revocation of this agent; voids
+   * its cached verdicts.
+   */
+  uint32_t cap_epoch;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t reserved;
+  /**
+   * Denials decided by the kernel for this agent; equals its denial records in the log.
+   */
+  uint64_t denials;
+  /**
+   * Allowed uses of a capability that were reported to the ring.
+   */
+  uint64_t uses;
+  /**
+   * Parent's [`AgentId`], zero for none.
+   */
+  uint64_t parent;
+};
+
+/**
+ * Key of `fs_caps`: a subtree's root or a single file, as (agent, device, inode).
+ *
+ * `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space.
+ */
+struct FsKey {
+  /**
+   * [`crate::AgentId`].
+   */
+  uint64_t aid;
+  /**
+   * Kernel device number of the superblock in the low half, layer in the high half.
+   *
+   * Grants that differ in rule or expiry lie in layers 0 to [`GRANT_LAYERS`] − 1.
+   */
+  uint64_t dev;
+  /**
+   * Inode number.
+   */
+  uint64_t ino;
+};
+
+/**
+ * Value of every capability map.
+ */
+struct Grant {
+  /**
+   * Bit set of `RIGHT_*`; in `net_caps` 1 plus the prefix length shifted by [`NET_PREFIX_SHIFT`],
+   * in the other maps 1.
+   */
+  uint32_t rights;
+  /**
+   * Index of the manifest line or grant that gave it, for `explain`.
+   */
+  uint32_t rule;
+  /**
+   * `CLOCK_BOOTTIME` nanoseconds after which it is void; 0 is never.
+   */
+  uint64_t expires_ns;
+};
+
+/**
+ * Key of `net_caps`, a longest-prefix-match trie. IPv4 is IPv4-mapped IPv6 (RFC 4291 §2.5.5.2).
+ *
+ * `prefix_len` counts bits after itself: 96 fixed ones (agent, operation, port) plus the address
+ * prefix, so 96 + 96 + n for an IPv4 /n. Port 0 is any port; the kernel asks twice.
+ */
+struct NetKey {
+  /**
+   * Bits that count.
+   */
+  uint32_t prefix_len;
+  /**
+   * Low half of the [`crate::AgentId`].
+   */
+  uint32_t aid_slot;
+  /**
+   * High half of the [`crate::AgentId`].
+   */
+  uint32_t aid_generation;
+  /**
+   * [`NET_CONNECT`] or [`NET_BIND`].
+   */
+  uint16_t op;
+  /**
+   * Host byte order; 0 is any.
+   */
+  uint16_t port;
+  /**
+   * Network byte order.
+   */
+  uint8_t addr[16];
+};
+
+/**
+ * Key of `unix_abstract_caps`: an abstract socket name that an agent may connect to.
+ */
+struct AbstractKey {
+  /**
+   * [`crate::AgentId`].
+   */
+  uint64_t aid;
+  /**
+   * Bytes of `name` that count.
+   */
+  uint32_t len;
+  /**
+   * Name, zero padded, without the leading NUL.
+   */
+  uint8_t name[108];
+};
+
+/**
+ * Key of `signal_caps`: `from` may signal every task of `to`.
+ */
+struct SignalKey {
+  /**
+   * Sender's [`crate::AgentId`].
+   */
+  uint64_t from;
+  /**
+   * Receiver's [`crate::AgentId`].
+   */
+  uint64_t to;
+};
+
+/**
+ * Key of `tcp_peers`: who owns the client end of an established TCP connection on this machine.
+ *
+ * Filled when the client's socket becomes established, before the server can accept; removed
+ * when it closes. Addresses as in [`NetKey`], ports in host byte order.
+ */
+struct TcpPeerKey {
+  /**
+   * The client's own address.
+   */
+  uint8_t client_addr[16];
+  /**
+   * The server's address.
+   */
+  uint8_t server_addr[16];
+  /**
+   * The client's own port.
+   */
+  uint16_t client_port;
+  /**
+   * The server's port.
+   */
+  uint16_t server_port;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * One event in the ring; fixed size, so that a reader needs no parser.
+ */
+struct Event {
+  /**
+   * `CLOCK_BOOTTIME` nanoseconds.
+   */
+  uint64_t time_ns;
+  /**
+   * Who; zero for [`EVENT_SEAL`].
+   */
+  uint64_t aid;
+  /**
+   * Per-CPU sequence number: a gap in it is a lost event.
+   */
+  uint64_t sequence;
+  /**
+   * `EVENT_*`.
+   */
+  uint32_t kind;
+  /**
+   * CPU that `sequence` counts on.
+   */
+  uint32_t cpu;
+  /**
+   * Thread-group id in the initial PID namespace.
+   */
+  uint32_t pid;
+  /**
+   * [`Hook`].
+   */
+  uint32_t hook;
+  /**
+   * Negative errno for a denial, 0 for a use.
+   */
+  int32_t verdict;
+  /**
+   * `RIGHT_*` wanted, or the signal number, address family, syscall command…
+   */
+  uint32_t wanted;
+  /**
+   * Rule that allowed it ([`crate::caps::Grant::rule`]); 0 on a denial.
+   */
+  uint32_t rule;
+  /**
+   * Bytes of `object` that count.
+   */
+  uint32_t object_len;
+  /**
+   * Kernel device number of the object, if it is a file.
+   */
+  uint64_t dev;
+  /**
+   * Inode number of the object, if it is a file; the target's [`crate::AgentId`] for signals and ptrace.
+   */
+  uint64_t ino;
+  /**
+   * Command name of the task.
+   */
+  uint8_t comm[16];
+  /**
+   * Path, or a printable address (`AF` byte, port, address as in [`SockObject`]).
+   */
+  uint8_t object[OBJECT_MAX];
+};
+
+/**
+ * How a socket address lies in [`Event::object`].
+ */
+struct SockObject {
+  /**
+   * `AF_*`.
+   */
+  uint16_t family;
+  /**
+   * Host byte order.
+   */
+  uint16_t port;
+  /**
+   * `SOCK_*` type.
+   */
+  uint32_t kind;
+  /**
+   * As in [`crate::caps::NetKey`].
+   */
+  uint8_t addr[16];
+};
+
+/**
+ * Switches that the programs read on every decision; one instance, mapped into the daemon.
+ */
+struct Policy {
+  /**
+   * 1 once the seal is closed.
+   */
+  uint32_t sealed;
+  /**
+   * Voids every cached verdict: raised by renames, mounts and removals of hard links.
+   */
+  uint32_t epoch;
+  /**
+   * Thread-group id of the daemon: a quick look before its task storage is asked.
+   */
+  uint32_t daemon_tgid;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t reserved;
+  /**
+   * Id of the slice's cgroup.
+   */
+  uint64_t slice_id;
+  /**
+   * Address of the slice's cgroup, learned by [`CONTROL_LEARN_SLICE`].
+   */
+  uint64_t slice_address;
+  /**
+   * Bytes in the ring above which agents are stopped.
+   */
+  uint64_t high_water;
+  /**
+   * Bytes in the ring above which seal events are only counted as lost.
+   */
+  uint64_t seal_water;
+  /**
+   * Address of the daemon's mount namespace, learned when it looks at a file.
+   */
+  uint64_t mount_namespace;
+  /**
+   * Ids of the daemon's cgroup and of those above it, without the root; 0 where there are fewer.
+   */
+  uint64_t guarded[GUARDED_CGROUPS];
+};
+
+/**
+ * A command to the `control` program. It changes one field in place, so that counters which the
+ * kernel raises at the same time are not overwritten.
+ */
+struct Control {
+  /**
+   * `CONTROL_*`.
+   */
+  uint32_t op;
+  /**
+   * Argument.
+   */
+  uint32_t value;
+  /**
+   * Id of the agent's cgroup.
+   */
+  uint64_t cgroup;
+};
+
+/**
+ * What the kernel calls a file: the answer to a `stat` by the daemon, keyed by its thread.
+ *
+ * `stat` of user space is no substitute: overlayfs and btrfs report other numbers there.
+ */
+struct Resolved {
+  /**
+   * `s_dev`.
+   */
+  uint64_t dev;
+  /**
+   * `i_ino`.
+   */
+  uint64_t ino;
+};
+
+/**
+ * Every state, in the order of the design's diagram.
+ */
+#define AgentState_ALL { AgentState_Spawning, AgentState_Attested, AgentState_Active, AgentState_InferenceBlocked, AgentState_CapDenied, AgentState_Quarantined, AgentState_TerminatedClean, AgentState_TerminatedRevoked, AgentState_TerminatedFailed, }
+
+/**
+ * Every hook, in order of its number.
+ */
+#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, }

@@ -1,0 +1,145 @@
+//! The agent as the kernel knows it: identity, state and the value in cgroup local storage.
+
+use core::fmt;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An agent's identity in the hot path: slot in the low 32 bits, generation in the high 32.
+///
+/// A reused slot has a new generation, so an old id never names a new agent. Zero is nobody:
+/// a task outside every agent. Outside the hot path an agent is named by a UUIDv7 (RFC 9562).
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(transparent)]
+pub struct AgentId(pub u64);
+
+impl AgentId {
+    /// A task that belongs to no agent.
+    pub const NOBODY: AgentId = AgentId(0);
+
+    /// Builds an id; generations start at 1, so that no agent is [`AgentId::NOBODY`].
+    pub const fn new(slot: u32, generation: u32) -> Self {
+        AgentId((generation as u64) << 32 | slot as u64)
+    }
+
+    /// Index into per-slot tables.
+    pub const fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// How often the slot had been given out when this id was made.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+impl fmt::Debug for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot(), self.generation())
+    }
+}
+
+/// Lifecycle state, kept in the kernel and read by the LSM programs. `u32` on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u32)]
+pub enum AgentState {
+    /// The daemon's own code still prepares the process: namespaces, mounts, credentials.
+    Spawning = 1,
+    /// Manifest signature and code digest were verified; nothing of the agent's has run.
+    Attested = 2,
+    /// Running.
+    Active = 3,
+    /// Waiting for the broker.
+    InferenceBlocked = 4,
+    /// Running; its last decision was a denial.
+    CapDenied = 5,
+    /// Frozen; everything it tries is denied.
+    Quarantined = 6,
+    /// Ended by itself with status 0, or by `kill` as asked.
+    TerminatedClean = 7,
+    /// Ended because a right that it was using was revoked.
+    TerminatedRevoked = 8,
+    /// Ended with another status or by a signal of its own.
+    TerminatedFailed = 9,
+}
+
+impl AgentState {
+    /// Every state, in the order of the design's diagram.
+    pub const ALL: [AgentState; 9] = [
+        Self::Spawning,
+        Self::Attested,
+        Self::Active,
+        Self::InferenceBlocked,
+        Self::CapDenied,
+        Self::Quarantined,
+        Self::TerminatedClean,
+        Self::TerminatedRevoked,
+        Self::TerminatedFailed,
+    ];
+
+    /// The name that people and scripts see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spawning => "spawning",
+            Self::Attested => "attested",
+            Self::Active => "active",
+            Self::InferenceBlocked => "inference-blocked",
+            Self::CapDenied => "cap-denied",
+            Self::Quarantined => "quarantined",
+            Self::TerminatedClean => "terminated-clean",
+            Self::TerminatedRevoked => "terminated-revoked",
+            Self::TerminatedFailed => "terminated-failed",
+        }
+    }
+
+    /// True once the agent has ended, however it did.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::TerminatedClean | Self::TerminatedRevoked | Self::TerminatedFailed)
+    }
+}
+
+impl TryFrom<u32> for AgentState {
+    type Error = u32;
+    fn try_from(value: u32) -> Result<Self, u32> {
+        Self::ALL.into_iter().find(|s| *s as u32 == value).ok_or(value)
+    }
+}
+
+/// Value of the `agents` cgroup-storage map: one per agent cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct KernelAgent {
+    /// [`AgentId`].
+    pub aid: u64,
+    /// [`AgentState`].
+    pub state: u32,
+    /// Bit set of `FLAG_*`.
+    pub flags: u32,
+    /// A new number, unique among all agents, at every grant and revocation of this agent; voids
+    /// its cached verdicts.
+    pub cap_epoch: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// Denials decided by the kernel for this agent; equals its denial records in the log.
+    pub denials: u64,
+    /// Allowed uses of a capability that were reported to the ring.
+    pub uses: u64,
+    /// Parent's [`AgentId`], zero for none.
+    pub parent: u64,
+}
+
+/// The daemon's own set-up code runs in the agent's cgroup: checks are skipped until it is cleared.
+pub const FLAG_SETUP: u32 = 1;
+/// Stopped because the audit ring is nearly full: the agent may not send itself SIGCONT.
+pub const FLAG_THROTTLED: u32 = 2;
