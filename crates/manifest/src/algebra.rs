@@ -1,0 +1,224 @@
+//! Subset and intersection of capabilities: what keeps a grant from amplifying.
+//!
+//! `covers` is decided rule by rule, so that a union of rules never covers more than one of them
+//! does: two /25 blocks do not cover their /24. That refuses a little too much and never too little.
+
+use crate::limits;
+use crate::net::{Endpoint, Host};
+use crate::path::AbsPath;
+use crate::rule::{FsRight, InferScope, Rule, Scope, UnixAddress};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+impl Scope {
+    /// True if everything that `other` allows is allowed by `self`.
+    pub fn covers(&self, other: &Scope) -> bool {
+        match (self, other) {
+            (Scope::Fs { right: a, path: tree }, Scope::Fs { right: b, path }) => {
+                a.bits() & b.bits() == b.bits() && path.is_below(tree)
+            }
+            (Scope::Net { right: a, endpoint }, Scope::Net { right: b, endpoint: inner }) => {
+                a == b && endpoint.contains(inner)
+            }
+            (Scope::NetRaw, Scope::NetRaw) | (Scope::Signal, Scope::Signal) => true,
+            (Scope::Unix(a), Scope::Unix(b)) => covers_unix(a, b),
+            (Scope::Infer(a), Scope::Infer(b)) => covers_infer(a, b),
+            (Scope::Spawn { count: a }, Scope::Spawn { count: b }) => a >= b,
+            (Scope::Device(tree), Scope::Device(path)) => path.is_below(tree),
+            (Scope::AuditRead(a), Scope::AuditRead(b)) => a >= b,
+            _ => false,
+        }
+    }
+
+    /// What both allow; none if nothing.
+    pub fn meet(&self, other: &Scope) -> Option<Scope> {
+        Some(match (self, other) {
+            (Scope::Fs { right: a, path: p }, Scope::Fs { right: b, path: q }) => {
+                Scope::Fs { right: meet_rights(*a, *b)?, path: deeper(p, q)?.clone() }
+            }
+            (Scope::Net { right: a, endpoint: e }, Scope::Net { right: b, endpoint: f })
+                if a == b =>
+            {
+                Scope::Net { right: *a, endpoint: meet_endpoints(e, f)? }
+            }
+            (Scope::Infer(a), Scope::Infer(b)) => Scope::Infer(meet_infer(a, b)?),
+            (Scope::Device(a), Scope::Device(b)) => Scope::Device(deeper(a, b)?.clone()),
+            (a, b) if a.covers(b) => b.clone(),
+            (a, b) if b.covers(a) => a.clone(),
+            _ => return None,
+        })
+    }
+}
+
+fn covers_unix(a: &UnixAddress, b: &UnixAddress) -> bool {
+    match (a, b) {
+        (UnixAddress::Path(tree), UnixAddress::Path(path)) => path.is_below(tree),
+        (UnixAddress::Abstract(a), UnixAddress::Abstract(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// `None` is no limit, so it covers every limit.
+fn at_least<T: Ord>(a: Option<T>, b: Option<T>) -> bool {
+    match (a, b) {
+        (None, _) => true,
+        (Some(a), Some(b)) => a >= b,
+        (Some(_), None) => false,
+    }
+}
+
+fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
+}
+
+fn covers_infer(a: &InferScope, b: &InferScope) -> bool {
+    (a.any_model() || b.models.is_subset(&a.models))
+        && at_least(a.tokens_per_minute, b.tokens_per_minute)
+        && at_least(a.concurrency, b.concurrency)
+        && at_least(a.context, b.context)
+}
+
+fn meet_infer(a: &InferScope, b: &InferScope) -> Option<InferScope> {
+    let models: BTreeSet<String> = match (a.any_model(), b.any_model()) {
+        (true, _) => b.models.clone(),
+        (_, true) => a.models.clone(),
+        _ => a.models.intersection(&b.models).cloned().collect(),
+    };
+    (!models.is_empty()).then(|| InferScope {
+        models,
+        tokens_per_minute: least(a.tokens_per_minute, b.tokens_per_minute),
+        concurrency: least(a.concurrency, b.concurrency),
+        context: least(a.context, b.context),
+    })
+}
+
+fn meet_rights(a: FsRight, b: FsRight) -> Option<FsRight> {
+    let bits = a.bits() & b.bits();
+    FsRight::ALL.into_iter().find(|right| right.bits() == bits)
+}
+
+fn deeper<'a>(a: &'a AbsPath, b: &'a AbsPath) -> Option<&'a AbsPath> {
+    if a.is_below(b) { Some(a) } else { b.is_below(a).then_some(b) }
+}
+
+fn meet_endpoints(a: &Endpoint, b: &Endpoint) -> Option<Endpoint> {
+    let host: &Host = if a.host.contains(&b.host) {
+        &b.host
+    } else if b.host.contains(&a.host) {
+        &a.host
+    } else {
+        return None;
+    };
+    let port = match (a.port, b.port) {
+        (Some(a), Some(b)) if a != b => return None,
+        (one, other) => one.or(other),
+    };
+    Some(Endpoint { host: host.clone(), port })
+}
+
+impl Rule {
+    /// True if `self` allows all that `other` allows, for at least as long.
+    pub fn covers(&self, other: &Rule) -> bool {
+        self.scope.covers(&other.scope) && at_least(self.expires, other.expires)
+    }
+
+    /// What both allow, as long as both do.
+    pub fn meet(&self, other: &Rule) -> Option<Rule> {
+        let scope = self.scope.meet(&other.scope)?;
+        Some(Rule { scope, expires: least(self.expires, other.expires) })
+    }
+
+    /// The same rule for at most `span`.
+    pub fn clipped(mut self, span: Option<Duration>) -> Rule {
+        self.expires = least(self.expires, span);
+        self
+    }
+}
+
+/// What one agent may do: a bounded set of rules, each once, in a fixed order.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CapabilitySet {
+    rules: BTreeSet<Rule>,
+}
+
+/// A set would have more than [`limits::RULES`] rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more than {} rules for one agent", limits::RULES)]
+pub struct TooManyRules;
+
+impl CapabilitySet {
+    /// Builds a set; doubles are dropped.
+    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Result<Self, TooManyRules> {
+        let mut set = CapabilitySet::default();
+        for rule in rules {
+            set.insert(rule)?;
+        }
+        Ok(set)
+    }
+
+    /// Adds a rule; false if it was there.
+    pub fn insert(&mut self, rule: Rule) -> Result<bool, TooManyRules> {
+        if self.rules.len() >= limits::RULES && !self.rules.contains(&rule) {
+            return Err(TooManyRules);
+        }
+        Ok(self.rules.insert(rule))
+    }
+
+    /// Removes a rule; false if it was not there.
+    pub fn remove(&mut self, rule: &Rule) -> bool {
+        self.rules.remove(rule)
+    }
+
+    /// The rules in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
+    /// How many rules.
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// True if it allows nothing.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// True if one of the rules covers `rule`.
+    pub fn covers(&self, rule: &Rule) -> bool {
+        self.rules.contains(rule) || self.rules.iter().any(|own| own.covers(rule))
+    }
+
+    /// True if everything in `self` is covered by `parent`.
+    pub fn is_subset_of(&self, parent: &CapabilitySet) -> bool {
+        self.excess_over(parent).next().is_none()
+    }
+
+    /// The rules that `parent` does not cover: what a delegation of `self` would amplify.
+    pub fn excess_over<'a>(&'a self, parent: &'a CapabilitySet) -> impl Iterator<Item = &'a Rule> {
+        self.rules.iter().filter(|rule| !parent.covers(rule))
+    }
+
+    /// What both allow: `self` attenuated to `other`.
+    pub fn intersection(&self, other: &CapabilitySet) -> Result<CapabilitySet, TooManyRules> {
+        let mut meets: Vec<Rule> = Vec::new();
+        for a in &self.rules {
+            meets.extend(other.rules.iter().filter_map(|b| a.meet(b)));
+        }
+        // Without what another rule already covers, so that sets do not grow by being intersected.
+        meets.sort();
+        meets.dedup();
+        let covered = |i: usize| {
+            meets
+                .iter()
+                .enumerate()
+                .any(|(j, m)| j != i && m.covers(&meets[i]) && (!meets[i].covers(m) || j < i))
+        };
+        CapabilitySet::new((0..meets.len()).filter(|i| !covered(*i)).map(|i| meets[i].clone()))
+    }
+}

@@ -1,0 +1,285 @@
+//! The `[capabilities]` section: lists of texts or tables, and `@profiles`.
+
+use crate::problem::Problems;
+use crate::reader::{Item, Span, dotted, items, type_name};
+use crate::rule::{InferScope, Rule, Scope, is_model_name};
+use crate::types::is_name;
+use crate::{limits, units};
+use abi::Capability;
+use std::time::Duration;
+use toml::de::{DeTable, DeValue};
+
+/// The capabilities that a manifest can name.
+const KEYS: [&str; 14] = [
+    "fs.read",
+    "fs.write",
+    "fs.create",
+    "fs.delete",
+    "fs.exec",
+    "net.connect",
+    "net.bind",
+    "net.raw",
+    "ipc.unix",
+    "infer",
+    "agent.spawn",
+    "agent.signal",
+    "device",
+    "audit.read",
+];
+
+/// What the section holds, each with its place.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub rules: Vec<(Rule, Span)>,
+    pub profiles: Vec<(String, Span)>,
+}
+
+/// Reads the section.
+pub(crate) fn parse(table: &DeTable<'_>, problems: &mut Problems<'_>) -> Found {
+    let mut found = Found::default();
+    for item in dotted(table) {
+        let known = KEYS.contains(&item.key.as_str());
+        match item.key.parse::<Capability>() {
+            Ok(capability) if known => parse_one(&item, capability, &mut found, problems),
+            _ => problems.unknown_key(&item, "capability", &KEYS),
+        }
+    }
+    if found.rules.len() > limits::RULES {
+        let span = found.rules[limits::RULES].1.clone();
+        let message = format!("the manifest has {} rules", found.rules.len());
+        problems.add(span, message, &format!("at most {}", limits::RULES));
+    }
+    found
+}
+
+fn parse_one(
+    item: &Item<'_>,
+    capability: Capability,
+    found: &mut Found,
+    problems: &mut Problems<'_>,
+) {
+    match capability {
+        Capability::Infer => {
+            if let Some(rule) = parse_infer(item, problems) {
+                found.rules.push((rule, item.key_span.clone()));
+            }
+        }
+        Capability::AgentSpawn => {
+            if let Some(rule) = parse_spawn(item, problems) {
+                found.rules.push((rule, item.key_span.clone()));
+            }
+        }
+        Capability::NetRaw => match item.value.get_ref() {
+            DeValue::Boolean(true) => {
+                found.rules.push((Rule::new(Scope::NetRaw), item.key_span.clone()));
+            }
+            DeValue::Boolean(false) => {}
+            other => {
+                let message = format!("`net.raw` is {}", type_name(other));
+                problems.add(item.value.span(), message, "true or false");
+            }
+        },
+        Capability::AuditRead => {
+            if let Some(text) = problems.string(item, expected(capability)) {
+                push(capability, text, item.value.span(), None, found, problems);
+            }
+        }
+        _ => parse_list(item, capability, found, problems),
+    }
+}
+
+/// What an entry of each capability's list looks like.
+fn expected(capability: Capability) -> &'static str {
+    match capability {
+        Capability::NetConnect => "host:port, as \"api.github.com:443\" or \"10.0.0.0/8:*\"",
+        Capability::NetBind => "address:port, as \"127.0.0.1:8080\"",
+        Capability::IpcUnix => "a socket's absolute path, or \"@name\" for an abstract one",
+        Capability::AgentSignal => "[\"descendants\"]",
+        Capability::Device => "a device's absolute path, as \"/dev/dri/renderD128\"",
+        Capability::AuditRead => "\"own\", \"descendants\" or \"all\"",
+        _ => "an absolute path, as \"/srv/input\", or a profile, as \"@python\"",
+    }
+}
+
+fn parse_list(
+    item: &Item<'_>,
+    capability: Capability,
+    found: &mut Found,
+    problems: &mut Problems<'_>,
+) {
+    let Some(list) = item.value.get_ref().as_array() else {
+        let message = format!("`{}` is {}", item.key, type_name(item.value.get_ref()));
+        problems.add(item.value.span(), message, &format!("a list of {}", expected(capability)));
+        return;
+    };
+    if list.len() > limits::LIST_ENTRIES {
+        let message = format!("`{}` has {} entries", item.key, list.len());
+        problems.add(item.value.span(), message, &format!("at most {}", limits::LIST_ENTRIES));
+        return;
+    }
+    for entry in list.iter() {
+        match entry.get_ref() {
+            DeValue::String(text) => push(capability, text, entry.span(), None, found, problems),
+            DeValue::Table(table) => {
+                if let Some((text, expires)) =
+                    parse_entry(table, entry.span(), capability, problems)
+                {
+                    push(capability, &text, entry.span(), expires, found, problems);
+                }
+            }
+            other => {
+                let message = format!("an entry of `{}` is {}", item.key, type_name(other));
+                problems.add(entry.span(), message, expected(capability));
+            }
+        }
+    }
+}
+
+/// `{ path = "/srv/input", expires = "10m" }`; the key is `host` for the network.
+fn parse_entry(
+    table: &DeTable<'_>,
+    span: Span,
+    capability: Capability,
+    problems: &mut Problems<'_>,
+) -> Option<(String, Option<Duration>)> {
+    let value_key = match capability {
+        Capability::NetConnect | Capability::NetBind => "host",
+        Capability::AgentSignal => "target",
+        _ => "path",
+    };
+    let (mut value, mut expires, mut sound) = (None, None, true);
+    for item in items(table) {
+        match item.key.as_str() {
+            key if key == value_key => {
+                value = problems.string(&item, expected(capability)).map(str::to_owned);
+                sound &= value.is_some();
+            }
+            "expires" => {
+                expires = parse_expiry(&item, problems);
+                sound &= expires.is_some();
+            }
+            _ => {
+                problems.unknown_key(&item, "key of an entry", &[value_key, "expires"]);
+                sound = false;
+            }
+        }
+    }
+    if value.is_none() && sound {
+        let message = format!("the entry has no `{value_key}`");
+        problems.add(span, message, &format!("{value_key} = {}", expected(capability)));
+    }
+    value.filter(|_| sound).map(|value| (value, expires))
+}
+
+fn parse_expiry(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Duration> {
+    let wanted = "a duration as \"90s\", \"10m\", \"2h\" or \"7d\", at most ten years";
+    let text = problems.string(item, wanted)?;
+    let span = units::parse_duration(text);
+    if span.is_none() {
+        problems.add(item.value.span(), format!("`{text}` is no duration"), wanted);
+    }
+    span
+}
+
+fn push(
+    capability: Capability,
+    text: &str,
+    span: Span,
+    expires: Option<Duration>,
+    found: &mut Found,
+    problems: &mut Problems<'_>,
+) {
+    let files = matches!(
+        capability,
+        Capability::FsRead
+            | Capability::FsWrite
+            | Capability::FsCreate
+            | Capability::FsDelete
+            | Capability::FsExec
+    );
+    if let (true, Some(name)) = (files, text.strip_prefix('@')) {
+        if !is_name(name) || expires.is_some() {
+            let message = format!("`{text}` cannot be a profile");
+            problems.add(span, message, "a profile's name, as \"@python\", without an expiry");
+        } else if !found.profiles.iter().any(|(known, _)| known == name) {
+            found.profiles.push((name.to_owned(), span));
+        }
+        return;
+    }
+    match Rule::parse_value(capability, text) {
+        Ok(rule) => found.rules.push((rule.clipped(expires), span)),
+        Err(error) => problems.add(span, error.to_string(), expected(capability)),
+    }
+}
+
+fn parse_spawn(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Rule> {
+    let table = problems.table(item, "a table, as { count = 30 }")?;
+    let (mut count, mut expires) = (None, None);
+    for entry in items(table) {
+        match entry.key.as_str() {
+            "count" => count = Some(problems.number(&entry, 1, u64::from(limits::CHILDREN))?),
+            "expires" => expires = Some(parse_expiry(&entry, problems)?),
+            _ => problems.unknown_key(&entry, "key of agent.spawn", &["count", "expires"]),
+        }
+    }
+    let Some(count) = count.and_then(|n| u32::try_from(n).ok()) else {
+        problems.add(
+            item.value.span(),
+            "`agent.spawn` has no `count`".to_owned(),
+            "{ count = 30 }",
+        );
+        return None;
+    };
+    Some(Rule { scope: Scope::Spawn { count }, expires })
+}
+
+fn parse_infer(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Rule> {
+    const KEYS: [&str; 5] = ["models", "tokens_per_minute", "concurrency", "context", "expires"];
+    let table =
+        problems.table(item, "a table, as { models = [\"*\"], tokens_per_minute = 60000 }")?;
+    let mut scope = InferScope::any();
+    let (mut expires, mut named) = (None, false);
+    let small = |n: u64| u32::try_from(n).ok();
+    for entry in items(table) {
+        match entry.key.as_str() {
+            "models" => {
+                named = true;
+                scope.models = parse_models(&entry, problems);
+            }
+            "tokens_per_minute" => {
+                scope.tokens_per_minute = Some(problems.number(&entry, 1, 1 << 53)?);
+            }
+            "concurrency" => {
+                scope.concurrency = problems.number(&entry, 1, 1 << 20).and_then(small);
+            }
+            "context" => scope.context = problems.number(&entry, 1, 1 << 30).and_then(small),
+            "expires" => expires = parse_expiry(&entry, problems),
+            _ => problems.unknown_key(&entry, "key of infer", &KEYS),
+        }
+    }
+    if !named {
+        let message = "`infer` does not say which models".to_owned();
+        problems.add(item.value.span(), message, "models = [\"*\"]");
+    }
+    (named && !scope.models.is_empty()).then_some(Rule { scope: Scope::Infer(scope), expires })
+}
+
+fn parse_models(
+    item: &Item<'_>,
+    problems: &mut Problems<'_>,
+) -> std::collections::BTreeSet<String> {
+    let wanted = "a list of model names, or [\"*\"] for any";
+    let names = problems.strings(item, limits::LIST_ENTRIES, wanted);
+    if item.value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+        problems.add(item.value.span(), "`models` is empty".to_owned(), wanted);
+    }
+    let mut models = std::collections::BTreeSet::new();
+    for (name, span) in names {
+        if is_model_name(name) {
+            models.insert(name.to_owned());
+        } else {
+            problems.add(span, format!("`{name}` is no model's name"), wanted);
+        }
+    }
+    InferScope::least_names(models)
+}

@@ -1,0 +1,253 @@
+//! From TOML to [`Manifest`]: everything that is wrong is found in one pass.
+
+use crate::problem::{ManifestError, Problems};
+use crate::reader::{Item, Span, items};
+use crate::types::{Agent, Children, Declared, Manifest, Memory, ProfileUse, is_name};
+use crate::{AbsPath, capabilities, limits, units};
+use std::collections::BTreeMap;
+use toml::de::DeTable;
+
+const SECTIONS: [&str; 4] = ["agent", "capabilities", "lane", "memory"];
+const AGENT_KEYS: [&str; 8] =
+    ["name", "tenant", "command", "user", "cwd", "env", "children", "digest"];
+const NAME: &str =
+    "lower-case letters, digits, `-`, `_` and `.`, a letter or digit first, at most 63";
+
+impl Manifest {
+    /// Reads and checks a manifest; `name` is what errors call it.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ManifestError> {
+        let mut problems = Problems::new(text);
+        let manifest = parse(text, &mut problems);
+        let list = problems.finish();
+        match manifest {
+            Some(manifest) if list.is_empty() => Ok(manifest),
+            _ => Err(ManifestError::new(name, text, list)),
+        }
+    }
+}
+
+/// The table of `text`; syntax errors become problems.
+pub(crate) fn parse_table<'t>(text: &'t str, problems: &mut Problems<'_>) -> Option<DeTable<'t>> {
+    if text.len() > limits::MANIFEST_BYTES {
+        let expected = format!("at most {} bytes", limits::MANIFEST_BYTES);
+        problems.add(0..0, format!("the text has {} bytes", text.len()), &expected);
+        return None;
+    }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let message = error.message().lines().next().unwrap_or("broken syntax");
+        problems.add(error.span().unwrap_or(0..0), message.to_owned(), "TOML 1.0 (toml.io)");
+    }
+    errors.is_empty().then(|| table.into_inner())
+}
+
+fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Manifest> {
+    let table = parse_table(text, problems)?;
+    let mut agent = None;
+    let mut seen_agent = false;
+    let mut found = capabilities::Found::default();
+    let mut weight = 100;
+    let mut memory = Memory::default();
+    for item in items(&table) {
+        if !SECTIONS.contains(&item.key.as_str()) {
+            problems.unknown_key(&item, "section", &SECTIONS);
+            continue;
+        }
+        let Some(section) = problems.table(&item, "a section in brackets") else { continue };
+        match item.key.as_str() {
+            "agent" => {
+                seen_agent = true;
+                agent = parse_agent(section, item.key_span.clone(), problems);
+            }
+            "capabilities" => found = capabilities::parse(section, problems),
+            "lane" => weight = parse_lane(section, problems),
+            _ => memory = parse_memory(section, problems),
+        }
+    }
+    if !seen_agent {
+        let expected = "[agent] with name, tenant and command";
+        problems.add(0..0, "the manifest does not say who runs what".to_owned(), expected);
+    }
+    let place = |(rule, span): (_, Span), problems: &Problems<'_>| {
+        let (line, column) = problems.position(span.start);
+        Declared { rule, line, column }
+    };
+    let rules = found.rules.into_iter().map(|rule| place(rule, problems)).collect();
+    let profiles = found.profiles.into_iter().map(|(name, span)| {
+        let (line, column) = problems.position(span.start);
+        ProfileUse { name, line, column }
+    });
+    Some(Manifest { agent: agent?, rules, profiles: profiles.collect(), weight, memory })
+}
+
+fn parse_agent(table: &DeTable<'_>, section: Span, problems: &mut Problems<'_>) -> Option<Agent> {
+    let (mut name, mut tenant, mut command) = (None, None, None);
+    let (mut user, mut cwd, mut digest) = (None, None, None);
+    let (mut env, mut children) = (BTreeMap::new(), Children::End);
+    let list = items(table);
+    for item in &list {
+        match item.key.as_str() {
+            "name" => name = parse_name(item, problems),
+            "tenant" => tenant = parse_name(item, problems),
+            "command" => command = parse_command(item, problems),
+            "user" => user = parse_user(item, problems),
+            "cwd" => cwd = parse_cwd(item, problems),
+            "env" => env = parse_env(item, problems),
+            "children" => children = parse_children(item, problems),
+            "digest" => digest = parse_digest(item, problems),
+            _ => problems.unknown_key(item, "key in [agent]", &AGENT_KEYS),
+        }
+    }
+    for key in ["name", "tenant", "command"] {
+        if !list.iter().any(|item| item.key == key) {
+            let example = match key {
+                "name" => "name = \"researcher\"",
+                "tenant" => "tenant = \"maya\"",
+                _ => "command = [\"/usr/bin/python3\", \"/opt/team/researcher.py\"]",
+            };
+            problems.add(section.clone(), format!("[agent] has no `{key}`"), example);
+        }
+    }
+    let (name, tenant, command) = (name?, tenant?, command?);
+    Some(Agent { name, tenant, command, user, cwd, env, children, digest })
+}
+
+fn parse_name(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<String> {
+    let text = problems.string(item, NAME)?;
+    if !is_name(text) {
+        let message = format!("`{text}` cannot be the {} of an agent", item.key);
+        problems.add(item.value.span(), message, NAME);
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn parse_command(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Vec<String>> {
+    let expected = "a list: an absolute path and arguments, as [\"/usr/bin/python3\", \"-V\"]";
+    let words = problems.strings(item, limits::ARGUMENTS, expected);
+    let Some((program, span)) = words.first() else {
+        if item.value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+            problems.add(item.value.span(), "`command` is empty".to_owned(), expected);
+        }
+        return None;
+    };
+    if let Err(error) = AbsPath::parse(program) {
+        problems.add(span.clone(), error.to_string(), "the program's absolute path");
+        return None;
+    }
+    for (word, span) in &words {
+        if word.len() > limits::ARGUMENT_BYTES || word.contains('\0') {
+            let expected = format!("at most {} bytes, no NUL", limits::ARGUMENT_BYTES);
+            problems.add(span.clone(), "an argument cannot be passed on".to_owned(), &expected);
+        }
+    }
+    Some(words.into_iter().map(|(word, _)| word.to_owned()).collect())
+}
+
+fn parse_user(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<String> {
+    let expected = "the name of a system user";
+    let text = problems.string(item, expected)?;
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+    if !first || text.len() > 32 || !text.bytes().all(plain) {
+        problems.add(item.value.span(), format!("`{text}` is no user's name"), expected);
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn parse_cwd(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<AbsPath> {
+    let expected = "an absolute path";
+    let text = problems.string(item, expected)?;
+    match AbsPath::parse(text) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            problems.add(item.value.span(), error.to_string(), expected);
+            None
+        }
+    }
+}
+
+fn parse_env(item: &Item<'_>, problems: &mut Problems<'_>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    let expected = "a table of variables, as { LANG = \"C.UTF-8\" }";
+    let Some(table) = problems.table(item, expected) else { return env };
+    for entry in items(table) {
+        let Some(value) = problems.string(&entry, "a string") else { continue };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let digit = entry.key.bytes().next().is_none_or(|b| b.is_ascii_digit());
+        if digit || !entry.key.bytes().all(plain) {
+            let message = format!("`{}` is no variable's name", entry.key);
+            problems.add(entry.key_span, message, "letters, digits and `_`");
+        } else if value.len() > limits::ARGUMENT_BYTES || value.contains('\0') {
+            let expected = format!("at most {} bytes, no NUL", limits::ARGUMENT_BYTES);
+            problems.add(entry.value.span(), format!("`{}` is too long", entry.key), &expected);
+        } else if entry.key.starts_with("LD_") || entry.key == "GCONV_PATH" {
+            let message = format!("`{}` would load code behind the manifest's back", entry.key);
+            problems.add(entry.key_span, message, "a variable that the loader does not read");
+        } else {
+            env.insert(entry.key, value.to_owned());
+        }
+    }
+    if env.len() > limits::ARGUMENTS {
+        let message = format!("`env` has {} variables", env.len());
+        problems.add(item.key_span.clone(), message, &format!("at most {}", limits::ARGUMENTS));
+    }
+    env
+}
+
+fn parse_children(item: &Item<'_>, problems: &mut Problems<'_>) -> Children {
+    let expected = "\"end\" or \"reparent\"";
+    match problems.string(item, expected) {
+        Some("reparent") => Children::Reparent,
+        Some("end") | None => Children::End,
+        Some(other) => {
+            let message = format!("`{other}` is nothing that can happen to children");
+            problems.add(item.value.span(), message, expected);
+            Children::End
+        }
+    }
+}
+
+fn parse_digest(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<crate::Digest> {
+    let expected = "the program's SHA-256: 64 hex digits, as `sha256sum FILE` prints";
+    let text = problems.string(item, expected)?;
+    let digest = text.parse().ok();
+    if digest.is_none() {
+        problems.add(item.value.span(), "`digest` is no SHA-256".to_owned(), expected);
+    }
+    digest
+}
+
+fn parse_lane(table: &DeTable<'_>, problems: &mut Problems<'_>) -> u32 {
+    let mut weight = None;
+    for item in items(table) {
+        match item.key.as_str() {
+            "weight" => weight = problems.number(&item, 1, u64::from(limits::WEIGHT)),
+            _ => problems.unknown_key(&item, "key in [lane]", &["weight"]),
+        }
+    }
+    weight.and_then(|w| u32::try_from(w).ok()).unwrap_or(100)
+}
+
+fn parse_memory(table: &DeTable<'_>, problems: &mut Problems<'_>) -> Memory {
+    let mut memory = Memory::default();
+    for item in items(table) {
+        let tier = match item.key.as_str() {
+            "hbm" => &mut memory.hbm,
+            "ram" => &mut memory.ram,
+            "ssd" => &mut memory.ssd,
+            _ => {
+                problems.unknown_key(&item, "key in [memory]", &["hbm", "ram", "ssd"]);
+                continue;
+            }
+        };
+        let expected = "a size as \"512MiB\" or \"2GiB\"";
+        let Some(text) = problems.string(&item, expected) else { continue };
+        match units::parse_size(text) {
+            Some(bytes) => *tier = Some(bytes),
+            None => problems.add(item.value.span(), format!("`{text}` is no size"), expected),
+        }
+    }
+    memory
+}

@@ -1,0 +1,122 @@
+//! Writes a manifest as TOML: for `manifest init`, `manifest learn` and ad-hoc runs.
+
+use crate::rule::{InferScope, Scope};
+use crate::types::{Children, Manifest};
+use crate::units::{print_duration, print_size};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// A basic TOML string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn list<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    format!("[{}]", words.map(quoted).collect::<Vec<_>>().join(", "))
+}
+
+impl Manifest {
+    /// The manifest as TOML; reading it gives the same manifest but for the places of the lines.
+    pub fn to_toml(&self) -> String {
+        let mut text = self.print_agent();
+        text.push_str("\n[capabilities]\n");
+        text.push_str(&self.print_capabilities());
+        let _ = write!(text, "\n[lane]\nweight = {}\n", self.weight);
+        let tiers = [("hbm", self.memory.hbm), ("ram", self.memory.ram), ("ssd", self.memory.ssd)];
+        if tiers.iter().any(|(_, bytes)| bytes.is_some()) {
+            text.push_str("\n[memory]\n");
+        }
+        for (tier, bytes) in tiers {
+            if let Some(bytes) = bytes {
+                let _ = writeln!(text, "{tier} = \"{}\"", print_size(bytes));
+            }
+        }
+        text
+    }
+
+    fn print_agent(&self) -> String {
+        let agent = &self.agent;
+        let mut text = format!(
+            "[agent]\nname    = {}\ntenant  = {}\ncommand = {}\n",
+            quoted(&agent.name),
+            quoted(&agent.tenant),
+            list(agent.command.iter().map(String::as_str))
+        );
+        if let Some(user) = &agent.user {
+            let _ = writeln!(text, "user = {}", quoted(user));
+        }
+        if let Some(cwd) = &agent.cwd {
+            let _ = writeln!(text, "cwd = {}", quoted(cwd.as_str()));
+        }
+        if !agent.env.is_empty() {
+            let variables = agent.env.iter().map(|(k, v)| format!("{k} = {}", quoted(v)));
+            let _ = writeln!(text, "env = {{ {} }}", variables.collect::<Vec<_>>().join(", "));
+        }
+        if agent.children != Children::End {
+            let _ = writeln!(text, "children = {}", quoted(agent.children.name()));
+        }
+        if let Some(digest) = &agent.digest {
+            let _ = writeln!(text, "digest = \"{digest}\"");
+        }
+        text
+    }
+
+    fn print_capabilities(&self) -> String {
+        let mut lists: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut text = String::new();
+        for declared in &self.rules {
+            let rule = &declared.rule;
+            let expires =
+                rule.expires.map(|span| format!("expires = \"{}\"", print_duration(span)));
+            match &rule.scope {
+                Scope::NetRaw => text.push_str("\"net.raw\" = true\n"),
+                Scope::AuditRead(_) => {
+                    let _ = writeln!(text, "\"audit.read\" = {}", quoted(&rule.value()));
+                }
+                Scope::Spawn { count } => {
+                    let expires = expires.map(|e| format!(", {e}")).unwrap_or_default();
+                    let _ = writeln!(text, "\"agent.spawn\" = {{ count = {count}{expires} }}");
+                }
+                Scope::Infer(infer) => {
+                    let expires = expires.map(|e| format!(", {e}")).unwrap_or_default();
+                    let _ = writeln!(text, "infer = {{ {}{expires} }}", print_infer(infer));
+                }
+                _ => lists.entry(rule.capability().name()).or_default().push(quoted(&rule.value())),
+            }
+        }
+        if !self.profiles.is_empty() {
+            let names = self.profiles.iter().map(|p| quoted(&format!("@{}", p.name)));
+            lists.entry("fs.read").or_default().extend(names);
+        }
+        for (capability, entries) in lists {
+            let _ = writeln!(text, "\"{capability}\" = [{}]", entries.join(", "));
+        }
+        text
+    }
+}
+
+fn print_infer(infer: &InferScope) -> String {
+    let mut text = format!("models = {}", list(infer.models.iter().map(String::as_str)));
+    let limits = [
+        ("tokens_per_minute", infer.tokens_per_minute),
+        ("concurrency", infer.concurrency.map(u64::from)),
+        ("context", infer.context.map(u64::from)),
+    ];
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            let _ = write!(text, ", {name} = {limit}");
+        }
+    }
+    text
+}

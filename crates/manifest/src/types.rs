@@ -1,0 +1,136 @@
+//! What a manifest says, once it has been checked.
+
+use crate::limits;
+use crate::path::AbsPath;
+use crate::rule::Rule;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// A validated manifest. Not yet resolved: profiles are named, host names are names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Manifest {
+    /// Who runs what.
+    pub agent: Agent,
+    /// The capabilities as written, in the order of the text.
+    pub rules: Vec<Declared>,
+    /// The profiles named in `fs.*` lists, each once.
+    pub profiles: Vec<ProfileUse>,
+    /// Weight of the agent within its tenant, 1 to 10000; 100 if the manifest is silent.
+    pub weight: u32,
+    /// Memory tiers.
+    pub memory: Memory,
+}
+
+/// The `[agent]` section.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agent {
+    /// Its name, for people.
+    pub name: String,
+    /// The tenant that pays.
+    pub tenant: String,
+    /// Program (an absolute path) and arguments.
+    pub command: Vec<String>,
+    /// System user to run as; none is the caller's.
+    pub user: Option<String>,
+    /// Working directory; none is `/`.
+    pub cwd: Option<AbsPath>,
+    /// Environment beside what the system sets.
+    pub env: BTreeMap<String, String>,
+    /// What happens to its children when it ends.
+    pub children: Children,
+    /// SHA-256 of the program's file; none is not checked.
+    pub digest: Option<Digest>,
+}
+
+/// What happens to an agent's children when it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Children {
+    /// They end with it.
+    #[default]
+    End,
+    /// They go to its parent.
+    Reparent,
+}
+
+impl Children {
+    /// As written in a manifest.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::End => "end",
+            Self::Reparent => "reparent",
+        }
+    }
+}
+
+/// The `[memory]` section, in bytes; none is the machine's default.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Memory {
+    /// GPU memory and the engine's KV cache.
+    pub hbm: Option<u64>,
+    /// Main memory.
+    pub ram: Option<u64>,
+    /// Memory extended onto SSD.
+    pub ssd: Option<u64>,
+}
+
+/// One capability and where it stands in the text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Declared {
+    /// What it allows.
+    pub rule: Rule,
+    /// 1-based.
+    pub line: u32,
+    /// 1-based.
+    pub column: u32,
+}
+
+/// A profile that the manifest names as `@name`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProfileUse {
+    /// Without the `@`.
+    pub name: String,
+    /// 1-based.
+    pub line: u32,
+    /// 1-based.
+    pub column: u32,
+}
+
+/// A SHA-256, written as 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{self}")
+    }
+}
+
+impl FromStr for Digest {
+    type Err = ();
+    /// Reads 64 hex digits, with or without `sha256:` in front.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let hex = text.strip_prefix("sha256:").unwrap_or(text);
+        if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(());
+        }
+        let mut digest = [0; 32];
+        for (i, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).map_err(|_| ())?;
+        }
+        Ok(Digest(digest))
+    }
+}
+
+/// True if `text` may name an agent, tenant or profile: it becomes a directory's name.
+pub fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    first && text.len() <= limits::NAME_BYTES && text.bytes().all(plain)
+}

@@ -1,0 +1,233 @@
+//! Manifests as people write them, right and wrong.
+
+#![allow(clippy::unwrap_used)] // helpers are test code outside of test functions
+
+use coconut_manifest::{Children, Implied, Manifest, Origin, Profiles, Rule};
+use proptest::prelude::*;
+
+const RIGHT: &str = r#"
+[agent]
+name    = "researcher"
+tenant  = "maya"
+command = ["/usr/bin/python3", "/opt/team/researcher.py"]
+user    = "agent-1"
+cwd     = "/srv/work"
+env     = { LANG = "C.UTF-8", HOME = "/srv/work" }
+children = "reparent"
+digest  = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+[capabilities]
+"fs.read"     = ["/srv/input", "@python", { path = "/srv/secret", expires = "10m" }]
+"fs.write"    = ["/srv/work/researcher"]
+"net.connect" = ["api.github.com:443", { host = "10.0.0.0/8:*", expires = "1h" }]
+"ipc.unix"    = ["/run/db.sock", "@service"]
+infer         = { models = ["*"], tokens_per_minute = 60000 }
+"agent.spawn" = { count = 30 }
+"agent.signal" = ["descendants"]
+"net.raw"     = true
+"audit.read"  = "own"
+
+[lane]
+weight = 200
+
+[memory]
+hbm = "512MiB"
+ram = "256MiB"
+ssd = "2GiB"
+"#;
+
+fn problems(text: &str) -> Vec<(u32, u32, String, Option<String>)> {
+    let error = Manifest::parse("test.toml", text).unwrap_err();
+    error.problems.into_iter().map(|p| (p.line, p.column, p.message, p.hint)).collect()
+}
+
+/// The least right manifest, with more lines behind it.
+fn with(more: &str) -> String {
+    format!("[agent]\nname = \"a\"\ntenant = \"t\"\ncommand = [\"/bin/true\"]\n{more}")
+}
+
+#[test]
+fn everything_is_read() {
+    let manifest = Manifest::parse("researcher.toml", RIGHT).map_err(|e| e.render()).unwrap();
+    assert_eq!(manifest.agent.user.as_deref(), Some("agent-1"));
+    assert_eq!(manifest.agent.children, Children::Reparent);
+    assert!(manifest.agent.digest.is_some());
+    assert_eq!(manifest.weight, 200);
+    assert_eq!(manifest.memory.ssd, Some(2 << 30));
+    assert_eq!(manifest.profiles[0].name, "python");
+    let rules: Vec<String> = manifest.rules.iter().map(|d| d.rule.to_string()).collect();
+    assert!(rules.contains(&"fs.read=/srv/secret;expires=10m".to_owned()), "{rules:?}");
+    assert!(rules.contains(&"net.connect=10.0.0.0/8:*;expires=1h".to_owned()));
+    assert!(rules.contains(&"infer=*;tokens_per_minute=60000".to_owned()));
+    assert_eq!(manifest.rules[0].line, 13);
+}
+
+#[test]
+fn printing_and_reading_give_the_same() {
+    let once = Manifest::parse("a", RIGHT).unwrap();
+    let twice = Manifest::parse("b", &once.to_toml()).map_err(|e| e.render()).unwrap();
+    let rules = |m: &Manifest| {
+        let mut list: Vec<Rule> = m.rules.iter().map(|d| d.rule.clone()).collect();
+        list.sort();
+        list
+    };
+    assert_eq!(rules(&once), rules(&twice));
+    assert_eq!((once.agent, once.weight, once.memory), (twice.agent, twice.weight, twice.memory));
+}
+
+#[test]
+fn an_unknown_key_names_its_place_and_the_nearest_known_one() {
+    let found = problems(&with("[capabilities]\n\"fs.raed\" = [\"/srv\"]\n"));
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].0, found[0].1), (6, 1));
+    assert_eq!(found[0].3.as_deref(), Some("did you mean `fs.read`?"));
+    let found = problems(&with("[capabilties]\n"));
+    assert_eq!(found[0].3.as_deref(), Some("did you mean `capabilities`?"));
+    let found = problems("[agent]\nname = \"a\"\ntennant = \"t\"\ncommand = [\"/bin/true\"]\n");
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn several_problems_are_reported_together() {
+    let text = "[agent]\nname = \"Not A Name\"\ntenant = 7\ncommand = [\"python3\"]\n\
+                [capabilities]\n\"fs.read\" = [\"../etc\", 5]\n\"net.connect\" = [\"host\"]\n\
+                [lane]\nweight = 0\n[memory]\nram = \"12 MB\"\n";
+    let lines: Vec<u32> = problems(text).iter().map(|p| p.0).collect();
+    assert_eq!(lines, [2, 3, 4, 6, 6, 7, 9, 11]);
+}
+
+#[test]
+fn what_must_not_pass_is_refused() {
+    for text in [
+        "",
+        "[agent]\nname = \"a\"\n",
+        "[agent",
+        &with("[capabilities]\n\"fs.read\" = \"/srv\"\n"),
+        &with("[capabilities]\n\"fs.read\" = [\"/srv/../etc\"]\n"),
+        &with("[capabilities]\n\"fs.read\" = [{ path = \"/srv\", expire = \"1s\" }]\n"),
+        &with("[capabilities]\n\"fs.read\" = [{ expires = \"1s\" }]\n"),
+        &with("[capabilities]\n\"fs.read\" = [{ path = \"/srv\", expires = \"soon\" }]\n"),
+        &with("[capabilities]\n\"net.connect\" = [\"*.github.com:443\"]\n"),
+        &with("[capabilities]\ninfer = { models = [] }\n"),
+        &with("[capabilities]\ninfer = { tokens_per_minute = 5 }\n"),
+        &with("[capabilities]\n\"agent.spawn\" = { count = 0 }\n"),
+        &with("[capabilities]\n\"audit.read\" = \"everything\"\n"),
+        &with("[capabilities]\nforbidden = [\"bpf\"]\n"),
+        &with("[capabilities]\n\"ipc.unix\" = [\"@\"]\n"),
+        &with("env = { LD_PRELOAD = \"/tmp/x.so\" }\n"),
+        &with("digest = \"abc\"\n"),
+        &with("children = \"keep\"\n"),
+        &with("cwd = \"work\"\n"),
+        &with("user = \"root:root\"\n"),
+        &with("name = \"again\"\n"),
+    ] {
+        assert!(Manifest::parse("x", text).is_err(), "accepted:\n{text}");
+    }
+}
+
+#[test]
+fn sets_are_bounded() {
+    let many = |n: usize| {
+        let paths: Vec<String> = (0..n).map(|i| format!("\"/p{i}\"")).collect();
+        with(&format!("[capabilities]\n\"fs.read\" = [{}]\n", paths.join(",")))
+    };
+    assert!(Manifest::parse("x", &many(512)).is_ok());
+    assert!(Manifest::parse("x", &many(513)).is_err());
+    assert!(Manifest::parse("x", &" ".repeat(300_000)).is_err());
+}
+
+#[test]
+fn unquoted_dotted_keys_mean_the_same() {
+    let quoted = with("[capabilities]\n\"fs.read\" = [\"/srv\"]\n");
+    let dotted = with("[capabilities]\nfs.read = [\"/srv\"]\n");
+    let rule = |text: &str| Manifest::parse("x", text).unwrap().rules[0].rule.clone();
+    assert_eq!(rule(&quoted), rule(&dotted));
+}
+
+#[test]
+fn the_rendering_fits_eighty_columns_and_points_at_the_place() {
+    let long =
+        with(&format!("[capabilities]\n\"fs.read\" = [\"/{}\", \"nope\"]\n", "x/".repeat(90)));
+    let text =
+        Manifest::parse("a-rather-long-name-of-a-manifest.toml", &long).unwrap_err().render();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let text = Manifest::parse("m.toml", &with("[lane]\nwieght = 5\n")).unwrap_err().render();
+    assert_eq!(
+        text,
+        "m.toml:6:1: unknown key in [lane] `wieght`\n 6 | wieght = 5\n   | ^^^^^^\n   \
+         = expected: one of weight\n   = hint: did you mean `weight`?\n\n1 problem: the manifest is refused\n"
+    );
+}
+
+#[test]
+fn errors_have_a_json_form() {
+    let error = Manifest::parse("m.toml", &with("[lane]\nwieght = 5\n")).unwrap_err();
+    let json = serde_json::to_value(&error).unwrap();
+    assert_eq!(json["problems"][0]["line"], 6);
+    assert_eq!(json["problems"][0]["expected"], "one of weight");
+}
+
+#[test]
+fn an_agent_starts_with_what_its_manifest_says_and_nothing_else() {
+    let implied = Implied {
+        infer: vec!["net.connect=127.0.0.1:11700".parse().unwrap()],
+        api: vec!["ipc.unix=/run/coconut/api.sock".parse().unwrap()],
+    };
+    let profiles = Profiles::built_in();
+    let plain = Manifest::parse("x", &with("")).unwrap().effective(&profiles, &implied).unwrap();
+    let base = profiles.get("base").unwrap().rules.len();
+    assert_eq!(plain.len(), 1 + base);
+    assert_eq!(plain[0].rule.to_string(), "fs.exec=/bin/true");
+    assert_eq!(plain[0].origin, Origin::Command);
+
+    let text = with("[capabilities]\n\"fs.read\" = [\"@python\"]\ninfer = { models = [\"*\"] }\n");
+    let more = Manifest::parse("x", &text).unwrap().effective(&profiles, &implied).unwrap();
+    let python = profiles.get("python").unwrap().rules.len();
+    assert_eq!(more.len(), 1 + base + python + 1 + 1);
+    assert!(!more.iter().any(|r| r.rule.to_string().contains("api.sock")));
+
+    let text = with("[capabilities]\n\"fs.read\" = [\"@pyton\"]\n");
+    let error = Manifest::parse("x", &text).unwrap().effective(&profiles, &implied).unwrap_err();
+    assert!(error.to_string().contains("line 6: there is no profile `@pyton`"), "{error}");
+}
+
+#[test]
+fn a_grant_of_the_trust_store_covers_what_lies_below() {
+    use coconut_manifest::grant_covers;
+    assert!(grant_covers("fs.read=/srv", "fs.read=/srv/input"));
+    assert!(!grant_covers("fs.read=/srv", "fs.write=/srv/input"));
+    assert!(!grant_covers("fs.read=/srv;expires=1h", "fs.read=/srv"));
+    assert!(grant_covers("@python", "@python") && !grant_covers("fs.read=/", "@python"));
+    assert!(!grant_covers("nonsense", "fs.read=/") && !grant_covers("fs.read=/", "nonsense"));
+    let manifest = Manifest::parse("researcher.toml", RIGHT).unwrap();
+    assert!(manifest.capability_texts().contains(&"@python".to_owned()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_breaks_the_reader_or_the_terminal(
+        at in any::<prop::sample::Index>(), length in 0_usize..40, other in "\\PC{0,120}", name in "\\PC{1,120}",
+    ) {
+        // A right manifest with a piece cut out and something put in.
+        let characters: Vec<char> = RIGHT.chars().collect();
+        let at = at.index(characters.len());
+        let end = (at + length).min(characters.len());
+        let mut text: String = characters[..at].iter().collect();
+        text.push_str(&other);
+        text.extend(&characters[end..]);
+        for text in [text, other] {
+            match Manifest::parse(&name, &text) {
+                Ok(manifest) => {
+                    prop_assert!(Manifest::parse("again", &manifest.to_toml()).is_ok(), "{}", manifest.to_toml());
+                }
+                Err(error) => {
+                    let shown = error.render();
+                    prop_assert!(!error.problems.is_empty());
+                    prop_assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+                }
+            }
+        }
+    }
+}
