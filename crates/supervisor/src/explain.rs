@@ -1,0 +1,140 @@
+//! Why something was refused, and the manifest line that would allow it.
+
+use crate::agent::{Agent, Removal, RemovedRule};
+use crate::denials::Attempt;
+use crate::registry::{Supervisor, UnknownAgent};
+use abi::{AgentId, AgentState, Capability};
+use manifest::{Rule, Scope};
+use std::fmt;
+
+/// Why an attempt was refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// No rule covers it. The closest that the agent holds, if there is one.
+    NotHeld {
+        /// Same object with another right, or same kind with another object.
+        nearest: Option<Rule>,
+    },
+    /// A rule covered it and is gone.
+    Removed(RemovedRule),
+    /// A rule covers it by now: it was given after the attempt.
+    HeldNow(Rule),
+    /// No capability can allow it.
+    Forbidden,
+    /// The agent is frozen: everything it tries is denied.
+    Quarantined,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotHeld { nearest: None } => f.write_str("no rule of this agent covers it"),
+            Self::NotHeld { nearest: Some(rule) } => {
+                write!(f, "no rule of this agent covers it; the nearest is {rule}")
+            }
+            Self::Removed(gone) => match gone.removal {
+                Removal::Revoked => write!(f, "{} was revoked", gone.rule),
+                Removal::RevokedAbove => write!(f, "{} was revoked from an ancestor", gone.rule),
+                Removal::Expired => write!(f, "{} has expired", gone.rule),
+            },
+            Self::HeldNow(rule) => write!(f, "it was not held then; {rule} allows it now"),
+            Self::Forbidden => f.write_str("no capability allows it to an agent"),
+            Self::Quarantined => f.write_str("the agent is quarantined: everything is refused"),
+        }
+    }
+}
+
+/// One refused attempt, explained.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Explanation {
+    /// What was tried.
+    pub attempt: Attempt,
+    /// Why it was refused.
+    pub reason: Reason,
+    /// The rule that would allow it; none if nothing can.
+    pub allow: Option<Rule>,
+    /// The same as a line of a manifest: `"fs.read" = ["/etc/shadow"]`.
+    pub manifest_line: Option<String>,
+}
+
+impl Supervisor {
+    /// The latest refused attempts of an agent, the newest first.
+    pub fn explain(&self, aid: AgentId) -> Result<Vec<Explanation>, UnknownAgent> {
+        let agent = self.get(aid)?;
+        Ok(agent.denials.latest().rev().map(|attempt| explain(agent, attempt)).collect())
+    }
+}
+
+fn explain(agent: &Agent, attempt: &Attempt) -> Explanation {
+    let wanted = Rule::parse_value(attempt.capability, &attempt.object).ok();
+    let reason = reason(agent, attempt, wanted.as_ref());
+    let allow = match reason {
+        Reason::Forbidden | Reason::Quarantined | Reason::HeldNow(_) => None,
+        _ => wanted,
+    };
+    let manifest_line = allow.as_ref().map(manifest_line);
+    Explanation { attempt: attempt.clone(), reason, allow, manifest_line }
+}
+
+fn reason(agent: &Agent, attempt: &Attempt, wanted: Option<&Rule>) -> Reason {
+    if agent.state() == AgentState::Quarantined || attempt.operation == "quarantine" {
+        return Reason::Quarantined;
+    }
+    if attempt.capability == Capability::Forbidden {
+        return Reason::Forbidden;
+    }
+    let Some(wanted) = wanted else { return Reason::NotHeld { nearest: None } };
+    if let Some(held) = agent.held.iter().find(|held| held.rule.scope.covers(&wanted.scope)) {
+        return Reason::HeldNow(held.rule.clone());
+    }
+    let mut gone = agent.removed.iter().rev();
+    match gone.find(|gone| gone.rule.scope.covers(&wanted.scope)) {
+        Some(gone) => Reason::Removed(gone.clone()),
+        None => Reason::NotHeld { nearest: nearest(agent, &wanted.scope) },
+    }
+}
+
+/// The rule that comes closest: the same place with another right, else the longest common path.
+fn nearest(agent: &Agent, wanted: &Scope) -> Option<Rule> {
+    let closeness = |scope: &Scope| match (scope, wanted) {
+        (Scope::Fs { path, .. }, Scope::Fs { path: sought, .. }) if sought.is_below(path) => {
+            10_000 + path.as_str().len()
+        }
+        (Scope::Fs { path, right }, Scope::Fs { path: sought, right: needed })
+            if right == needed =>
+        {
+            let pairs = path.as_str().split('/').zip(sought.as_str().split('/'));
+            pairs.skip(1).take_while(|(a, b)| a == b).map(|(a, _)| a.len() + 1).sum()
+        }
+        (Scope::Net { endpoint, right }, Scope::Net { endpoint: sought, right: needed })
+            if right == needed =>
+        {
+            1 + 2 * usize::from(endpoint.host.contains(&sought.host))
+                + usize::from(endpoint.port == sought.port)
+        }
+        (Scope::Unix(_), Scope::Unix(_)) | (Scope::Infer(_), Scope::Infer(_)) => 1,
+        _ => 0,
+    };
+    agent
+        .held
+        .iter()
+        .map(|held| (closeness(&held.rule.scope), &held.rule))
+        .filter(|(close, _)| *close > 0)
+        .max_by_key(|(close, _)| *close)
+        .map(|(_, rule)| rule.clone())
+}
+
+/// A rule as a line of `[capabilities]`.
+fn manifest_line(rule: &Rule) -> String {
+    let name = rule.capability();
+    match &rule.scope {
+        Scope::NetRaw => format!("\"{name}\" = true"),
+        Scope::Spawn { count } => format!("\"{name}\" = {{ count = {count} }}"),
+        Scope::AuditRead(scope) => format!("\"{name}\" = \"{}\"", scope.name()),
+        Scope::Infer(infer) => {
+            let models: Vec<String> = infer.models.iter().map(|m| format!("{m:?}")).collect();
+            format!("{name} = {{ models = [{}] }}", models.join(", "))
+        }
+        _ => format!("\"{name}\" = [{:?}]", rule.value()),
+    }
+}

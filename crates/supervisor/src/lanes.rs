@@ -1,0 +1,85 @@
+//! Fair-share lanes: one weight for the tenant among tenants, one for the agent within it.
+
+use crate::registry::{Supervisor, UnknownAgent};
+use abi::AgentId;
+use manifest::limits;
+use std::collections::BTreeMap;
+
+/// Weight of a tenant that nobody has weighed.
+const DEFAULT_WEIGHT: u32 = 100;
+
+/// Weights of tenants.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    weights: BTreeMap<String, u32>,
+}
+
+/// An agent's lane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LaneView {
+    /// Who pays.
+    pub tenant: String,
+    /// Among tenants.
+    pub tenant_weight: u32,
+    /// Within the tenant.
+    pub weight: u32,
+}
+
+/// Why a weight is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum LaneError {
+    #[error(transparent)]
+    Unknown(#[from] UnknownAgent),
+    #[error("a weight is a number from 1 to {most}, not {given}")]
+    Weight { given: u32, most: u32 },
+}
+
+fn checked(weight: u32) -> Result<u32, LaneError> {
+    if (1..=limits::WEIGHT).contains(&weight) {
+        Ok(weight)
+    } else {
+        Err(LaneError::Weight { given: weight, most: limits::WEIGHT })
+    }
+}
+
+impl Supervisor {
+    /// An agent's lane.
+    pub fn lane(&self, aid: AgentId) -> Result<LaneView, UnknownAgent> {
+        let agent = self.get(aid)?;
+        let tenant_weight = self.tenant_weight(&agent.tenant);
+        Ok(LaneView { tenant: agent.tenant.clone(), tenant_weight, weight: agent.weight })
+    }
+
+    /// Weight of a tenant among tenants.
+    pub fn tenant_weight(&self, tenant: &str) -> u32 {
+        self.lanes.weights.get(tenant).copied().unwrap_or(DEFAULT_WEIGHT)
+    }
+
+    /// Sets the weight of a tenant; it need not have agents yet. Returns the living agents whose
+    /// lane has changed.
+    pub fn set_tenant_weight(
+        &mut self,
+        tenant: &str,
+        weight: u32,
+    ) -> Result<Vec<AgentId>, LaneError> {
+        self.lanes.weights.insert(tenant.to_owned(), checked(weight)?);
+        let living = self.living();
+        Ok(living.iter().filter(|agent| agent.tenant == tenant).map(|agent| agent.aid).collect())
+    }
+
+    /// Sets the weight of an agent within its tenant.
+    pub fn set_weight(&mut self, aid: AgentId, weight: u32) -> Result<(), LaneError> {
+        self.get_mut(aid)?.weight = checked(weight)?;
+        Ok(())
+    }
+
+    /// Tenants that have living agents or a weight of their own, with their weights.
+    pub fn tenants(&self) -> BTreeMap<String, u32> {
+        let mut tenants = self.lanes.weights.clone();
+        for agent in self.living() {
+            tenants.entry(agent.tenant.clone()).or_insert(DEFAULT_WEIGHT);
+        }
+        tenants
+    }
+}

@@ -1,0 +1,27 @@
+//! Agent lifecycle, delegation tree, capabilities held, denials, lanes. Pure: no I/O, no clock.
+//!
+//! Time comes in as an argument and what is to be done in the kernel goes out as a value
+//! ([`Change`], [`EndPlan`]), so the core needs no ports and its tests need neither root nor BPF.
+//! `coconutd` carries the values out and writes one audit record for each.
+
+mod agent;
+mod denials;
+mod explain;
+mod grants;
+mod lanes;
+mod lifecycle;
+mod registry;
+mod resolve;
+mod slots;
+mod tree;
+
+pub use agent::{Agent, Held, Removal, RemovedRule};
+pub use denials::{Attempt, Denials, Noted};
+pub use explain::{Explanation, Reason};
+pub use grants::{Change, GrantError, Revocation, RevokeError};
+pub use lanes::{LaneError, LaneView};
+pub use lifecycle::{End, Event, IllegalTransition, Lifecycle, Transition};
+pub use registry::{Admission, AdmitError, Limits, Supervisor, UnknownAgent};
+pub use resolve::{Candidate, ResolveError};
+pub use slots::Slots;
+pub use tree::EndPlan;

@@ -1,0 +1,75 @@
+//! Slot and generation: an id that was once given out never names another agent.
+
+use abi::AgentId;
+
+/// Gives out [`AgentId`]s from a fixed number of slots.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    /// Generation that each slot was last given out with.
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    capacity: u32,
+}
+
+impl Slots {
+    /// Nothing given out; at most `capacity` at once.
+    pub fn new(capacity: u32) -> Self {
+        Slots { generations: Vec::new(), free: Vec::new(), capacity }
+    }
+
+    /// An id that nobody had before; none if all slots are taken.
+    pub fn take(&mut self) -> Option<AgentId> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if (self.generations.len() as u32) < self.capacity => {
+                self.generations.push(0);
+                self.generations.len() as u32 - 1
+            }
+            None => return None,
+        };
+        let generation = &mut self.generations[slot as usize];
+        *generation += 1;
+        Some(AgentId::new(slot, *generation))
+    }
+
+    /// Takes an id back. A slot whose generations are used up is never given out again.
+    pub fn put_back(&mut self, id: AgentId) {
+        let last = self.generations.get(id.slot() as usize).copied();
+        let live = last == Some(id.generation()) && !self.free.contains(&id.slot());
+        if live && id.generation() < u32::MAX {
+            self.free.push(id.slot());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_slot_is_a_different_agent() {
+        let mut slots = Slots::new(2);
+        let (a, b) = (slots.take().unwrap(), slots.take().unwrap());
+        assert_ne!(a, AgentId::NOBODY);
+        assert_eq!(slots.take(), None);
+        slots.put_back(a);
+        slots.put_back(a);
+        let c = slots.take().unwrap();
+        assert_eq!(c.slot(), a.slot());
+        assert_ne!(c, a);
+        assert_eq!(slots.take(), None, "a double return gives no second slot");
+        slots.put_back(a);
+        assert_eq!(slots.take(), None, "an old id returns nothing");
+        assert_ne!(b, c);
+    }
+
+    #[test]
+    fn generations_do_not_wrap() {
+        let mut slots = Slots::new(1);
+        slots.generations.push(u32::MAX - 1);
+        slots.free.push(0);
+        let last = slots.take().unwrap();
+        slots.put_back(last);
+        assert_eq!(slots.take(), None);
+    }
+}
