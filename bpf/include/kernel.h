@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The kernel's types, as far as the programs look into them.
+ *
+ * Written by hand and checked in, in place of a full vmlinux.h: a build needs no kernel image,
+ * the header does not age with one kernel release (its 135,000 lines would), and what the programs
+ * depend on can be read on two pages. Every access is relocated against the running kernel's BTF
+ * (CO-RE), so neither order, nor offsets, nor missing neighbours matter here; only names do.
+ * Members that some kernels spell otherwise have a second flavour, `type___flavour`, and are
+ * read behind bpf_core_field_exists().
+ */
+#pragma once
+
+typedef unsigned char __u8;
+typedef short __s16;
+typedef unsigned short __u16;
+typedef int __s32;
+typedef unsigned int __u32;
+typedef long long __s64;
+typedef unsigned long long __u64;
+typedef __u8 uint8_t;
+typedef __u16 uint16_t;
+typedef __u32 uint32_t;
+typedef __s32 int32_t;
+typedef __u64 uint64_t;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef _Bool bool;
+typedef unsigned long size_t;
+typedef unsigned short umode_t;
+typedef unsigned int dev_t;
+
+#define NULL ((void *)0)
+#define true 1
+#define false 0
+
+/* Map types, flags and commands of the bpf() ABI, which never change. */
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_LPM_TRIE = 11,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
+	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_INODE_STORAGE = 28,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
+	BPF_MAP_TYPE_CGRP_STORAGE = 32,
+};
+enum {
+	BPF_ANY = 0,
+	BPF_F_NO_PREALLOC = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_RB_AVAIL_DATA = 0,
+};
+
+#define EPERM 1
+#define ENOENT 2
+#define EAGAIN 11
+#define EACCES 13
+#define EINVAL 22
+
+#define AF_UNSPEC 0
+#define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+#define AF_NETLINK 16
+#define NETLINK_ROUTE 0
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define TCP_ESTABLISHED 1
+#define TCP_CLOSE 7
+#define MSG_FASTOPEN 0x20000000
+
+#define SIGKILL 9
+#define SIGTERM 15
+#define SIGCONT 18
+#define SIGSTOP 19
+
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+#define S_IFLNK 0120000
+#define S_IFBLK 0060000
+#define S_IFDIR 0040000
+#define S_IFCHR 0020000
+
+#define MAY_EXEC 1
+#define MAY_WRITE 2
+#define MAY_READ 4
+#define MAY_APPEND 8
+#define PROT_READ 1
+#define PROT_WRITE 2
+#define PROT_EXEC 4
+#define MAP_SHARED 1
+#define MAP_TYPE 15
+#define VM_SHARED 8
+#define FMODE_READ 1
+#define FMODE_WRITE 2
+#define FMODE_EXEC 0x20
+#define FMODE_PATH (1 << 14)
+#define FMODE_BACKING (1 << 25)
+#define O_TMPFILE_BIT 020000000
+#define ATTR_MODE 1
+#define ATTR_UID 2
+#define ATTR_GID 4
+#define ATTR_SIZE 8
+#define RENAME_EXCHANGE 2
+#define PTRACE_MODE_ATTACH 2
+#define CAP_OPT_NOAUDIT 2
+#define TIOCSTI 0x5412
+#define TIOCLINUX 0x541C
+
+#define SB_KERNMOUNT (1 << 22)
+#define BPF_FS_MAGIC 0xcafe4a11
+#define CGROUP2_MAGIC 0x63677270
+#define TRACEFS_MAGIC 0x74726163
+#define DEBUGFS_MAGIC 0x64626720
+#define SECURITYFS_MAGIC 0x73636673
+#define PROC_MAGIC 0x9fa0
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct qstr {
+	__u32 len;
+	const unsigned char *name;
+};
+struct super_block {
+	dev_t s_dev;
+	unsigned long s_flags;
+	unsigned long s_magic;
+	struct dentry *s_root;
+};
+struct inode {
+	umode_t i_mode;
+	struct super_block *i_sb;
+	__u64 i_ino;
+	unsigned int i_nlink;
+	void *i_private;
+};
+enum dentry_flags {
+	DCACHE_PAR_LOOKUP = 1 << 24,
+};
+struct dentry {
+	unsigned int d_flags;
+	struct dentry *d_parent;
+	struct qstr d_name;
+	struct inode *d_inode;
+	struct super_block *d_sb;
+};
+struct vfsmount {
+	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
+};
+struct mnt_namespace {};
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
+	int mnt_group_id;
+};
+/* Mounts of a superblock: a plain chain since 6.18, a list_head before. */
+struct mount___chain {
+	struct mount *mnt_next_for_sb;
+};
+struct super_block___chain {
+	struct mount *s_mounts;
+};
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+struct file {
+	unsigned int f_mode;
+	void *private_data;
+	struct inode *f_inode;
+	unsigned int f_flags;
+	struct path f_path;
+};
+struct vm_area_struct {
+	unsigned long vm_flags;
+	struct file *vm_file;
+};
+struct linux_binprm {
+	struct file *file;
+	const char *filename;
+	const char *interp;
+};
+struct upid {
+	int nr;
+};
+struct pid {
+	struct upid numbers[1];
+};
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
+};
+struct iattr {
+	unsigned int ia_valid;
+};
+struct mnt_idmap;
+struct file_kattr;
+struct filename;
+struct open_flags;
+struct posix_acl;
+
+struct kernfs_node {
+	struct kernfs_node *__parent;
+	const char *name;
+	__u64 id;
+};
+/* The parent's name before 6.15. */
+struct kernfs_node___old {
+	struct kernfs_node *parent;
+};
+struct cgroup {
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[];
+};
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+struct cred;
+struct task_struct {
+	int pid;
+	int tgid;
+	struct task_struct *group_leader;
+	const struct cred *real_cred;
+	const struct cred *cred;
+	struct nsproxy *nsproxy;
+	struct css_set *cgroups;
+	char comm[16];
+};
+struct kernel_siginfo;
+struct rlimit;
+struct user_namespace;
+struct key;
+union bpf_attr;
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+	} in6_u;
+};
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	short unsigned int skc_family;
+	volatile unsigned char skc_state;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_type;
+	__u16 sk_protocol;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+struct socket {
+	short type;
+	struct sock *sk;
+};
+struct msghdr {
+	void *msg_name;
+	int msg_namelen;
+	unsigned int msg_flags;
+};
+struct unix_address {
+	int len;
+};
+struct unix_sock {
+	struct unix_address *addr;
+	struct path path;
+	struct sock *peer;
+};
+struct io_uring_cmd;
+
+#pragma clang attribute pop
+
+/* The state of a bounded loop; its size is part of the ABI. */
+struct bpf_iter_num {
+	__u64 __opaque[1];
+} __attribute__((aligned(8)));
+
+/* Layouts of user space, which never change. */
+struct sockaddr {
+	__u16 sa_family;
+	char sa_data[14];
+};
+struct sockaddr_in {
+	__u16 sin_family;
+	__be16 sin_port;
+	__be32 sin_addr;
+};
+struct sockaddr_in6 {
+	__u16 sin6_family;
+	__be16 sin6_port;
+	__be32 sin6_flowinfo;
+	__u8 sin6_addr[16];
+};
+enum pid_type {
+	PIDTYPE_PID,
+	PIDTYPE_TGID,
+};

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* Open files: opening, using, mapping, receiving them. */
+
+static __always_inline __u32 wanted_by_open(struct file *f, __u32 *any)
+{
+	__u32 mode = f->f_mode, all = 0;
+
+	*any = 0;
+	if (mode & FMODE_EXEC) {
+		/* A program or its loader; execve() itself is decided in bprm_check. */
+		*any = RIGHT_READ | RIGHT_EXEC;
+	} else if (mode & FMODE_READ) {
+		all |= RIGHT_READ;
+	}
+	if (mode & FMODE_WRITE)
+		all |= RIGHT_WRITE;
+	if (f->f_flags & O_TMPFILE_BIT)
+		all |= RIGHT_CREATE;
+	if (!all && !*any)
+		*any = RIGHTS_OPEN;
+	return all;
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(file_open, struct file *f)
+{
+	struct KernelAgent *a = current_agent();
+	__u32 all, any;
+	__u64 cover;
+
+	if (!a)
+		return outsider_opens(f);
+	if (unlikely(quarantined(a)))
+		return report_path(a, &f->f_path, DENIAL(QUARANTINE, 0), 0);
+	if (passes(f))
+		return 0;
+	all = wanted_by_open(f, &any);
+	if ((all & RIGHTS_CHANGE) && is_control_fs(f->f_inode->i_sb->s_magic)) {
+		clear_suspect();
+		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
+	}
+	cover = cover_file(a, f, all, any, true);
+	if (!enough(rights_of(cover), all, any)) {
+		clear_suspect();
+		return report_path(a, &f->f_path, DENIAL(FILE_OPEN, all | any), 0);
+	}
+	return report_path(a, &f->f_path, USE(FILE_OPEN, all | any), rule_of(cover));
+}
+
+/* Decides once more on a file that is open already; nothing is reported if it may. */
+static __always_inline int recheck(struct KernelAgent *a, struct file *f, __u32 all, __u32 any,
+				   __u64 what)
+{
+	if (unlikely(quarantined(a)))
+		return report_path(a, &f->f_path, DENIAL(QUARANTINE, 0), 0);
+	if (passes(f))
+		return 0;
+	if ((all & RIGHTS_CHANGE) && is_control_fs(f->f_inode->i_sb->s_magic))
+		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
+	if (enough(rights_of(cover_file(a, f, all, any, false)), all, any))
+		return 0;
+	return report_path(a, &f->f_path, what, 0);
+}
+
+SEC("lsm/file_permission")
+int BPF_PROG(file_permission, struct file *f, int mask)
+{
+	struct KernelAgent *a = current_agent();
+	__u32 all = 0;
+
+	if (!a)
+		return mask & MAY_WRITE ? outsider_writes(f) : 0;
+	if (mask & MAY_READ)
+		all |= RIGHT_READ;
+	if (mask & (MAY_WRITE | MAY_APPEND))
+		all |= RIGHT_WRITE;
+	if (!quarantined(a) && remembered(a, f, all))
+		return 0;
+	return recheck(a, f, all, 0, DENIAL(FILE_PERMISSION, all));
+}
+
+SEC("lsm/mmap_file")
+int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
+	     unsigned long flags)
+{
+	struct KernelAgent *a;
+	__u32 all = 0;
+
+	if (!f)
+		return 0;
+	a = current_agent();
+	if (!a)
+		return 0;
+	if ((prot & PROT_WRITE) && (flags & MAP_TYPE) != 2 /* MAP_PRIVATE */)
+		all = RIGHT_WRITE;
+	return recheck(a, f, all, RIGHT_READ | RIGHT_EXEC, DENIAL(MMAP_FILE, all ?: RIGHT_READ));
+}
+
+SEC("lsm/file_mprotect")
+int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long asked, unsigned long prot)
+{
+	struct KernelAgent *a = current_agent();
+	struct file *f;
+	__u32 all = 0;
+
+	if (!a)
+		return 0;
+	f = as(file, vma->vm_file);
+	if (!f || !(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) || passes(f))
+		return 0;
+	if ((prot & PROT_WRITE) && (vma->vm_flags & VM_SHARED))
+		all = RIGHT_WRITE;
+	if (!quarantined(a) &&
+	    enough(rights_of(cover_path(a, &f->f_path, all, RIGHT_READ | RIGHT_EXEC)), all,
+		   RIGHT_READ | RIGHT_EXEC))
+		return 0;
+	return report_dentry(a, f->f_path.dentry, mount_of(f->f_path.mnt),
+			     DENIAL(FILE_MPROTECT, all ?: RIGHT_READ));
+}
+
+/* A descriptor that somebody handed over. */
+SEC("lsm/file_receive")
+int BPF_PROG(file_receive, struct file *f)
+{
+	struct KernelAgent *a = current_agent();
+	__u32 all = 0, any = 0;
+
+	if (!a || (f->f_mode & FMODE_PATH))
+		return 0;
+	all = wanted_by_open(f, &any);
+	return recheck(a, f, all, any, DENIAL(FILE_RECEIVE, all | any));
+}
+
+SEC("lsm/file_truncate")
+int BPF_PROG(file_truncate, struct file *f)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return 0;
+	return recheck(a, f, RIGHT_WRITE, 0, DENIAL(FILE_TRUNCATE, RIGHT_WRITE));
+}
+
+static __always_inline int ioctl(struct file *f, unsigned int cmd)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return 0;
+	/* Typing into somebody else's terminal is no use of a file. */
+	if (cmd == TIOCSTI || cmd == TIOCLINUX)
+		return report_path(a, &f->f_path, FORBIDDEN(FILE_IOCTL, cmd), 0);
+	return recheck(a, f, 0, RIGHTS_OPEN, DENIAL(FILE_IOCTL, cmd));
+}
+
+SEC("lsm/file_ioctl")
+int BPF_PROG(file_ioctl, struct file *f, unsigned int cmd, unsigned long arg)
+{
+	return ioctl(f, cmd);
+}
+
+SEC("lsm/file_ioctl_compat")
+int BPF_PROG(file_ioctl_compat, struct file *f, unsigned int cmd, unsigned long arg)
+{
+	return ioctl(f, cmd);
+}

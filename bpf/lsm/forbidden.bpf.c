@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* What no capability allows to an agent. */
+
+#define NEVER(hook, wanted)                                              \
+	({                                                               \
+		struct KernelAgent *a = current_agent();                 \
+		a ? report_plain(a, FORBIDDEN(hook, wanted), 0) : 0;     \
+	})
+
+SEC("lsm/bpf")
+int BPF_PROG(bpf_call, int cmd, union bpf_attr *attr, unsigned int size, bool kernel)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return outsider_calls_bpf(cmd);
+	return report_plain(a, FORBIDDEN(BPF, cmd), 0);
+}
+
+SEC("lsm/sb_mount")
+int BPF_PROG(sb_mount, const char *device, const struct path *path, const char *type,
+	     unsigned long flags, void *data)
+{
+	struct KernelAgent *a = current_agent();
+
+	void_verdicts();
+	return a ? report_path(a, path, FORBIDDEN(SB_MOUNT, flags), 0) : outsider_covers(path);
+}
+
+SEC("lsm/sb_umount")
+int BPF_PROG(sb_umount, struct vfsmount *m, int flags)
+{
+	struct KernelAgent *a = current_agent();
+
+	void_verdicts();
+	if (!a)
+		return outsider_unmounts(m);
+	return report_plain(a, FORBIDDEN(SB_UMOUNT, flags), 0);
+}
+
+SEC("lsm/move_mount")
+int BPF_PROG(move_mount, const struct path *from, const struct path *to)
+{
+	struct KernelAgent *a = current_agent();
+
+	void_verdicts();
+	if (a)
+		return report_path(a, to, FORBIDDEN(MOVE_MOUNT, 0), 0);
+	return outsider_covers(to) ?: outsider_covers(from);
+}
+
+SEC("lsm/sb_pivotroot")
+int BPF_PROG(sb_pivotroot, const struct path *old, const struct path *new)
+{
+	void_verdicts();
+	return NEVER(PIVOTROOT, 0);
+}
+
+SEC("lsm/userns_create")
+int BPF_PROG(userns_create, const struct cred *cred)
+{
+	return NEVER(USERNS_CREATE, 0);
+}
+
+SEC("lsm/perf_event_open")
+int BPF_PROG(perf_event_open, int type)
+{
+	return NEVER(PERF_EVENT_OPEN, type);
+}
+
+/* Sessions of agents start with an empty keyring; other keys belong to others. */
+SEC("lsm/key_permission")
+int BPF_PROG(key_permission, void *key, const struct cred *cred, int need)
+{
+	return NEVER(KEY_PERMISSION, need);
+}
+
+SEC("lsm/key_alloc")
+int BPF_PROG(key_alloc, struct key *key, const struct cred *cred, unsigned long flags)
+{
+	return NEVER(KEY_PERMISSION, 0);
+}
+
+/* A kernel thread that works with the ring's credentials, and requests under other ones. */
+SEC("lsm/uring_sqpoll")
+int BPF_PROG(uring_sqpoll)
+{
+	return NEVER(URING_SQPOLL, 0);
+}
+
+SEC("lsm/uring_override_creds")
+int BPF_PROG(uring_override_creds, const struct cred *new)
+{
+	return NEVER(URING_OVERRIDE_CREDS, 0);
+}
+
+SEC("lsm/uring_cmd")
+int BPF_PROG(uring_cmd, struct io_uring_cmd *command)
+{
+	return NEVER(URING_CMD, 0);
+}
+
+/*
+ * Modules, kexec, umount, clocks, raw I/O…: the kernel refuses these for want of a POSIX
+ * capability before any other LSM is asked, so the refusal is seen where it is made. Left out are
+ * those that callers try first and do without (DAC, FOWNER, NICE, RESOURCE…).
+ */
+#define CAPS_REPORTED \
+	(1ull << 12 /* NET_ADMIN */ | 1ull << 16 /* SYS_MODULE */ | 1ull << 17 /* SYS_RAWIO */ | \
+	 1ull << 18 /* SYS_CHROOT */ | 1ull << 21 /* SYS_ADMIN */ | 1ull << 22 /* SYS_BOOT */ | \
+	 1ull << 25 /* SYS_TIME */)
+
+SEC("fexit/cap_capable")
+int BPF_PROG(capability_refused, const struct cred *cred, struct user_namespace *ns, int cap,
+	     unsigned int opts, int ret)
+{
+	struct KernelAgent *a;
+
+	if (!ret || (opts & CAP_OPT_NOAUDIT) || cap < 0 || cap > 63 ||
+	    !(CAPS_REPORTED & 1ull << cap))
+		return 0;
+	a = current_agent();
+	if (a)
+		report_plain(a, FORBIDDEN(CAPABLE, cap), 0);
+	return 0;
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* An agent is its cgroup: who is in one stays in it, and nobody else gets in. */
+
+/* clone3() can place a child in another cgroup without a write to cgroupfs. */
+SEC("tp_btf/task_newtask")
+int BPF_PROG(task_newtask, struct task_struct *child, __u64 flags)
+{
+	struct task_struct *me = bpf_get_current_task_btf();
+	struct KernelAgent *a, *b;
+
+	if (me->cgroups->dfl_cgrp == child->cgroups->dfl_cgrp)
+		return 0;
+	a = agent_of(me);
+	b = agent_of(child);
+	if (a == b || (!a && !sealed_to_current()))
+		return 0;
+	/* It has not run yet, and never will. */
+	bpf_send_signal_task(child, SIGKILL, PIDTYPE_TGID, 0);
+	if (a)
+		report_plain(a, FORBIDDEN(CGROUP_MOVE, 0), b ? b->aid : 0);
+	else
+		report_plain(NULL, BROKEN_SEAL(CGROUP_MOVE, 0), b ? b->aid : 0);
+	return 0;
+}
+
+/* Somebody writes a process id into cgroup.procs; this runs before the process moves. */
+SEC("fentry/cgroup_attach_task")
+int BPF_PROG(cgroup_attach_task, struct cgroup *to, struct task_struct *leader, bool group)
+{
+	struct task_struct *known;
+	struct KernelAgent *a;
+	int i;
+
+	if (!policy.sealed)
+		return 0;
+	if (is_daemon(leader)) {
+		/* It cannot be kept from moving; what guards it moves along. */
+		bpf_for(i, 0, GUARDED_CGROUPS) {
+			struct cgroup *above = NULL;
+
+			if (i < to->level)
+				bpf_probe_read_kernel(&above, sizeof(above),
+						      (void *)to +
+							      bpf_core_field_offset(struct cgroup, ancestors) +
+							      (i + 1) * sizeof(void *));
+			policy.guarded[i] = above ? as(cgroup, above)->kn->id : 0;
+		}
+		if (!by_daemon())
+			report_plain(NULL, BROKEN_SEAL(CGROUP_MOVE, 0), 0);
+		return 0;
+	}
+	if (by_daemon())
+		return 0;
+	/* The verifier trusts the task that it looks up itself. */
+	known = bpf_task_from_pid(leader->pid);
+	if (!known)
+		return 0;
+	a = agent_of(known);
+	/* Outside its cgroup it would be free of every check. */
+	if (a && known->cgroups->dfl_cgrp != to) {
+		bpf_send_signal_task(known, SIGKILL, PIDTYPE_TGID, 0);
+		report_plain(NULL, BROKEN_SEAL(CGROUP_MOVE, 0), a->aid);
+	}
+	bpf_task_release(known);
+	return 0;
+}
+
+/* The daemon looks at a file: tell it the numbers by which the programs know the file. */
+static __always_inline int tell_daemon(const struct path *path)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct Resolved r = {};
+	struct dentry *d;
+
+	if (thread >> 32 != policy.daemon_tgid)
+		return 0;
+	policy.mount_namespace = (__u64)bpf_get_current_task_btf()->nsproxy->mnt_ns;
+	d = as(dentry, path->dentry);
+	r.dev = d->d_sb->s_dev;
+	r.ino = d->d_inode->i_ino;
+	bpf_map_update_elem(&resolved, &thread, &r, BPF_ANY);
+	return 0;
+}
+
+/* The daemon changes one field of one agent. */
+SEC("syscall")
+int control(struct Control *c)
+{
+	struct KernelAgent *a;
+	struct cgroup *group = bpf_cgroup_from_id(c->cgroup);
+	int ret = 0;
+
+	if (!group)
+		return -ENOENT;
+	if (c->op == CONTROL_LEARN_SLICE) {
+		policy.slice_address = (__u64)group;
+		policy.slice_id = c->cgroup;
+		goto out;
+	}
+	bpf_rcu_read_lock();
+	a = bpf_cgrp_storage_get(&agents, group, NULL, 0);
+	if (!a)
+		ret = -ENOENT;
+	else if (c->op == CONTROL_SET_STATE)
+		a->state = c->value;
+	else if (c->op == CONTROL_SET_FLAGS)
+		__sync_fetch_and_or(&a->flags, c->value);
+	else if (c->op == CONTROL_CLEAR_FLAGS)
+		__sync_fetch_and_and(&a->flags, ~c->value);
+	else if (c->op == CONTROL_SET_EPOCH)
+		a->cap_epoch = c->value;
+	else
+		ret = -EINVAL;
+	bpf_rcu_read_unlock();
+out:
+	bpf_cgroup_release(group);
+	return ret;
+}

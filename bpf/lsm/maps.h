@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What the programs remember: who is an agent, what it may do, what was decided. */
+#pragma once
+
+/* Switches; mapped into the daemon. */
+volatile struct Policy policy;
+
+/* An agent is a cgroup with a value here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CGRP_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct KernelAgent);
+} agents SEC(".maps");
+
+/* The daemon's thread-group leader has a value here; it is set through a pidfd, so that a reused
+ * process id is not the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} daemons SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 19);
+	__type(key, struct FsKey);
+	__type(value, struct Grant);
+} fs_caps SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 17);
+	__type(key, struct NetKey);
+	__type(value, struct Grant);
+} net_caps SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct AbstractKey);
+	__type(value, struct Grant);
+} unix_abstract_caps SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct SignalKey);
+	__type(value, struct Grant);
+} signal_caps SEC(".maps");
+
+/*
+ * The last verdict on an inode. `epochs` names agent and time, `rights` what it may do. Two words
+ * cannot be read or written at once, so the second carries a check of the first: a torn pair of
+ * two writers does not match and is no verdict.
+ */
+struct verdict {
+	__u64 epochs;
+	__u64 rights;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct verdict);
+} verdicts SEC(".maps");
+
+/* What is known of an agent's socket beyond what the kernel keeps. */
+struct socket_note {
+	/* Who connected it. */
+	__u64 owner;
+	/* `cap_epoch` at the last positive check of its peer; zero for none. */
+	__u32 checked;
+	/* It was connected by its owner, not accepted. */
+	__u16 outgoing;
+	/* Where the last unconnected datagram went; recvmsg asks for the same right. */
+	__u16 last_port;
+	__u8 last_addr[16];
+	/* The client's port while connected: the kernel forgets it before it tells of the end. */
+	__u16 local_port;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct socket_note);
+} sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct TcpPeerKey);
+	__type(value, __u64);
+} tcp_peers SEC(".maps");
+
+/* The kernel's numbers of the file that a thread of the daemon looked at. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct Resolved);
+} resolved SEC(".maps");
+
+/* A refusal that may turn out to be none; see path_mknod. */
+struct suspect {
+	/* As for report.h; zero for none. */
+	__u64 what;
+	__u64 dev;
+	__u32 length;
+	__u32 reserved;
+	__u64 text[32];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct suspect);
+} suspects SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 16 << 20);
+} events SEC(".maps");
+
+/* Processes that were stopped because the ring was nearly full: thread-group id to agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 15);
+	__type(key, __u32);
+	__type(value, __u64);
+} throttled SEC(".maps");
+
+/* Per CPU: events made, events that found no room. */
+struct tally {
+	__u64 sequence;
+	__u64 lost;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tally);
+} tallies SEC(".maps");
+
+/* Where names are put together, with room behind for one more component. */
+struct scratch {
+	union {
+		char text[768];
+		__u64 words[96];
+	};
+	/* The dentries whose names those are, from the last to the first. */
+	__u64 names[16];
+	__u32 count;
+	__u32 length;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");

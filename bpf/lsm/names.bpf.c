@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* Names and attributes: what is made, removed, renamed, looked at or changed by path. */
+
+/* Decides on `path` itself. */
+static __always_inline int decide_path(struct KernelAgent *a, const struct path *path, __u32 all,
+				       __u64 what)
+{
+	if (unlikely(quarantined(a)))
+		return report_path(a, path, DENIAL(QUARANTINE, 0), 0);
+	if (is_control_fs(path->dentry->d_sb->s_magic))
+		return report_path(a, path, DENIAL(CGROUP_WRITE, all), 0);
+	if (enough(rights_of(cover_path(a, path, all, 0)), all, 0))
+		return 0;
+	return report_path(a, path, what, 0);
+}
+
+/* What is to be reported of a name in a directory, 0 if it may; without an inode the directory decides. */
+static __always_inline __u64 judge_name(struct KernelAgent *a, const struct path *dir,
+					struct dentry *d, __u32 all, __u32 any, __u64 what)
+{
+	if (unlikely(quarantined(a)))
+		return DENIAL(QUARANTINE, 0);
+	if (is_control_fs(dir->dentry->d_sb->s_magic))
+		return DENIAL(CGROUP_WRITE, all);
+	if (enough(rights_of(cover_name(a, dir, d, all, any)), all, any))
+		return 0;
+	return what;
+}
+
+static __always_inline int decide_name(struct KernelAgent *a, const struct path *dir,
+				       struct dentry *d, __u32 all, __u32 any, __u64 what)
+{
+	what = judge_name(a, dir, d, all, any, what);
+	return what ? report_name(a, dir, d, what) : 0;
+}
+
+/* Without this check a refused O_CREAT would leave an empty file behind. */
+SEC("lsm/path_mknod")
+int BPF_PROG(path_mknod, const struct path *dir, struct dentry *d, umode_t mode, unsigned int dev)
+{
+	struct KernelAgent *a = current_agent();
+	__u32 kind = mode & S_IFMT;
+	__u64 what;
+
+	if (!a)
+		return 0;
+	if (kind == S_IFCHR || kind == S_IFBLK)
+		return report_name(a, dir, d, FORBIDDEN(PATH_MKNOD, RIGHT_CREATE));
+	what = judge_name(a, dir, d, RIGHT_CREATE, 0, DENIAL(PATH_MKNOD, RIGHT_CREATE));
+	if (!what)
+		return 0;
+	if (as(dentry, d)->d_flags & bpf_core_enum_value(enum dentry_flags, DCACHE_PAR_LOOKUP))
+		return suspect_name(dir, d, what);
+	return report_name(a, dir, d, what);
+}
+
+/* Whether the open failed for what path_mknod answered. */
+static __always_inline int opened(long result)
+{
+	struct KernelAgent *a = current_agent();
+	struct suspect *p;
+
+	if (!a)
+		return 0;
+	p = bpf_task_storage_get(&suspects, bpf_get_current_task_btf(), NULL, 0);
+	if (!p || !p->what)
+		return 0;
+	if (result == -EACCES)
+		report_suspect(a, p);
+	p->what = 0;
+	return 0;
+}
+
+SEC("fexit/do_file_open")
+int BPF_PROG(file_opened, int dir, struct filename *name, const struct open_flags *op,
+	     struct file *result)
+{
+	return opened((long)result);
+}
+
+/* Its name before 7.2. */
+SEC("fexit/do_filp_open")
+int BPF_PROG(filp_opened, int dir, struct filename *name, const struct open_flags *op,
+	     struct file *result)
+{
+	return opened((long)result);
+}
+
+SEC("lsm/path_mkdir")
+int BPF_PROG(path_mkdir, const struct path *dir, struct dentry *d, umode_t mode)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return outsider_names(dir, d);
+	return decide_name(a, dir, d, RIGHT_CREATE, 0, DENIAL(PATH_MKDIR, RIGHT_CREATE));
+}
+
+SEC("lsm/path_symlink")
+int BPF_PROG(path_symlink, const struct path *dir, struct dentry *d, const char *target)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return 0;
+	return decide_name(a, dir, d, RIGHT_CREATE, 0, DENIAL(PATH_SYMLINK, RIGHT_CREATE));
+}
+
+SEC("lsm/path_unlink")
+int BPF_PROG(path_unlink, const struct path *dir, struct dentry *d)
+{
+	struct KernelAgent *a = current_agent();
+	struct inode *inode = as(dentry, d)->d_inode;
+
+	/* A verdict from before it had two names must not come back to life. */
+	if (inode && inode->i_nlink > 1)
+		void_verdicts();
+	if (!a)
+		return outsider_names(dir, d);
+	return decide_name(a, dir, d, RIGHT_DELETE, 0, DENIAL(PATH_UNLINK, RIGHT_DELETE));
+}
+
+SEC("lsm/path_rmdir")
+int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *d)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return outsider_names(dir, d);
+	return decide_name(a, dir, d, RIGHT_DELETE, 0, DENIAL(PATH_RMDIR, RIGHT_DELETE));
+}
+
+/* A file must not gain, at its new place, a right that it lacks at its old one. */
+static __always_inline bool would_gain(struct KernelAgent *a, const struct path *old_dir,
+				       struct dentry *old, const struct path *new_dir,
+				       struct dentry *new)
+{
+	__u32 before = rights_of(cover_name(a, old_dir, old, RIGHTS_ALL, 0));
+	__u32 after = rights_of(cover_name(a, new_dir, new, RIGHTS_ALL, 0));
+
+	return after & ~before & RIGHTS_OPEN;
+}
+
+SEC("lsm/path_link")
+int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentry *new)
+{
+	struct KernelAgent *a = current_agent();
+	int refused;
+
+	if (!a)
+		return 0;
+	refused = decide_name(a, dir, new, RIGHT_CREATE, 0, DENIAL(PATH_LINK, RIGHT_CREATE));
+	if (refused)
+		return refused;
+	/* link(2) stays on one mount, so the directory's serves the old name too. */
+	if (would_gain(a, dir, old, dir, new))
+		return report_dentry(a, old, mount_of(dir->mnt), DENIAL(PATH_LINK, RIGHT_READ));
+	return 0;
+}
+
+SEC("lsm/path_rename")
+int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
+	     const struct path *new_dir, struct dentry *new, unsigned int flags)
+{
+	struct KernelAgent *a = current_agent();
+	bool swap = flags & RENAME_EXCHANGE;
+	__u32 all = swap ? RIGHT_CREATE | RIGHT_DELETE : RIGHT_DELETE;
+	int refused;
+
+	void_verdicts();
+	if (!a)
+		return outsider_names(old_dir, old) ?: outsider_names(new_dir, new);
+	refused = decide_name(a, old_dir, old, all, 0, DENIAL(PATH_RENAME, all));
+	if (refused)
+		return refused;
+	all = swap ? RIGHT_CREATE | RIGHT_DELETE : RIGHT_CREATE;
+	/* What is replaced is lost: that takes the right to delete it or to overwrite it. */
+	refused = decide_name(a, new_dir, new, all,
+			      as(dentry, new)->d_inode ? RIGHT_DELETE | RIGHT_WRITE : 0,
+			      DENIAL(PATH_RENAME, all));
+	if (refused)
+		return refused;
+	if (would_gain(a, old_dir, old, new_dir, new) ||
+	    (swap && would_gain(a, new_dir, new, old_dir, old)))
+		return report_name(a, new_dir, new, DENIAL(PATH_RENAME, RIGHTS_OPEN));
+	return 0;
+}
+
+/* The hook above comes before the rename: what was remembered in between is void as well. */
+SEC("fexit/vfs_rename")
+int BPF_PROG(renamed)
+{
+	void_verdicts();
+	return 0;
+}
+
+SEC("lsm/path_truncate")
+int BPF_PROG(path_truncate, const struct path *path)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return 0;
+	return decide_path(a, path, RIGHT_WRITE, DENIAL(PATH_TRUNCATE, RIGHT_WRITE));
+}
+
+SEC("lsm/path_chmod")
+int BPF_PROG(path_chmod, const struct path *path, umode_t mode)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return 0;
+	return decide_path(a, path, RIGHT_WRITE, DENIAL(PATH_CHMOD, RIGHT_WRITE));
+}
+
+SEC("lsm/path_chown")
+int BPF_PROG(path_chown, const struct path *path, unsigned int uid, unsigned int gid)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return 0;
+	return decide_path(a, path, RIGHT_WRITE, DENIAL(PATH_CHOWN, RIGHT_WRITE));
+}
+
+/* inotify and fanotify tell the names in a directory. */
+SEC("lsm/path_notify")
+int BPF_PROG(path_notify, const struct path *path, __u64 mask, unsigned int type)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return 0;
+	if (enough(rights_of(cover_path(a, path, RIGHT_READ, 0)), RIGHT_READ, 0))
+		return 0;
+	return report_path(a, path, DENIAL(PATH_NOTIFY, RIGHT_READ), 0);
+}
+
+/* A symbolic link in a directory on the way to something granted may be looked at. */
+static __always_inline bool is_signpost(struct KernelAgent *a, struct dentry *d)
+{
+	struct inode *inode = d->d_inode;
+	struct dentry *up;
+	struct FsKey k = { .aid = a->aid };
+
+	if (!inode || (inode->i_mode & S_IFMT) != S_IFLNK)
+		return false;
+	up = as(dentry, d->d_parent);
+	inode = up->d_inode;
+	k.dev = up->d_sb->s_dev;
+	k.ino = inode ? inode->i_ino : 0;
+	return add_grants(&k, 0, RIGHT_TRAVERSE) & RIGHT_TRAVERSE;
+}
+
+SEC("lsm/inode_getattr")
+int BPF_PROG(inode_getattr, const struct path *path)
+{
+	struct KernelAgent *a = current_agent();
+	const __u32 any = RIGHTS_ALL | RIGHT_TRAVERSE;
+
+	if (!a)
+		return tell_daemon(path);
+	if (unlikely(quarantined(a)))
+		return report_path(a, path, DENIAL(QUARANTINE, 0), 0);
+	if (path->dentry->d_sb->s_flags & SB_KERNMOUNT)
+		return 0;
+	if (enough(rights_of(cover_path(a, path, 0, any)), 0, any) ||
+	    is_signpost(a, as(dentry, path->dentry)))
+		return 0;
+	return report_path(a, path, DENIAL(INODE_GETATTR, RIGHT_TRAVERSE), 0);
+}
+
+/*
+ * The hooks below know a dentry but no mount. A file system that works on another one's behalf
+ * (overlayfs) does so with other credentials than the task's own; it was asked before already.
+ */
+static __always_inline bool on_behalf(void)
+{
+	struct task_struct *me = bpf_get_current_task_btf();
+
+	return me->cred != me->real_cred;
+}
+
+static __always_inline int decide_dentry(struct dentry *d, __u32 all, __u32 any, __u64 what)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a || on_behalf())
+		return 0;
+	d = as(dentry, d);
+	if (d->d_sb->s_flags & SB_KERNMOUNT)
+		return 0;
+	if (!quarantined(a) && !(all && is_control_fs(d->d_sb->s_magic)) &&
+	    enough(rights_of(cover_dentry(a->aid, d, BOTH(all, any))), all, any))
+		return 0;
+	if (!all && !quarantined(a) && is_signpost(a, d))
+		return 0;
+	return report_dentry(a, d, NULL, what);
+}
+
+SEC("lsm/inode_setattr")
+int BPF_PROG(inode_setattr, struct mnt_idmap *idmap, struct dentry *d, struct iattr *attr)
+{
+	/* Mode, owner and size were decided by path; what is left are the times. */
+	if (attr->ia_valid & (ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_SIZE))
+		return 0;
+	return decide_dentry(d, RIGHT_WRITE, 0, DENIAL(INODE_SETATTR, RIGHT_WRITE));
+}
+
+SEC("lsm/inode_file_setattr")
+int BPF_PROG(inode_file_setattr, struct dentry *d, struct file_kattr *attr)
+{
+	return decide_dentry(d, RIGHT_WRITE, 0, DENIAL(INODE_SETATTR, RIGHT_WRITE));
+}
+
+SEC("lsm/inode_setxattr")
+int BPF_PROG(inode_setxattr, struct mnt_idmap *idmap, struct dentry *d, const char *name)
+{
+	return decide_dentry(d, RIGHT_WRITE, 0, DENIAL(INODE_XATTR, RIGHT_WRITE));
+}
+
+SEC("lsm/inode_removexattr")
+int BPF_PROG(inode_removexattr, struct mnt_idmap *idmap, struct dentry *d, const char *name)
+{
+	return decide_dentry(d, RIGHT_WRITE, 0, DENIAL(INODE_XATTR, RIGHT_WRITE));
+}
+
+SEC("lsm/inode_set_acl")
+int BPF_PROG(inode_set_acl, struct mnt_idmap *idmap, struct dentry *d, const char *name)
+{
+	return decide_dentry(d, RIGHT_WRITE, 0, DENIAL(INODE_XATTR, RIGHT_WRITE));
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(inode_remove_acl, struct mnt_idmap *idmap, struct dentry *d, const char *name)
+{
+	return decide_dentry(d, RIGHT_WRITE, 0, DENIAL(INODE_XATTR, RIGHT_WRITE));
+}
+
+SEC("lsm/inode_getxattr")
+int BPF_PROG(inode_getxattr, struct dentry *d, const char *name)
+{
+	return decide_dentry(d, 0, RIGHTS_ALL | RIGHT_TRAVERSE, DENIAL(INODE_XATTR, RIGHT_READ));
+}
+
+SEC("lsm/inode_listxattr")
+int BPF_PROG(inode_listxattr, struct dentry *d)
+{
+	return decide_dentry(d, 0, RIGHTS_ALL | RIGHT_TRAVERSE, DENIAL(INODE_XATTR, RIGHT_READ));
+}
+
+SEC("lsm/inode_readlink")
+int BPF_PROG(inode_readlink, struct dentry *d)
+{
+	return decide_dentry(d, 0, RIGHTS_ALL | RIGHT_TRAVERSE, DENIAL(INODE_READLINK, RIGHT_READ));
+}

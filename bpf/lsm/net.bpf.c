@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* Internet sockets: which may exist, whom they may reach, where they may listen. */
+
+#define V4_MAPPED 0xffff0000u /* ::ffff:0:0/96, third word, little endian */
+
+static __always_inline void put_v4(__u8 *to, __be32 addr)
+{
+	__u32 *words = (__u32 *)to;
+
+	words[0] = words[1] = 0;
+	words[2] = V4_MAPPED;
+	words[3] = addr;
+}
+
+static __always_inline void net_key(struct NetKey *k, struct KernelAgent *a, __u16 op)
+{
+	__builtin_memset(k, 0, sizeof(*k));
+	k->aid_slot = (__u32)a->aid;
+	k->aid_generation = a->aid >> 32;
+	k->op = op;
+}
+
+/* One port exactly; an expired longer prefix must not hide a shorter one that lives. */
+static __always_inline __u64 net_lookup(struct NetKey *k)
+{
+	int i;
+
+	k->prefix_len = NET_KEY_FIXED_BITS + 128;
+	bpf_for(i, 0, 8) {
+		struct Grant *g = bpf_map_lookup_elem(&net_caps, k);
+		__u32 prefix;
+
+		if (!g)
+			return 0;
+		if (!g->expires_ns)
+			return 1 | (__u64)g->rule << COVER_RULE_SHIFT;
+		if (bpf_ktime_get_boot_ns() < g->expires_ns)
+			return 1 | COVER_EXPIRES | (__u64)g->rule << COVER_RULE_SHIFT;
+		prefix = g->rights >> NET_PREFIX_SHIFT;
+		if (!prefix || prefix > 128)
+			return 0;
+		k->prefix_len = NET_KEY_FIXED_BITS + prefix - 1;
+	}
+	return 0;
+}
+
+/* The port itself, then any port. */
+static __noinline __u64 net_cover(struct NetKey *k)
+{
+	__u16 port = k->port;
+	__u64 cover = net_lookup(k);
+
+	if (!cover && port) {
+		k->port = 0;
+		cover = net_lookup(k);
+		k->port = port;
+	}
+	return cover;
+}
+
+/* An address of the caller into the key; AF_UNSPEC means IPv4 where `unspec` is set. */
+static __noinline int read_address(struct NetKey *k, const void *from, int length, bool unspec)
+{
+	struct sockaddr_in6 in = {};
+
+	if (length < (int)sizeof(__u16) + 2)
+		return AF_UNSPEC;
+	bpf_probe_read_kernel(&in, sizeof(struct sockaddr_in) + 8, from);
+	if (in.sin6_family == AF_INET6) {
+		if (length < 24)
+			return -EINVAL;
+		bpf_probe_read_kernel(&in, sizeof(in), from);
+		__builtin_memcpy(k->addr, in.sin6_addr, 16);
+		k->port = __builtin_bswap16(in.sin6_port);
+		return AF_INET6;
+	}
+	if (in.sin6_family == AF_INET || (in.sin6_family == AF_UNSPEC && unspec)) {
+		put_v4(k->addr, ((struct sockaddr_in *)&in)->sin_addr);
+		k->port = __builtin_bswap16(in.sin6_port);
+		return AF_INET;
+	}
+	return in.sin6_family;
+}
+
+static __always_inline bool is_inet(struct sock *sk)
+{
+	__u16 family = sk->__sk_common.skc_family;
+
+	return family == AF_INET || family == AF_INET6;
+}
+
+static __always_inline void peer_key(struct NetKey *k, struct sock *sk)
+{
+	k->port = __builtin_bswap16(sk->__sk_common.skc_dport);
+	if (sk->__sk_common.skc_family == AF_INET)
+		put_v4(k->addr, sk->__sk_common.skc_daddr);
+	else
+		BPF_CORE_READ_INTO(&k->addr, sk, __sk_common.skc_v6_daddr);
+}
+
+static __always_inline void local_key(struct NetKey *k, struct sock *sk)
+{
+	k->port = sk->__sk_common.skc_num;
+	if (sk->__sk_common.skc_family == AF_INET)
+		put_v4(k->addr, sk->__sk_common.skc_rcv_saddr);
+	else
+		BPF_CORE_READ_INTO(&k->addr, sk, __sk_common.skc_v6_rcv_saddr);
+}
+
+/* The right to listen on a port of every address covers what arrives at any one. */
+static __always_inline __u64 local_cover(struct NetKey *k)
+{
+	__u64 cover = net_cover(k);
+
+	if (!cover) {
+		put_v4(k->addr, 0);
+		cover = net_cover(k);
+	}
+	if (!cover) {
+		__builtin_memset(k->addr, 0, sizeof(k->addr));
+		cover = net_cover(k);
+	}
+	return cover;
+}
+
+SEC("lsm/socket_create")
+int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
+{
+	struct KernelAgent *a;
+	struct NetKey k;
+
+	if (kern)
+		return 0;
+	a = current_agent();
+	if (!a)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, family), 0);
+	if (family == AF_UNIX || (family == AF_NETLINK && protocol == NETLINK_ROUTE))
+		return 0;
+	net_key(&k, a, NET_RAW);
+	if (family == AF_INET || family == AF_INET6) {
+		if (type == SOCK_STREAM && (!protocol || protocol == IPPROTO_TCP))
+			return 0;
+		if (type == SOCK_DGRAM && (!protocol || protocol == IPPROTO_UDP))
+			return 0;
+		if (net_cover(&k))
+			return 0;
+	} else if (family == 17 /* AF_PACKET */ && net_cover(&k)) {
+		return 0;
+	}
+	return report_address(a, &k, type, DENIAL(SOCKET_CREATE, family), 0);
+}
+
+/* Decides about an address that the caller names. */
+static __always_inline int decide_connect(struct KernelAgent *a, struct socket *sock,
+					  struct sock *sk, struct NetKey *k, int family,
+					  __u64 hook_denial, __u64 hook_use)
+{
+	struct socket_note *note;
+	__u64 cover = net_cover(k);
+
+	if (!cover)
+		return report_address(a, k, sock->type, hook_denial | (__u64)family << 32, 0);
+	note = note_of(sk, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!note)
+		return report_address(a, k, sock->type, hook_denial | (__u64)family << 32, 0);
+	note->owner = a->aid;
+	note->checked = 0;
+	note->last_port = k->port;
+	__builtin_memcpy(note->last_addr, k->addr, 16);
+	if (!hook_use)
+		return 0;
+	note->outgoing = 1;
+	return report_address(a, k, sock->type, hook_use | (__u64)family << 32, rule_of(cover));
+}
+
+SEC("lsm/socket_connect")
+int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int length)
+{
+	struct KernelAgent *a = current_agent();
+	struct sock *sk = sock->sk;
+	struct NetKey k;
+	int family;
+
+	if (!a || !sk)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (!is_inet(sk))
+		return 0;
+	net_key(&k, a, NET_CONNECT);
+	family = read_address(&k, address, length, false);
+	if (family == AF_UNSPEC)
+		return 0; /* takes a connection back */
+	return decide_connect(a, sock, sk, &k, family, DENIAL(SOCKET_CONNECT, 0),
+			      USE(SOCKET_CONNECT, 0));
+}
+
+SEC("lsm/socket_bind")
+int BPF_PROG(socket_bind, struct socket *sock, struct sockaddr *address, int length)
+{
+	struct KernelAgent *a = current_agent();
+	struct sock *sk = sock->sk;
+	struct NetKey k;
+	__u64 cover;
+	int family;
+
+	if (!a || !sk)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (!is_inet(sk))
+		return 0;
+	net_key(&k, a, NET_BIND);
+	family = read_address(&k, address, length, true);
+	if (!k.port)
+		return 0; /* any free port, as connect() takes one; listen() is asked about it */
+	cover = net_cover(&k);
+	if (!cover)
+		return report_address(a, &k, sock->type, DENIAL(SOCKET_BIND, family), 0);
+	return report_address(a, &k, sock->type, USE(SOCKET_BIND, family), rule_of(cover));
+}
+
+/* Listening and accepting need the right to the socket's own address. */
+static __always_inline int decide_local(struct KernelAgent *a, struct socket *sock,
+					struct sock *sk, __u64 what)
+{
+	struct NetKey k, asked;
+
+	net_key(&k, a, NET_BIND);
+	local_key(&k, sk);
+	asked = k;
+	if (local_cover(&k))
+		return 0;
+	return report_address(a, &asked, sock->type, what, 0);
+}
+
+static __always_inline int serves(struct socket *sock, __u64 what)
+{
+	struct KernelAgent *a = current_agent();
+	struct sock *sk = sock->sk;
+
+	if (!a || !sk)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (!is_inet(sk))
+		return 0;
+	return decide_local(a, sock, sk, what | (__u64)sk->__sk_common.skc_family << 32);
+}
+
+SEC("lsm/socket_listen")
+int BPF_PROG(socket_listen, struct socket *sock, int backlog)
+{
+	return serves(sock, DENIAL(SOCKET_LISTEN, 0));
+}
+
+SEC("lsm/socket_accept")
+int BPF_PROG(socket_accept, struct socket *sock, struct socket *fresh)
+{
+	return serves(sock, DENIAL(SOCKET_ACCEPT, 0));
+}
+
+/*
+ * The right that carries an existing socket: to its peer if the agent connected it, to its own
+ * address if it was accepted or bound, to the last receiver if it sends datagrams unconnected.
+ */
+static __always_inline int recheck_socket(struct KernelAgent *a, struct socket *sock,
+					  struct sock *sk, __u64 what)
+{
+	struct socket_note *note = note_of(sk, 0);
+	__u16 peer_port = sk->__sk_common.skc_dport;
+	struct NetKey k, asked;
+	__u64 cover;
+
+	what |= (__u64)sk->__sk_common.skc_family << 32;
+	if (note && peer_port && note->checked == a->cap_epoch)
+		return 0;
+	if (peer_port && (!note || !note->outgoing)) {
+		net_key(&k, a, NET_BIND);
+		local_key(&k, sk);
+		asked = k;
+		cover = local_cover(&k);
+	} else if (peer_port) {
+		net_key(&k, a, NET_CONNECT);
+		peer_key(&k, sk);
+		asked = k;
+		cover = net_cover(&k);
+	} else if (sock->type == SOCK_STREAM) {
+		return 0; /* not connected: the kernel refuses by itself */
+	} else {
+		net_key(&k, a, NET_BIND);
+		local_key(&k, sk);
+		asked = k;
+		cover = local_cover(&k);
+		if (!cover && note && note->last_port) {
+			net_key(&k, a, NET_CONNECT);
+			k.port = note->last_port;
+			__builtin_memcpy(k.addr, note->last_addr, 16);
+			asked = k;
+			cover = net_cover(&k);
+		}
+	}
+	if (!cover)
+		return report_address(a, &asked, sock->type, what, 0);
+	if (peer_port && !(cover & COVER_EXPIRES)) {
+		note = note ?: note_of(sk, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (note)
+			note->checked = a->cap_epoch;
+	}
+	return 0;
+}
+
+SEC("lsm/socket_sendmsg")
+int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
+{
+	struct KernelAgent *a = current_agent();
+	struct sock *sk = sock->sk;
+	struct NetKey k;
+	int family;
+
+	if (!a || !sk)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (sk->__sk_common.skc_family == AF_UNIX)
+		return recheck_unix(a, sk, DENIAL(SOCKET_SENDMSG, AF_UNIX));
+	if (!is_inet(sk))
+		return 0;
+	/* An address in the message: a datagram, or TCP that connects as it sends. */
+	if (msg->msg_name && msg->msg_namelen &&
+	    (sock->type != SOCK_STREAM || (msg->msg_flags & MSG_FASTOPEN))) {
+		net_key(&k, a, NET_CONNECT);
+		family = read_address(&k, msg->msg_name, msg->msg_namelen,
+				      sk->__sk_common.skc_family == AF_INET);
+		if (family != AF_UNSPEC)
+			return decide_connect(a, sock, sk, &k, family, DENIAL(SOCKET_SENDMSG, 0),
+					      sock->type == SOCK_STREAM ? USE(SOCKET_SENDMSG, 0) : 0);
+	}
+	return recheck_socket(a, sock, sk, DENIAL(SOCKET_SENDMSG, 0));
+}
+
+SEC("lsm/socket_recvmsg")
+int BPF_PROG(socket_recvmsg, struct socket *sock, struct msghdr *msg, int size, int flags)
+{
+	struct KernelAgent *a = current_agent();
+	struct sock *sk = sock->sk;
+
+	if (!a || !sk)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (sk->__sk_common.skc_family == AF_UNIX)
+		return recheck_unix(a, sk, DENIAL(SOCKET_RECVMSG, AF_UNIX));
+	if (!is_inet(sk))
+		return 0;
+	return recheck_socket(a, sock, sk, DENIAL(SOCKET_RECVMSG, 0));
+}

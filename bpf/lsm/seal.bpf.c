@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * The seal: what tasks outside every agent, root included, may not do once it is closed. These
+ * functions are what the hooks of the other files call when it is no agent who acts.
+ */
+
+#define SEAL_DEPTH 12
+
+/* The daemon may, and PID 1 the little that systemd needs to manage the service. */
+static __always_inline int refuse_outsider(__u64 what)
+{
+	return report_plain(NULL, what, 0);
+}
+
+static __always_inline __u64 parent_address(struct kernfs_node *kn)
+{
+	__u64 parent = 0;
+
+	if (bpf_core_field_exists(kn->__parent))
+		bpf_core_read(&parent, sizeof(parent), &kn->__parent);
+	else
+		bpf_core_read(&parent, sizeof(parent), &((struct kernfs_node___old *)kn)->parent);
+	return parent;
+}
+
+static __always_inline struct kernfs_node *kernfs_parent(struct kernfs_node *kn)
+{
+	__u64 parent = parent_address(kn);
+
+	return parent ? as(kernfs_node, (void *)parent) : NULL;
+}
+
+/* The cgroup lies in the slice of agents. A global function, verified once. */
+__noinline int in_slice(struct kernfs_node *kn __arg_untrusted)
+{
+	int i;
+
+	bpf_for(i, 0, SEAL_DEPTH) {
+		if (!kn)
+			return 0;
+		if (kn->id == policy.slice_id)
+			return 1;
+		kn = kernfs_parent(kn);
+	}
+	return 0;
+}
+
+/* The cgroup is the daemon's or one above it. */
+static __noinline bool is_guarded(__u64 id)
+{
+	int i;
+
+	bpf_for(i, 0, GUARDED_CGROUPS) {
+		if (policy.guarded[i] == id)
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool is_name(const void *name, const char *want, int size)
+{
+	char have[16] = {};
+
+	bpf_probe_read_kernel_str(have, sizeof(have), name);
+	return !__builtin_memcmp(have, want, size);
+}
+
+/* Writing a control file of a cgroup. */
+static __noinline bool cgroup_file_refused(struct inode *inode)
+{
+	struct kernfs_node *kn = as(kernfs_node, inode->i_private), *dir;
+
+	if (!kn)
+		return false;
+	dir = kernfs_parent(kn);
+	if (!dir)
+		return false;
+	if (in_slice(dir))
+		return true;
+	if (!is_guarded(dir->id))
+		return false;
+	if (!by_init())
+		return true;
+	return is_name(kn->name, "cgroup.kill", 12) || is_name(kn->name, "cgroup.freeze", 14);
+}
+
+static __noinline int outsider_changes_file(struct file *f)
+{
+	struct inode *inode = as(inode, f->f_inode);
+	unsigned long magic = inode->i_sb->s_magic;
+
+	if (magic == CGROUP2_MAGIC) {
+		if (!cgroup_file_refused(inode) || by_daemon())
+			return 0;
+	} else if (magic == PROC_MAGIC) {
+		/* One letter there ends every process, the daemon's with them. */
+		if (!is_name(as(dentry, f->f_path.dentry)->d_name.name, "sysrq-trigger", 14) ||
+		    by_daemon())
+			return 0;
+	} else {
+		return 0;
+	}
+	return report_dentry(NULL, f->f_path.dentry, mount_of(f->f_path.mnt),
+			     BROKEN_SEAL(CGROUP_WRITE, RIGHT_WRITE));
+}
+
+/*
+ * `/proc/<pid>/environ` of the daemon or an agent: the kernel shows that memory to who may trace
+ * *or* holds CAP_PERFMON, so the hook for tracing does not decide alone.
+ */
+static __noinline int outsider_reads_proc(struct file *f)
+{
+	struct inode *inode = as(inode, f->f_inode);
+	struct proc_inode *proc;
+	struct task_struct *t;
+	struct pid *pid;
+	bool guarded;
+
+	if (inode->i_sb->s_magic != PROC_MAGIC ||
+	    !is_name(as(dentry, f->f_path.dentry)->d_name.name, "environ", 8))
+		return 0;
+	proc = as(proc_inode, (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode));
+	pid = as(pid, proc->pid);
+	if (!pid)
+		return 0;
+	t = bpf_task_from_pid(pid->numbers[0].nr);
+	if (!t)
+		return 0;
+	guarded = is_daemon(t) || agent_of(t);
+	bpf_task_release(t);
+	return guarded && !by_daemon() ? -EPERM : 0;
+}
+
+static __always_inline int outsider_opens(struct file *f)
+{
+	if (!policy.sealed)
+		return 0;
+	return f->f_mode & FMODE_WRITE ? outsider_changes_file(f) : outsider_reads_proc(f);
+}
+
+/* For what was opened before the seal was closed. */
+static __always_inline int outsider_writes(struct file *f)
+{
+	if (!policy.sealed)
+		return 0;
+	return outsider_changes_file(f);
+}
+
+/* Making, removing or renaming a pin or a cgroup of the slice. */
+static __always_inline int outsider_names(const struct path *dir, struct dentry *d)
+{
+	struct dentry *parent = as(dentry, dir->dentry);
+	unsigned long magic = parent->d_sb->s_magic;
+
+	if (magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC)
+		return 0;
+	if (!sealed_to_current())
+		return 0;
+	if (magic == CGROUP2_MAGIC) {
+		struct inode *inode = parent->d_inode, *own = as(dentry, d)->d_inode;
+
+		if (!(inode && in_slice(as(kernfs_node, inode->i_private))) &&
+		    !(own && in_slice(as(kernfs_node, own->i_private))))
+			return 0;
+	}
+	return report_name(NULL, dir, d, BROKEN_SEAL(PATH_UNLINK, RIGHT_DELETE));
+}
+
+static __always_inline int outsider_unmounts(struct vfsmount *m)
+{
+	if (as(vfsmount, m)->mnt_sb->s_magic != BPF_FS_MAGIC || !sealed_to_current())
+		return 0;
+	return refuse_outsider(BROKEN_SEAL(SB_UMOUNT, 0));
+}
+
+/*
+ * A mount over pins or control groups would hide them from the daemon. Services with mounts of
+ * their own (ProtectControlGroups=) may, where it does not spread to the daemon's.
+ */
+static __always_inline int outsider_covers(const struct path *at)
+{
+	struct mount *m = mount_of(at->mnt);
+	unsigned long magic = as(dentry, at->dentry)->d_sb->s_magic;
+
+	if (magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC)
+		return 0;
+	if ((__u64)m->mnt_ns != policy.mount_namespace && !m->mnt_group_id)
+		return 0;
+	if (!sealed_to_current())
+		return 0;
+	return report_path(NULL, at, BROKEN_SEAL(SB_MOUNT, 0), 0);
+}
+
+static __always_inline int outsider_calls_bpf(int cmd)
+{
+	if (!sealed_to_current())
+		return 0;
+	return refuse_outsider(BROKEN_SEAL(BPF, cmd));
+}
+
+static __always_inline int outsider_signals(struct task_struct *p, int sig)
+{
+	if (!policy.sealed || !sig || !is_daemon(p) || by_daemon())
+		return 0;
+	/* An orderly stop is systemd's to ask for; it sends SIGCONT along. */
+	if (by_init() && (sig == SIGTERM || sig == SIGCONT))
+		return 0;
+	return refuse_outsider(BROKEN_SEAL(TASK_KILL, sig));
+}
+
+/*
+ * Tracing the daemon or an agent. Reading (`/proc/<pid>/environ`, `maps`, `fd`…) is refused
+ * without an event: process viewers do it to everybody all the time.
+ */
+static __always_inline int outsider_traces(struct task_struct *child, unsigned int mode)
+{
+	if (!policy.sealed || (!is_daemon(child) && !agent_of(child)) || by_daemon())
+		return 0;
+	if (mode & PTRACE_MODE_ATTACH)
+		return refuse_outsider(BROKEN_SEAL(PTRACE_ACCESS, mode));
+	return by_init() ? 0 : -EPERM;
+}
+
+static __always_inline int outsider_controls(struct task_struct *p, __u32 kind)
+{
+	if (!policy.sealed || !is_daemon(p) || by_daemon())
+		return 0;
+	return refuse_outsider(BROKEN_SEAL(TASK_CONTROL, kind));
+}

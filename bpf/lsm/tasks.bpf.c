@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* Other processes: signals, tracing, scheduling. */
+
+/* The agent `from` may signal every task of `to`. */
+static __always_inline bool may_signal(struct KernelAgent *from, struct KernelAgent *to)
+{
+	struct SignalKey k = { .from = from->aid, .to = to->aid };
+	struct Grant *g = bpf_map_lookup_elem(&signal_caps, &k);
+
+	return g && (!g->expires_ns || bpf_ktime_get_boot_ns() < g->expires_ns);
+}
+
+SEC("lsm/task_kill")
+int BPF_PROG(task_kill, struct task_struct *p, struct kernel_siginfo *info, int sig,
+	     const struct cred *cred)
+{
+	struct KernelAgent *a = current_agent(), *b;
+
+	if (!a)
+		return outsider_signals(p, sig);
+	b = agent_of(p);
+	if (unlikely(quarantined(a)))
+		return report_plain(a, FORBIDDEN(QUARANTINE, sig), b ? b->aid : 0);
+	if (b && b->aid == a->aid) {
+		if (sig == SIGCONT && (a->flags & FLAG_THROTTLED))
+			return report_plain(a, FORBIDDEN(TASK_KILL, sig), b->aid);
+		return 0;
+	}
+	if (b && may_signal(a, b))
+		return report_plain(a, USE(TASK_KILL, sig), b->aid) ? -EAGAIN : 0;
+	return report_plain(a, FORBIDDEN(TASK_KILL, sig), b ? b->aid : 0);
+}
+
+SEC("lsm/ptrace_access_check")
+int BPF_PROG(ptrace_access_check, struct task_struct *child, unsigned int mode)
+{
+	struct KernelAgent *a = current_agent(), *b;
+
+	if (!a)
+		return outsider_traces(child, mode);
+	b = agent_of(child);
+	if (b && b->aid == a->aid && !(b->flags & FLAG_SETUP))
+		return 0;
+	return report_plain(a, FORBIDDEN(PTRACE_ACCESS, mode), b ? b->aid : 0);
+}
+
+SEC("lsm/ptrace_traceme")
+int BPF_PROG(ptrace_traceme, struct task_struct *parent)
+{
+	struct KernelAgent *a = current_agent(), *b;
+
+	if (!a)
+		return 0;
+	b = agent_of(parent);
+	if (b && b->aid == a->aid)
+		return 0;
+	return report_plain(a, FORBIDDEN(PTRACE_TRACEME, 0), b ? b->aid : 0);
+}
+
+/* Priorities, scheduling classes, memory placement, limits of a task. */
+static __always_inline int controls(struct task_struct *p, __u32 kind)
+{
+	struct KernelAgent *a = current_agent(), *b;
+
+	if (!a)
+		return outsider_controls(p, kind);
+	b = agent_of(p);
+	if (b && b->aid == a->aid)
+		return 0;
+	return report_plain(a, FORBIDDEN(TASK_CONTROL, kind), b ? b->aid : 0);
+}
+
+SEC("lsm/task_setscheduler")
+int BPF_PROG(task_setscheduler, struct task_struct *p)
+{
+	return controls(p, 1);
+}
+
+SEC("lsm/task_setnice")
+int BPF_PROG(task_setnice, struct task_struct *p, int nice)
+{
+	return controls(p, 2);
+}
+
+SEC("lsm/task_setioprio")
+int BPF_PROG(task_setioprio, struct task_struct *p, int ioprio)
+{
+	return controls(p, 3);
+}
+
+SEC("lsm/task_movememory")
+int BPF_PROG(task_movememory, struct task_struct *p)
+{
+	return controls(p, 4);
+}
+
+/* A limit on the daemon's CPU time would end it. */
+SEC("lsm/task_setrlimit")
+int BPF_PROG(task_setrlimit, struct task_struct *p, unsigned int resource, struct rlimit *limit)
+{
+	return controls(p, 5);
+}

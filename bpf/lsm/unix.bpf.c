@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* UNIX sockets of others, by path and by abstract name. */
+
+#define SUN_PATH_OFFSET 2
+
+/* What is known of a socket; `flags` may ask to make the note. */
+static __always_inline struct socket_note *note_of(struct sock *sk, __u64 flags)
+{
+	return bpf_sk_storage_get(&sockets, sk, NULL, flags);
+}
+
+/* The agent's own socket: made by a task of the same cgroup. */
+static __always_inline bool same_agent(struct sock *other)
+{
+	struct cgroup *mine = bpf_get_current_task_btf()->cgroups->dfl_cgrp;
+
+	return as(sock, other)->sk_cgrp_data.cgroup == mine;
+}
+
+/* The abstract name of a bound socket; 0 for none. */
+static __always_inline int abstract_name(struct AbstractKey *k, struct unix_address *address)
+{
+	int length;
+
+	if (!address)
+		return 0;
+	length = address->len;
+	if (length <= SUN_PATH_OFFSET + 1 || length > SUN_PATH_OFFSET + 1 + ABSTRACT_NAME_MAX)
+		return 0;
+	k->len = length - SUN_PATH_OFFSET - 1;
+	bpf_probe_read_kernel(k->name, k->len & 127 ?: 1,
+			      (void *)address + bpf_core_type_size(struct unix_address) +
+				      SUN_PATH_OFFSET + 1);
+	return 1;
+}
+
+/*
+ * Whether the agent may talk to `other`. A socket without any name was handed over or made by
+ * socketpair(): whoever holds the other end chose the agent.
+ */
+static __always_inline bool unix_cover(struct KernelAgent *a, struct sock *other,
+				       struct AbstractKey *k, struct dentry **d, struct mount **m)
+{
+	struct unix_sock *u = as(unix_sock, other);
+	struct Grant *g;
+
+	*d = u->path.dentry;
+	if (*d) {
+		*m = mount_of(u->path.mnt);
+		return enough(rights_of(cover_from(a->aid, as(dentry, *d), *m, RIGHT_UNIX)),
+			      RIGHT_UNIX, 0);
+	}
+	if (!abstract_name(k, as(unix_address, u->addr)))
+		return true;
+	g = bpf_map_lookup_elem(&unix_abstract_caps, k);
+	return g && (!g->expires_ns || bpf_ktime_get_boot_ns() < g->expires_ns);
+}
+
+static __always_inline int decide_unix(struct KernelAgent *a, struct sock *other, __u64 what)
+{
+	struct AbstractKey k = { .aid = a->aid };
+	struct dentry *d = NULL;
+	struct mount *m = NULL;
+
+	if (unix_cover(a, other, &k, &d, &m))
+		return 0;
+	if (d)
+		return report_dentry(a, d, m, what);
+	return report_abstract(a, &k, what, 0);
+}
+
+/* connect() and sendto() by path; the socket's path, not the one that was typed. */
+SEC("lsm/unix_find")
+int BPF_PROG(unix_find, const struct path *path, struct sock *other, int flags)
+{
+	struct KernelAgent *a = current_agent();
+	__u64 cover;
+
+	if (!a)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_path(a, path, DENIAL(QUARANTINE, 0), 0);
+	if (same_agent(other))
+		return 0;
+	cover = cover_path(a, path, RIGHT_UNIX, 0);
+	if (!enough(rights_of(cover), RIGHT_UNIX, 0))
+		return report_path(a, path, DENIAL(UNIX_FIND, RIGHT_UNIX), 0);
+	return report_path(a, path, USE(UNIX_FIND, RIGHT_UNIX), rule_of(cover));
+}
+
+SEC("lsm/unix_stream_connect")
+int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other, struct sock *fresh)
+{
+	struct KernelAgent *a = current_agent();
+	struct AbstractKey k = {};
+	struct socket_note *note;
+	struct Grant *g;
+
+	if (!a)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (same_agent(other))
+		return 0;
+	note = note_of(sock, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (note) {
+		note->owner = a->aid;
+		note->outgoing = 1;
+		note->checked = 0;
+	}
+	/* A path was decided in unix_find. */
+	if (as(unix_sock, other)->path.dentry)
+		return note ? 0 : -EACCES;
+	k.aid = a->aid;
+	if (!abstract_name(&k, as(unix_address, as(unix_sock, other)->addr)))
+		return 0;
+	g = bpf_map_lookup_elem(&unix_abstract_caps, &k);
+	if (!note || !g || (g->expires_ns && bpf_ktime_get_boot_ns() >= g->expires_ns))
+		return report_abstract(a, &k, DENIAL(UNIX_STREAM_CONNECT, AF_UNIX), 0);
+	return report_abstract(a, &k, USE(UNIX_STREAM_CONNECT, AF_UNIX), g->rule);
+}
+
+/* Datagrams, connected or not; a path in the message has passed unix_find before. */
+SEC("lsm/unix_may_send")
+int BPF_PROG(unix_may_send, struct socket *sock, struct socket *other)
+{
+	struct KernelAgent *a = current_agent();
+	struct sock *sk = other->sk;
+
+	if (!a || !sk)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (same_agent(sk))
+		return 0;
+	return decide_unix(a, sk, DENIAL(UNIX_MAY_SEND, AF_UNIX));
+}
+
+/*
+ * A connection that the agent made lives as long as the right to the peer's name. The peer's cgroup
+ * tells nothing here: the kernel makes that end of the connection in the name of who connects.
+ */
+static __always_inline int recheck_unix(struct KernelAgent *a, struct sock *sk, __u64 what)
+{
+	struct socket_note *note = note_of(sk, 0);
+	struct sock *peer;
+
+	if (!note || !note->outgoing || note->checked == a->cap_epoch)
+		return 0;
+	peer = as(unix_sock, sk)->peer;
+	if (!peer)
+		return 0;
+	return decide_unix(a, peer, what);
+}
