@@ -1,0 +1,197 @@
+//! What the cloned child does before it becomes the agent's program.
+//!
+//! The daemon has many threads, so between clone and exec only raw system calls are made: no
+//! allocation, no locks, nothing that another thread could have held.
+#![allow(unsafe_code)]
+
+use crate::SpawnStep;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Everything the child needs, made before the clone.
+pub(crate) struct Plan<'a> {
+    /// NULL-terminated.
+    pub argv: Vec<*const libc::c_char>,
+    /// NULL-terminated.
+    pub env: Vec<*const libc::c_char>,
+    pub cwd: &'a CStr,
+    pub tmp_options: &'a CStr,
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: &'a [u32],
+    pub stdio: [RawFd; 3],
+    pub tell: RawFd,
+    pub go: RawFd,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+const NAMESPACES: u64 =
+    (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
+
+/// Clones a child into the cgroup, with namespaces of its own.
+pub(crate) fn clone_into(cgroup: RawFd, plan: &Plan<'_>) -> io::Result<(u32, OwnedFd)> {
+    let mut pidfd: RawFd = -1;
+    let args = CloneArgs {
+        flags: NAMESPACES
+            | CLONE_INTO_CGROUP
+            | CLONE_CLEAR_SIGHAND
+            | libc::CLONE_PIDFD.cast_unsigned() as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: cgroup as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: `args` is live and as large as said. The child gets a copy of this address space;
+    // it runs `prepare`, which only makes system calls, and never returns from here.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    match pid {
+        0 => prepare(plan),
+        ..0 => Err(io::Error::last_os_error()),
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        pid => Ok((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+fn prepare(plan: &Plan<'_>) -> ! {
+    let (step, errno) = match run(plan) {
+        Ok(never) => match never {},
+        Err(refused) => refused,
+    };
+    say(plan, step, errno);
+    // SAFETY: ends this process without running anything of the daemon's.
+    unsafe { libc::_exit(127) }
+}
+
+type Step = Result<(), (SpawnStep, i32)>;
+
+fn run(plan: &Plan<'_>) -> Result<std::convert::Infallible, (SpawnStep, i32)> {
+    session()?;
+    mounts(plan)?;
+    stdio(plan)?;
+    privileges(plan)?;
+    // SAFETY: a NUL-terminated path.
+    check(SpawnStep::Chdir, unsafe { libc::chdir(plan.cwd.as_ptr()) }.into())?;
+    say(plan, SpawnStep::Report, 0);
+    let mut go = 0u8;
+    // SAFETY: one byte into a live variable.
+    let n = unsafe { libc::read(plan.go, (&raw mut go).cast(), 1) };
+    if n != 1 {
+        return Err((SpawnStep::Await, libc::EPIPE));
+    }
+    // SAFETY: NULL-terminated arrays of NUL-terminated strings.
+    unsafe { libc::execve(plan.argv[0], plan.argv.as_ptr(), plan.env.as_ptr()) };
+    Err((SpawnStep::Exec, errno()))
+}
+
+/// A session, signals and a keyring of its own: nothing of the daemon's reaches the agent.
+fn session() -> Step {
+    // SAFETY: plain system calls; the signal set is a live local variable.
+    unsafe {
+        check(SpawnStep::Session, libc::setsid().into())?;
+        let mut none: libc::sigset_t = core::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::umask(0o022);
+        let join_session = libc::KEYCTL_JOIN_SESSION_KEYRING as libc::c_ulong;
+        libc::syscall(libc::SYS_keyctl, join_session, core::ptr::null::<u8>());
+        // The daemon is spared by the OOM killer; its agents are not.
+        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+        if fd >= 0 {
+            libc::write(fd, c"0".as_ptr().cast(), 1);
+            libc::close(fd);
+        }
+    }
+    Ok(())
+}
+
+fn mounts(plan: &Plan<'_>) -> Step {
+    let none = core::ptr::null();
+    let guard = libc::MS_NOSUID | libc::MS_NODEV;
+    // SAFETY: every pointer is NULL or a NUL-terminated string.
+    unsafe {
+        let slave = libc::MS_REC | libc::MS_SLAVE;
+        let root = c"/".as_ptr();
+        check(SpawnStep::Private, libc::mount(none, root, none, slave, none.cast()).into())?;
+        let proc = c"proc".as_ptr();
+        let options = c"hidepid=invisible,subset=pid".as_ptr().cast();
+        let flags = guard | libc::MS_NOEXEC;
+        let done = libc::mount(proc, c"/proc".as_ptr(), proc, flags, options);
+        check(SpawnStep::Proc, done.into())?;
+        let tmpfs = c"tmpfs".as_ptr();
+        let options = plan.tmp_options.as_ptr().cast();
+        let done = libc::mount(tmpfs, c"/tmp".as_ptr(), tmpfs, guard, options);
+        check(SpawnStep::Tmp, done.into())
+    }
+}
+
+fn stdio(plan: &Plan<'_>) -> Step {
+    for (to, from) in plan.stdio.into_iter().enumerate() {
+        // SAFETY: plain numbers.
+        check(SpawnStep::Stdio, unsafe { libc::dup2(from, to as RawFd) }.into())?;
+    }
+    // SAFETY: plain numbers; whatever else is open closes with the execve.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    check(SpawnStep::Stdio, done)
+}
+
+/// Away with every privilege: bounding set, groups, ids, capabilities, and their way back.
+fn privileges(plan: &Plan<'_>) -> Step {
+    // SAFETY: plain system calls; pointers go to live memory of the stated size. The raw calls
+    // are used because the C library's versions talk to the daemon's other threads.
+    unsafe {
+        for capability in 0..64 {
+            if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 {
+                match errno() {
+                    libc::EINVAL => break,
+                    e => return Err((SpawnStep::Bounding, e)),
+                }
+            }
+        }
+        let groups = libc::syscall(libc::SYS_setgroups, plan.groups.len(), plan.groups.as_ptr());
+        check(SpawnStep::Groups, groups)?;
+        let (uid, gid) = (plan.uid, plan.gid);
+        check(SpawnStep::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check(SpawnStep::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        const VERSION_3: u32 = 0x2008_0522;
+        let header = [VERSION_3, 0];
+        let nothing = [0u32; 6];
+        let done = libc::syscall(libc::SYS_capset, header.as_ptr(), nothing.as_ptr());
+        check(SpawnStep::Caps, done)?;
+        check(SpawnStep::NoNewPrivs, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())
+    }
+}
+
+fn say(plan: &Plan<'_>, step: SpawnStep, errno: i32) {
+    let message = [step as u32, errno.cast_unsigned()];
+    // SAFETY: eight bytes of a live array.
+    unsafe { libc::write(plan.tell, message.as_ptr().cast(), 8) };
+}
+
+fn check(step: SpawnStep, result: i64) -> Step {
+    if result < 0 { Err((step, errno())) } else { Ok(()) }
+}
+
+fn errno() -> i32 {
+    // SAFETY: this thread's errno, in the child's copy of the address space.
+    unsafe { *libc::__errno_location() }
+}

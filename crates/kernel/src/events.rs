@@ -1,0 +1,127 @@
+//! The audit ring's reader.
+
+use crate::state::Shared;
+use crate::{Error, Result, maps};
+use abi::agent::FLAG_THROTTLED;
+use abi::event::Event;
+use libbpf_rs::{MapCore, MapFlags, RingBuffer, RingBufferBuilder};
+use rustix::process::{Pid, Signal};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use zerocopy::FromBytes;
+
+/// Events taken from the ring and not yet handed over.
+type Batch = Arc<Mutex<Vec<Event>>>;
+
+/// Most events that are held at a time: the rest stays in the ring, where it makes agents wait.
+const BATCH: usize = 1024;
+
+/// Reads what the kernel programs decided; one thread of the daemon owns it.
+pub struct EventReader {
+    ring: RingBuffer<'static>,
+    batch: Batch,
+    kernel: Arc<Shared>,
+}
+
+impl EventReader {
+    pub(crate) fn new(kernel: Arc<Shared>) -> Result<EventReader> {
+        let bpf = |source| Error::Bpf { action: "read the ring of", source };
+        let batch = Batch::default();
+        let into = Arc::clone(&batch);
+        let mut builder = RingBufferBuilder::new();
+        builder
+            .add(&kernel.maps.events, move |bytes| {
+                if let (Ok((event, _)), Ok(mut batch)) =
+                    (Event::read_from_prefix(bytes), into.lock())
+                {
+                    batch.push(event);
+                }
+                0
+            })
+            .map_err(bpf)?;
+        let ring = builder.build().map_err(bpf)?;
+        Ok(EventReader { ring, batch, kernel })
+    }
+
+    /// Waits for events up to `timeout` and hands each to `sink`, in the order of the ring.
+    ///
+    /// Returns how many there were. Agents that were stopped because the ring was nearly full
+    /// are resumed once it is nearly empty.
+    pub fn poll(&mut self, timeout: Duration, mut sink: impl FnMut(&Event)) -> Result<usize> {
+        let mut count = self.take(&mut sink);
+        if count == 0 {
+            self.wait(timeout)?;
+        }
+        loop {
+            let taken = self.take(&mut sink);
+            count += taken;
+            if taken < BATCH || count >= 64 * BATCH {
+                break;
+            }
+        }
+        self.resume();
+        Ok(count)
+    }
+
+    /// Events that found no room since the start: a gap in the log.
+    pub fn lost(&self) -> Result<u64> {
+        let all = self
+            .kernel
+            .maps
+            .tallies
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|source| Error::Map { action: "read", map: "tallies", source })?;
+        let lost = |cpu: &Vec<u8>| cpu.get(8..16).and_then(|b| u64::read_from_bytes(b).ok());
+        Ok(all.unwrap_or_default().iter().filter_map(lost).sum())
+    }
+
+    fn take(&self, sink: &mut impl FnMut(&Event)) -> usize {
+        self.ring.consume_raw_n(BATCH);
+        let Ok(mut batch) = self.batch.lock() else { return 0 };
+        let events = std::mem::take(&mut *batch);
+        drop(batch);
+        events.iter().for_each(sink);
+        events.len()
+    }
+
+    fn wait(&self, timeout: Duration) -> Result<()> {
+        // The ring's own epoll descriptor becomes readable with an event.
+        let fd = crate::sys::ring_fd(&self.ring);
+        let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
+        let limit = rustix::event::Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        match rustix::event::poll(&mut fds, Some(&limit)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(Error::System { action: "wait for events", source: e.into() }),
+        }
+    }
+
+    /// Lets the stopped run again, all at once and not one by one at every drain.
+    fn resume(&self) {
+        let throttled = &self.kernel.maps.throttled;
+        if self.used() > self.kernel.low_water {
+            return;
+        }
+        let keys: Vec<Vec<u8>> = throttled.keys().collect();
+        for key in keys {
+            let (Ok(tgid), Ok(Some(aid))) =
+                (u32::read_from_bytes(&key), throttled.lookup(&key, MapFlags::ANY))
+            else {
+                continue;
+            };
+            let aid = abi::AgentId(u64::read_from_bytes(&aid).unwrap_or_default());
+            let _ = self.kernel.clear_flags(aid, FLAG_THROTTLED);
+            let _ = maps::remove(throttled, "throttled", &tgid);
+            if let Some(pid) = Pid::from_raw(tgid.cast_signed()) {
+                let _ = rustix::process::kill_process(pid, Signal::CONT);
+            }
+        }
+    }
+
+    /// Bytes in the ring.
+    fn used(&self) -> u64 {
+        crate::sys::ring_used(&self.ring)
+    }
+}

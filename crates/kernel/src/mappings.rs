@@ -1,0 +1,57 @@
+//! What an agent's processes have mapped: a shared mapping cannot be asked again by the kernel.
+
+use crate::{Mapping, Result};
+use std::path::{Path, PathBuf};
+
+/// File mappings of `pid` at or below `path`; a process that has ended has none.
+pub(crate) fn below(pid: u32, path: &Path) -> Result<Vec<Mapping>> {
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&maps);
+    Ok(text.lines().filter_map(|line| parse(pid, line)).filter(|m| covers(path, &m.path)).collect())
+}
+
+fn covers(path: &Path, mapped: &Path) -> bool {
+    mapped.starts_with(path)
+}
+
+/// `7f0-7f1 rw-s 00000000 00:2a 1234   /srv/data`, a removed file's name with ` (deleted)` behind.
+fn parse(pid: u32, line: &str) -> Option<Mapping> {
+    let mut words = line.splitn(6, ' ');
+    let modes = words.nth(1)?.as_bytes().to_vec();
+    let path = words.nth(3)?.trim_start();
+    if !path.starts_with('/') || modes.len() < 4 {
+        return None;
+    }
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    Some(Mapping {
+        pid,
+        path: PathBuf::from(path.replace("\\012", "\n")),
+        shared: modes[3] == b's',
+        writable: modes[1] == b'w',
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_maps_tells_path_and_modes() {
+        let m =
+            parse(7, "7f00-7f01 rw-s 00000000 00:2a 1234                       /srv/a b (deleted)");
+        let m = m.expect("a file mapping");
+        assert_eq!((m.path, m.shared, m.writable), (PathBuf::from("/srv/a b"), true, true));
+    }
+
+    #[test]
+    fn memory_without_a_file_is_no_mapping() {
+        assert_eq!(parse(7, "7f00-7f01 rw-p 00000000 00:00 0                [heap]"), None);
+        assert_eq!(parse(7, "7f00-7f01 rw-p 00000000 00:00 0 "), None);
+    }
+
+    #[test]
+    fn below_is_by_component() {
+        assert!(covers(Path::new("/srv/a"), Path::new("/srv/a/b")));
+        assert!(!covers(Path::new("/srv/a"), Path::new("/srv/ab")));
+    }
+}

@@ -1,0 +1,197 @@
+//! Opens, fits, loads, attaches and pins the kernel programs.
+
+use crate::maps::Maps;
+use crate::{Error, LoadOptions, Result};
+use abi::control::Policy;
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::types::Func;
+use libbpf_rs::{Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("COCONUT_BPF_OBJECT")));
+
+/// Programs without which the policy is weaker but holds; the caller is told which are missing.
+const OPTIONAL: [&str; 9] = [
+    "renamed",
+    "file_opened",
+    "capability_refused",
+    "cgroup_attach_task",
+    "inode_file_setattr",
+    "inode_set_acl",
+    "inode_remove_acl",
+    "path_notify",
+    "file_ioctl_compat",
+];
+
+/// Programs for the same purpose on older kernels: of each pair one is enough.
+const ALTERNATIVES: [(&str, &str); 1] = [("file_opened", "filp_opened")];
+
+/// The programs in the kernel.
+pub(crate) struct Programs {
+    pub maps: Maps,
+    pub links: Vec<Link>,
+    /// Programs that this kernel has no place for.
+    pub weaker: Vec<String>,
+}
+
+/// Loads everything and pins it below `options.pin_dir`.
+pub(crate) fn load(options: &LoadOptions) -> Result<Programs> {
+    raise_memlock();
+    let mut open = ObjectBuilder::default()
+        .name("coconut")
+        .and_then(|b| b.open_memory(&OBJECT.0))
+        .map_err(|source| Error::Bpf { action: "open", source })?;
+    size_maps(&mut open, options)?;
+    let weaker = leave_out_missing(&mut open)?;
+    let mut object = open.load().map_err(|source| Error::Bpf { action: "load", source })?;
+    let maps = take_maps(&object)?;
+    make_folder(&options.pin_dir)?;
+    let links = attach(&object, &weaker, &options.pin_dir)?;
+    pin_maps(&mut object, &maps_dir(options))?;
+    Ok(Programs { maps, links, weaker: without_substitute(&weaker) })
+}
+
+/// The maps' pins lie beside the links', so that a listing of the links is one of programs.
+pub(crate) fn maps_dir(options: &LoadOptions) -> PathBuf {
+    let mut name = options.pin_dir.file_name().unwrap_or_default().to_owned();
+    name.push("-maps");
+    options.pin_dir.with_file_name(name)
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|source| Error::File {
+        action: "make the folder for pins",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn size_maps(open: &mut OpenObject, options: &LoadOptions) -> Result<()> {
+    for mut map in open.maps_mut() {
+        let entries = match map.name().to_str() {
+            Some("fs_caps") => options.max_grants,
+            Some("net_caps") => options.max_addresses,
+            Some("events") => options.ring_bytes,
+            _ => continue,
+        };
+        map.set_max_entries(entries).map_err(|source| Error::Bpf { action: "size", source })?;
+    }
+    Ok(())
+}
+
+/// The kernel function that a program attaches to, where it can be told from the section's name.
+fn target(section: &str) -> Option<String> {
+    match section.split_once('/')? {
+        ("lsm", hook) => Some(format!("bpf_lsm_{hook}")),
+        ("fentry" | "fexit", function) => Some(function.to_owned()),
+        _ => None,
+    }
+}
+
+fn leave_out_missing(open: &mut OpenObject) -> Result<Vec<String>> {
+    let btf = Btf::from_vmlinux().map_err(|source| Error::Bpf { action: "fit", source })?;
+    let mut weaker = Vec::new();
+    for mut program in open.progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        let Some(function) = target(&program.section().to_string_lossy()) else { continue };
+        if btf.type_by_name::<Func<'_>>(&function).is_some() {
+            continue;
+        }
+        let alternative = ALTERNATIVES.iter().any(|(_, old)| *old == name);
+        if !alternative && !OPTIONAL.contains(&name.as_str()) {
+            return Err(Error::Unsupported {
+                what: format!("it has no function {function} for the program {name}"),
+                hint: "boot the kernel that this version of Coconut was made for, or a newer one",
+            });
+        }
+        program.set_autoload(false);
+        weaker.push(name);
+    }
+    Ok(weaker)
+}
+
+/// Programs that are missing and have no substitute here.
+fn without_substitute(missing: &[String]) -> Vec<String> {
+    let lacks = |name: &str| missing.iter().any(|m| m == name);
+    let substituted = |name: &str| {
+        ALTERNATIVES.iter().any(|(new, old)| name == *old || (name == *new && !lacks(old)))
+    };
+    missing.iter().filter(|name| !substituted(name)).cloned().collect()
+}
+
+fn take_maps(object: &Object) -> Result<Maps> {
+    let bpf = |source| Error::Bpf { action: "take the maps of", source };
+    let find = |name: &'static str| -> Result<MapHandle> {
+        let map = object.maps().find(|m| m.name() == name).ok_or_else(|| missing(name))?;
+        MapHandle::try_from(&map).map_err(bpf)
+    };
+    let control: OwnedFd = object
+        .progs()
+        .find(|p| p.name() == "control")
+        .ok_or_else(|| missing("control"))?
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| Error::System { action: "copy a descriptor", source })?;
+    // libbpf prefixes the name of the data section with the object's.
+    let bss = object
+        .maps()
+        .find(|m| m.name().to_string_lossy().ends_with(".bss"))
+        .ok_or_else(|| missing(".bss"))?;
+    if (libbpf_rs::MapCore::value_size(&bss) as usize) < size_of::<Policy>() {
+        return Err(missing("policy"));
+    }
+    Ok(Maps {
+        agents: find("agents")?,
+        daemons: find("daemons")?,
+        fs_caps: find("fs_caps")?,
+        net_caps: find("net_caps")?,
+        unix_abstract_caps: find("unix_abstract_caps")?,
+        signal_caps: find("signal_caps")?,
+        tcp_peers: find("tcp_peers")?,
+        resolved: find("resolved")?,
+        throttled: find("throttled")?,
+        tallies: find("tallies")?,
+        events: find("events")?,
+        policy: crate::sys::SharedPolicy::map(bss.as_fd())?,
+        control,
+    })
+}
+
+fn missing(name: &str) -> Error {
+    Error::Invalid(format!("the compiled kernel programs lack {name}"))
+}
+
+fn attach(object: &Object, weaker: &[String], dir: &Path) -> Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for program in object.progs_mut() {
+        let name = program.name().to_string_lossy().into_owned();
+        if program.section() == "syscall" || weaker.contains(&name) {
+            continue;
+        }
+        let mut link =
+            program.attach().map_err(|source| Error::Bpf { action: "attach", source })?;
+        link.pin(dir.join(&name)).map_err(|source| Error::Bpf { action: "pin", source })?;
+        links.push(link);
+    }
+    Ok(links)
+}
+
+/// Pinned maps let a later daemon adopt the state of this one.
+fn pin_maps(object: &mut Object, dir: &Path) -> Result<()> {
+    make_folder(dir)?;
+    for mut map in object.maps_mut() {
+        let name = map.name().to_string_lossy().replace('.', "_");
+        map.pin(dir.join(name)).map_err(|source| Error::Bpf { action: "pin", source })?;
+    }
+    Ok(())
+}
+
+/// Kernels charge maps to cgroups; the limit is raised for those that still count it.
+fn raise_memlock() {
+    let limit = rustix::process::Rlimit { current: None, maximum: None };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Memlock, limit);
+}

@@ -1,0 +1,157 @@
+//! System calls that no safe wrapper offers.
+#![allow(unsafe_code)]
+
+use crate::{Error, Result};
+use abi::control::{Control, Policy};
+use libbpf_rs::{AsRawLibbpf, RingBuffer};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use zerocopy::IntoBytes;
+
+/// Landlock's ABI version, 0 where the kernel has none.
+pub(crate) fn landlock_abi() -> u32 {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with a null attribute and size 0 the call reads nothing and only returns a number.
+    let n = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, core::ptr::null::<u8>(), 0usize, VERSION)
+    };
+    u32::try_from(n).unwrap_or(0)
+}
+
+/// The kernel programs' switches, mapped here; lives as long as the process.
+pub(crate) struct SharedPolicy(NonNull<Policy>);
+
+// SAFETY: the mapping is never unmapped, and every access goes through an atomic.
+unsafe impl Send for SharedPolicy {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPolicy {}
+
+impl SharedPolicy {
+    /// Maps the data section whose only variable is the policy.
+    pub fn map(fd: BorrowedFd<'_>) -> Result<SharedPolicy> {
+        const PAGE: usize = 4096;
+        const { assert!(size_of::<Policy>() <= PAGE) };
+        // SAFETY: a fresh mapping at an address of the kernel's choice touches nothing else.
+        let at = unsafe {
+            libc::mmap(
+                core::ptr::null_mut(),
+                PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(at.cast::<Policy>()) {
+            Some(p) if at != libc::MAP_FAILED => Ok(SharedPolicy(p)),
+            _ => Err(last("map the switches of the kernel programs")),
+        }
+    }
+
+    /// Publishes everything but the epoch and the slice, which the kernel writes itself.
+    pub fn publish(&self, new: &Policy) {
+        let p = self.0.as_ptr();
+        // SAFETY: `p` points into a live mapping of a whole page, the fields are aligned, and
+        // the kernel reads them with single loads.
+        unsafe {
+            AtomicU32::from_ptr(&raw mut (*p).daemon_tgid).store(new.daemon_tgid, ORDER);
+            AtomicU64::from_ptr(&raw mut (*p).high_water).store(new.high_water, ORDER);
+            AtomicU64::from_ptr(&raw mut (*p).seal_water).store(new.seal_water, ORDER);
+            for (i, id) in new.guarded.into_iter().enumerate() {
+                AtomicU64::from_ptr((&raw mut (*p).guarded).cast::<u64>().add(i)).store(id, ORDER);
+            }
+        }
+    }
+
+    /// Closes or opens the seal.
+    pub fn set_sealed(&self, sealed: bool) {
+        // SAFETY: as in `publish`.
+        unsafe { AtomicU32::from_ptr(&raw mut (*self.0.as_ptr()).sealed) }
+            .store(sealed.into(), ORDER);
+    }
+}
+
+const ORDER: Ordering = Ordering::SeqCst;
+
+/// Runs the `control` program; its answer is 0 or a negative errno.
+pub(crate) fn control(program: BorrowedFd<'_>, command: Control) -> Result<()> {
+    use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts};
+    let mut command = command;
+    let mut options = bpf_test_run_opts {
+        sz: size_of::<bpf_test_run_opts>() as _,
+        ctx_in: command.as_mut_bytes().as_mut_ptr().cast(),
+        ctx_size_in: size_of::<Control>() as u32,
+        ..Default::default()
+    };
+    // SAFETY: the context is live and as large as said, and the descriptor is a loaded program.
+    let done = unsafe { bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
+    let answer = if done < 0 { done } else { options.retval.cast_signed() };
+    match answer {
+        0 => Ok(()),
+        e => Err(Error::System {
+            action: "change an agent's state in the kernel",
+            source: io::Error::from_raw_os_error(-e),
+        }),
+    }
+}
+
+/// The caller's id as the kernel programs see it: process in the high half, thread in the low.
+pub(crate) fn thread_key() -> u64 {
+    let tid = rustix::thread::gettid().as_raw_nonzero().get();
+    u64::from(std::process::id()) << 32 | u64::from(tid.cast_unsigned())
+}
+
+/// The error that the last system call left.
+pub(crate) fn last(action: &'static str) -> Error {
+    Error::System { action, source: io::Error::last_os_error() }
+}
+
+/// The ring's own epoll descriptor.
+pub(crate) fn ring_fd<'a>(ring: &'a RingBuffer<'_>) -> BorrowedFd<'a> {
+    // SAFETY: the descriptor is the ring's and lives as long as the ring, which is borrowed.
+    unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) }
+}
+
+/// Bytes in the ring that were not read yet.
+pub(crate) fn ring_used(ring: &RingBuffer<'_>) -> u64 {
+    use libbpf_rs::libbpf_sys::{ring__avail_data_size, ring_buffer__ring};
+    // SAFETY: the ring buffer is live while it is borrowed, and has at least the one ring.
+    unsafe {
+        let one = ring_buffer__ring(ring.as_libbpf_object().as_ptr(), 0);
+        if one.is_null() { 0 } else { ring__avail_data_size(one) as u64 }
+    }
+}
+
+/// Signals one process; that it has gone meanwhile is no error.
+pub(crate) fn signal(pid: u32, signal: i32) -> Result<()> {
+    // SAFETY: kill() takes plain numbers and touches no memory of this process.
+    let done = unsafe { libc::kill(pid.cast_signed(), signal) };
+    match io::Error::last_os_error() {
+        error if done < 0 && error.raw_os_error() != Some(libc::ESRCH) => {
+            Err(Error::System { action: "signal an agent's process", source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the process of a pidfd has not been reaped.
+pub(crate) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
+    let none = core::ptr::null::<u8>();
+    // SAFETY: signal 0 with a null siginfo only asks whether the process exists.
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), 0, none, 0) };
+    done == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+/// Ends a child and waits for it, so that nothing of it is left.
+pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
+    let none = core::ptr::null::<u8>();
+    // SAFETY: a null siginfo is allowed; the wait's answer goes into a live local variable.
+    unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0);
+        let mut info: libc::siginfo_t = core::mem::zeroed();
+        let id = pidfd.as_raw_fd().cast_unsigned();
+        libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED);
+    }
+}

@@ -1,0 +1,86 @@
+//! Every type that programs and daemon share has the same size and offsets on both sides.
+//!
+//! The programs' side is read from the BTF of the compiled object.
+
+use abi::agent::KernelAgent;
+use abi::caps::{AbstractKey, FsKey, Grant, NetKey, SignalKey, TcpPeerKey};
+use abi::control::{Control, Policy, Resolved};
+use abi::event::{Event, SockObject};
+use libbpf_rs::btf::Btf;
+use libbpf_rs::btf::HasSize;
+use libbpf_rs::btf::types::{MemberAttr, Struct};
+
+/// Compares one struct, field by field.
+fn compare(btf: &Btf<'_>, name: &str, size: usize, fields: &[(&str, usize)]) {
+    let there: Struct<'_> =
+        btf.type_by_name(name).unwrap_or_else(|| panic!("no struct {name} in the object"));
+    assert_eq!(there.size(), size, "size of {name}");
+    assert_eq!(there.len(), fields.len(), "number of fields of {name}");
+    for member in there.iter() {
+        let field = member.name.unwrap_or_default().to_string_lossy();
+        let MemberAttr::Normal { offset } = member.attr else {
+            panic!("{name}.{field} is a bit field");
+        };
+        let here = fields.iter().find(|(f, _)| *f == field);
+        let (_, at) = here.unwrap_or_else(|| panic!("{name}.{field} is only in the object"));
+        assert_eq!(offset as usize, at * 8, "offset of {name}.{field} in bits");
+    }
+}
+
+macro_rules! same {
+    ($btf:expr, $name:ident { $($field:ident),+ $(,)? }) => {
+        let fields = [$((stringify!($field), core::mem::offset_of!($name, $field))),+];
+        compare($btf, stringify!($name), size_of::<$name>(), &fields);
+    };
+}
+
+#[test]
+fn sizes_and_offsets_agree_with_the_compiled_programs() {
+    let btf = Btf::from_path(env!("COCONUT_BPF_OBJECT")).expect("the object has BTF");
+    let b = &btf;
+    same!(b, KernelAgent { aid, state, flags, cap_epoch, reserved, denials, uses, parent });
+    same!(b, FsKey { aid, dev, ino });
+    same!(b, Grant { rights, rule, expires_ns });
+    same!(b, NetKey { prefix_len, aid_slot, aid_generation, op, port, addr });
+    same!(b, AbstractKey { aid, len, name });
+    same!(b, SignalKey { from, to });
+    same!(b, TcpPeerKey { client_addr, server_addr, client_port, server_port, reserved });
+    same!(
+        b,
+        Policy {
+            sealed,
+            epoch,
+            daemon_tgid,
+            reserved,
+            slice_id,
+            slice_address,
+            high_water,
+            seal_water,
+            mount_namespace,
+            guarded
+        }
+    );
+    same!(b, Control { op, value, cgroup });
+    same!(b, Resolved { dev, ino });
+    same!(b, SockObject { family, port, kind, addr });
+    same!(
+        b,
+        Event {
+            time_ns,
+            aid,
+            sequence,
+            kind,
+            cpu,
+            pid,
+            hook,
+            verdict,
+            wanted,
+            rule,
+            object_len,
+            dev,
+            ino,
+            comm,
+            object,
+        }
+    );
+}
