@@ -1,0 +1,335 @@
+//! One record as it lies in a leaf: CBOR with explicit indices.
+//!
+//! A reader skips indices that it does not know and shows codes that it does not know as numbers,
+//! so old readers read new logs; an index or code is never used for something else.
+
+use crate::hash::{Hash, hex, record_hash};
+use abi::{Capability, Entry, Kind, Verdict};
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Decoder, Encode};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// `prev` of an agent's first record.
+pub const NO_PREV: Hash = [0; 32];
+
+/// The encoding. What is empty is left out.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Wire<'a> {
+    #[n(0)]
+    seq: u64,
+    #[n(1)]
+    time_ns: u64,
+    #[n(2)]
+    aid: Option<u64>,
+    #[n(3)]
+    agent: Option<ByteArray<16>>,
+    #[n(4)]
+    parent: Option<ByteArray<16>>,
+    #[b(5)]
+    tenant: Option<&'a str>,
+    #[n(6)]
+    kind: u32,
+    #[n(7)]
+    capability: Option<u32>,
+    #[n(8)]
+    verdict: Option<u32>,
+    #[b(9)]
+    object: Option<&'a str>,
+    #[b(10)]
+    detail: Option<&'a str>,
+    #[n(11)]
+    prev: Option<ByteArray<32>>,
+}
+
+/// A record that borrows its texts from a leaf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordView<'a> {
+    /// Position in the log, from 0, without gaps.
+    pub seq: u64,
+    /// Nanoseconds since the UNIX epoch.
+    pub time_ns: u64,
+    /// The agent in the hot path; 0 for the daemon's own records.
+    pub aid: u64,
+    /// The agent outside; nil for the daemon's own records.
+    pub agent: Uuid,
+    /// The agent's parent; nil for none.
+    pub parent: Uuid,
+    /// Who pays.
+    pub tenant: &'a str,
+    /// Code of [`Kind`].
+    pub kind: u32,
+    /// Code of [`Capability`].
+    pub capability: u32,
+    /// Code of [`Verdict`].
+    pub verdict: u32,
+    /// Path, address, model, state…
+    pub object: &'a str,
+    /// `key=value` words.
+    pub detail: &'a str,
+    /// Hash of the same agent's previous record; [`NO_PREV`] for its first.
+    pub prev: Hash,
+}
+
+/// A record that owns its texts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // as in `RecordView`
+pub struct Record {
+    pub seq: u64,
+    pub time_ns: u64,
+    pub aid: u64,
+    pub agent: Uuid,
+    pub parent: Uuid,
+    pub tenant: String,
+    pub kind: u32,
+    pub capability: u32,
+    pub verdict: u32,
+    pub object: String,
+    pub detail: String,
+    pub prev: Hash,
+}
+
+/// The bytes are no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are no record")]
+pub struct MalformedRecord;
+
+fn filled<T: PartialEq + Default>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+/// Appends the record that `entry` makes to `leaf`; returns its hash.
+pub(crate) fn encode(leaf: &mut Vec<u8>, seq: u64, entry: &Entry, prev: Hash) -> Hash {
+    let start = leaf.len();
+    let id = |uuid: Uuid| filled(uuid.into_bytes()).map(ByteArray::from);
+    let wire = Wire {
+        seq,
+        time_ns: entry.time_ns,
+        aid: filled(entry.aid),
+        agent: id(entry.agent),
+        parent: id(entry.parent),
+        tenant: filled(entry.tenant.as_str()),
+        kind: entry.kind as u32,
+        capability: filled(entry.capability as u32),
+        verdict: filled(entry.verdict as u32),
+        object: filled(entry.object.as_str()),
+        detail: filled(entry.detail.as_str()),
+        prev: filled(prev).map(ByteArray::from),
+    };
+    // Writing to a vector cannot fail.
+    let _ = minicbor::encode(&wire, &mut *leaf);
+    record_hash(&leaf[start..])
+}
+
+impl<'a> RecordView<'a> {
+    fn from_wire(wire: &Wire<'a>) -> Self {
+        let id = |bytes: &Option<ByteArray<16>>| {
+            bytes.as_ref().map_or(Uuid::nil(), |b| Uuid::from_bytes(**b))
+        };
+        RecordView {
+            seq: wire.seq,
+            time_ns: wire.time_ns,
+            aid: wire.aid.unwrap_or_default(),
+            agent: id(&wire.agent),
+            parent: id(&wire.parent),
+            tenant: wire.tenant.unwrap_or_default(),
+            kind: wire.kind,
+            capability: wire.capability.unwrap_or_default(),
+            verdict: wire.verdict.unwrap_or_default(),
+            object: wire.object.unwrap_or_default(),
+            detail: wire.detail.unwrap_or_default(),
+            prev: wire.prev.as_ref().map_or(NO_PREV, |b| **b),
+        }
+    }
+
+    /// A copy that owns its texts.
+    pub fn to_record(&self) -> Record {
+        Record {
+            seq: self.seq,
+            time_ns: self.time_ns,
+            aid: self.aid,
+            agent: self.agent,
+            parent: self.parent,
+            tenant: self.tenant.to_owned(),
+            kind: self.kind,
+            capability: self.capability,
+            verdict: self.verdict,
+            object: self.object.to_owned(),
+            detail: self.detail.to_owned(),
+            prev: self.prev,
+        }
+    }
+}
+
+/// The records of a leaf, each with its own bytes.
+pub struct Records<'a> {
+    leaf: &'a [u8],
+    decoder: Decoder<'a>,
+}
+
+/// Reads the records of a leaf in order; stops behind the first that is malformed.
+pub fn records(leaf: &[u8]) -> Records<'_> {
+    Records { leaf, decoder: Decoder::new(leaf) }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<(RecordView<'a>, &'a [u8]), MalformedRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = self.decoder.position();
+        if start >= self.leaf.len() {
+            return None;
+        }
+        match self.decoder.decode::<Wire<'a>>() {
+            Ok(wire) => {
+                let bytes = &self.leaf[start..self.decoder.position()];
+                Some(Ok((RecordView::from_wire(&wire), bytes)))
+            }
+            Err(_) => {
+                self.decoder.set_position(self.leaf.len());
+                Some(Err(MalformedRecord))
+            }
+        }
+    }
+}
+
+/// The name of a code, or the code's number where this reader is older than the writer.
+fn name<T: TryFrom<u32, Error = u32>>(code: u32, name: fn(T) -> &'static str) -> Cow<'static, str> {
+    match T::try_from(code) {
+        Ok(known) => Cow::Borrowed(name(known)),
+        Err(unknown) => Cow::Owned(unknown.to_string()),
+    }
+}
+
+impl Record {
+    /// The kind's name; its number if this reader does not know it.
+    pub fn kind_name(&self) -> Cow<'static, str> {
+        name(self.kind, Kind::name)
+    }
+
+    /// The capability's name; its number if this reader does not know it.
+    pub fn capability_name(&self) -> Cow<'static, str> {
+        name(self.capability, Capability::name)
+    }
+
+    /// The verdict's name; its number if this reader does not know it.
+    pub fn verdict_name(&self) -> Cow<'static, str> {
+        name(self.verdict, Verdict::name)
+    }
+
+    /// What the producer told. The error is a code that this reader does not know.
+    pub fn to_entry(&self) -> Result<Entry, u32> {
+        Ok(Entry {
+            time_ns: self.time_ns,
+            aid: self.aid,
+            agent: self.agent,
+            parent: self.parent,
+            tenant: self.tenant.clone(),
+            kind: self.kind.try_into()?,
+            capability: self.capability.try_into()?,
+            verdict: self.verdict.try_into()?,
+            object: self.object.clone(),
+            detail: self.detail.clone(),
+        })
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Record", 12)?;
+        out.serialize_field("seq", &self.seq)?;
+        out.serialize_field("time_ns", &self.time_ns)?;
+        out.serialize_field("aid", &self.aid)?;
+        out.serialize_field("agent", &self.agent.to_string())?;
+        out.serialize_field("parent", &self.parent.to_string())?;
+        out.serialize_field("tenant", &self.tenant)?;
+        out.serialize_field("kind", &self.kind_name())?;
+        out.serialize_field("capability", &self.capability_name())?;
+        out.serialize_field("verdict", &self.verdict_name())?;
+        out.serialize_field("object", &self.object)?;
+        out.serialize_field("detail", &self.detail)?;
+        out.serialize_field("prev", &hex(&self.prev))?;
+        out.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            time_ns: 5,
+            aid: 1 << 32,
+            agent: Uuid::from_u128(7),
+            parent: Uuid::nil(),
+            tenant: "maya".into(),
+            kind: Kind::Denial,
+            capability: Capability::FsRead,
+            verdict: Verdict::Deny,
+            object: "/etc/shadow".into(),
+            detail: String::new(),
+        }
+    }
+
+    #[test]
+    fn both_ways() {
+        let mut leaf = Vec::new();
+        let first = encode(&mut leaf, 9, &entry(), NO_PREV);
+        encode(&mut leaf, 10, &entry(), first);
+        let list: Vec<_> = records(&leaf).map(|r| r.unwrap()).collect();
+        assert_eq!(list.len(), 2);
+        assert_eq!(list[0].0.to_record().to_entry(), Ok(entry()));
+        assert_eq!((list[1].0.seq, list[1].0.prev), (10, first));
+        assert_eq!(record_hash(list[0].1), first);
+    }
+
+    #[test]
+    fn an_old_reader_reads_a_new_writer() {
+        // A record with an index and a kind that this version does not know.
+        let mut leaf = Vec::new();
+        let mut e = minicbor::Encoder::new(&mut leaf);
+        e.map(4).unwrap().u8(0).unwrap().u8(3).unwrap().u8(1).unwrap().u8(4).unwrap();
+        e.u8(6).unwrap().u16(999).unwrap().u8(77).unwrap().array(2).unwrap().str("new").unwrap();
+        e.bool(true).unwrap();
+        encode(&mut leaf, 4, &entry(), NO_PREV);
+        let list: Vec<_> = records(&leaf).map(|r| r.unwrap().0.to_record()).collect();
+        assert_eq!((list[0].seq, list[0].kind_name().as_ref()), (3, "999"));
+        assert_eq!(list[0].to_entry(), Err(999));
+        assert_eq!(list[1].seq, 4);
+    }
+
+    #[test]
+    fn torn_bytes_are_malformed() {
+        let mut leaf = Vec::new();
+        encode(&mut leaf, 9, &entry(), NO_PREV);
+        for end in 1..leaf.len() {
+            assert!(records(&leaf[..end]).any(|r| r.is_err()), "{end}");
+        }
+    }
+
+    #[test]
+    fn json_has_names() {
+        let mut leaf = Vec::new();
+        encode(&mut leaf, 9, &entry(), NO_PREV);
+        let record = records(&leaf).next().unwrap().unwrap().0.to_record();
+        let json = serde_json::to_value(&record).unwrap();
+        assert_eq!(
+            (json["kind"].as_str(), json["capability"].as_str()),
+            (Some("denial"), Some("fs.read"))
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_the_reader(mut bytes: Vec<u8>, at: proptest::sample::Index, byte: u8) {
+            records(&bytes).for_each(drop);
+            encode(&mut bytes, 1, &entry(), NO_PREV);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            records(&bytes).for_each(drop);
+        }
+    }
+}

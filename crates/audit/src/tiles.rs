@@ -1,0 +1,82 @@
+//! Reading tiles and bundles from a log's directory.
+
+use crate::error::Error;
+use crate::hash::Hash;
+use crate::layout::{TILE_WIDTH, Tile, leaves};
+use crate::tree::{Subtrees, complete_root};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// Reads a tile into `bytes`; where the partial one is gone, the full one has it as its beginning.
+pub(crate) fn read_tile(
+    directory: &Path,
+    tile: Tile,
+    bytes: &mut Vec<u8>,
+) -> Result<PathBuf, Error> {
+    bytes.clear();
+    let mut relative = tile.path();
+    let mut opened = File::open(directory.join(&relative));
+    if tile.width < TILE_WIDTH && matches!(&opened, Err(e) if e.kind() == ErrorKind::NotFound) {
+        let full = Tile { width: TILE_WIDTH, ..tile }.path();
+        if let Ok(file) = File::open(directory.join(&full)) {
+            (relative, opened) = (full, Ok(file));
+        }
+    }
+    let path = directory.join(&relative);
+    let mut file = opened.map_err(|error| Error::io("read", &path, error))?;
+    file.read_to_end(bytes).map_err(|error| Error::io("read", &path, error))?;
+    Ok(relative)
+}
+
+/// The first `tile.width` hashes of a tile.
+pub(crate) fn read_hashes(directory: &Path, tile: Tile) -> Result<Vec<Hash>, Error> {
+    let mut bytes = Vec::new();
+    let path = read_tile(directory, tile, &mut bytes)?;
+    let (hashes, rest) = bytes.as_chunks::<32>();
+    let exact = rest.is_empty() && tile.width as usize <= hashes.len();
+    let full_or_exact = hashes.len() as u64 == tile.width || hashes.len() as u64 == TILE_WIDTH;
+    if !exact || !full_or_exact {
+        return Err(Error::Damaged(format!("{} has {} bytes", path.display(), bytes.len())));
+    }
+    Ok(hashes[..tile.width as usize].to_vec())
+}
+
+/// The first `width` leaves of a bundle, as they lie.
+pub(crate) fn read_bundle(directory: &Path, index: u64, width: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let path = read_tile(directory, Tile::entries(index, width), &mut bytes)?;
+    let mut end = 0;
+    let mut list = leaves(&bytes);
+    for _ in 0..width {
+        match list.next() {
+            Some(Ok(leaf)) => end += 2 + leaf.len(),
+            _ => return Err(Error::Damaged(format!("{} is cut short", path.display()))),
+        }
+    }
+    bytes.truncate(end);
+    Ok(bytes)
+}
+
+/// Subtree roots from the tiles of a log of `size` leaves.
+pub(crate) struct TileTree<'d> {
+    pub directory: &'d Path,
+    pub size: u64,
+}
+
+impl Subtrees for TileTree<'_> {
+    type Error = Error;
+
+    fn root(&self, height: u32, index: u64) -> Result<Hash, Error> {
+        let (level, inside) = (height / 8, height % 8);
+        let first = index << inside;
+        let tile = first / TILE_WIDTH;
+        let width = crate::layout::width(level, tile, self.size);
+        let hashes = read_hashes(self.directory, Tile::hashes(level, tile, width))?;
+        let at = (first % TILE_WIDTH) as usize;
+        hashes
+            .get(at..at + (1 << inside))
+            .map(complete_root)
+            .ok_or_else(|| Error::Damaged(format!("tile {level}/{tile} is too narrow")))
+    }
+}
