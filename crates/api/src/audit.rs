@@ -1,0 +1,92 @@
+//! The audit log, as far as the daemon answers for it; everything else reads the directory itself.
+
+use abi::{Capability, Kind, Verdict};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Where the log lies.
+pub const LOG_DIRECTORY: &str = "/var/lib/coconut/audit";
+
+/// One record, as it is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Record {
+    /// Position in the log, from 0.
+    pub sequence: u64,
+    /// Nanoseconds since the UNIX epoch.
+    pub time_ns: u64,
+    /// The agent; nil for the daemon's own records.
+    pub agent: Uuid,
+    /// The agent's name, if it is known.
+    pub name: Option<String>,
+    /// The agent's parent; nil for none.
+    pub parent: Uuid,
+    /// The tenant that pays.
+    pub tenant: String,
+    /// What happened.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub kind: Kind,
+    /// Which capability it is about.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub capability: Capability,
+    /// What was decided.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub verdict: Verdict,
+    /// Path, address, model, state…
+    pub object: String,
+    /// `key=value` words.
+    pub detail: String,
+}
+
+/// `GET /v1/audit/records`: which records; every filter that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// Agent: UUID, unique suffix, or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Kind's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub kind: Option<Kind>,
+    /// Capability's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub capability: Option<Capability>,
+    /// Verdict's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub verdict: Option<Verdict>,
+    /// Text that the object contains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// First time, nanoseconds since the UNIX epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ns: Option<u64>,
+    /// At most so many, the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Then go on with new records, as they come (NDJSON without an end).
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// `GET /v1/audit/head`: the log's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Head {
+    /// The newest signed checkpoint, as it lies in the log (a C2SP signed note).
+    pub checkpoint: String,
+    /// Leaves that the checkpoint covers.
+    pub leaves: u64,
+    /// Records that the log holds.
+    pub records: u64,
+    /// The verifier key of the checkpoint's signature, in C2SP form.
+    pub verifier_key: String,
+    /// Where the log lies.
+    pub directory: String,
+}

@@ -1,0 +1,100 @@
+//! What the broker asks coconutd and tells it. Only the broker's own user and root may call these.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/broker/lanes` | endless NDJSON of [`LaneEvent`]: every live lane, `Synced`, then changes |
+//! | `GET /v1/broker/peer?client=IP:PORT&server=IP:PORT` | [`Peer`], from the kernel; 404 if no agent owns the client end |
+//! | `POST /v1/broker/usage` with `[Usage]` | 204 once the records are in the log |
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Where coconutd listens.
+pub const API_SOCKET: &str = "/run/coconut/api.sock";
+/// Where the broker listens for agents.
+pub const BROKER_SOCKET: &str = "/run/coconut/broker.sock";
+/// Where the broker listens on loopback; `OPENAI_BASE_URL` is `http://127.0.0.1:11700/v1`.
+pub const BROKER_PORT: u16 = 11700;
+
+/// Who owns the client end of a TCP connection, told by the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Peer {
+    /// The agent's outside id; its lane comes from the stream of [`LaneEvent`].
+    pub agent: Uuid,
+}
+
+/// What an agent may ask of models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct InferLimits {
+    /// Model names; `*` is any.
+    pub models: Vec<String>,
+    /// Prompt and completion tokens a minute; none is unlimited.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests in flight at once; none is unlimited.
+    pub concurrency: Option<u32>,
+    /// Longest prompt plus completion, in tokens; none is the model's.
+    pub context: Option<u32>,
+}
+
+/// One agent's lane: tenant first, agent within it, one weight each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Lane {
+    /// The agent.
+    pub agent: Uuid,
+    /// Its name, for people.
+    pub name: String,
+    /// The tenant that pays.
+    pub tenant: String,
+    /// Weight of the tenant among tenants.
+    pub tenant_weight: u32,
+    /// Weight of the agent within its tenant.
+    pub weight: u32,
+    /// None: the agent holds no `infer` capability, so every request is refused.
+    pub infer: Option<InferLimits>,
+}
+
+/// A change of the lanes that the broker must know at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum LaneEvent {
+    /// The lane is new or different.
+    Set {
+        /// The whole lane.
+        lane: Lane,
+    },
+    /// The agent has ended: refuse what it still sends.
+    Gone {
+        /// The agent.
+        agent: Uuid,
+    },
+    /// Every lane that was live at the start of the stream has been sent.
+    Synced,
+}
+
+/// One finished or refused inference call, for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Usage {
+    /// The agent; nil for a caller that is no agent.
+    pub agent: Uuid,
+    /// The lane's tenant.
+    pub tenant: String,
+    /// Model that answered or was asked for.
+    pub model: String,
+    /// Tokens read.
+    pub prompt_tokens: u32,
+    /// Tokens written.
+    pub completion_tokens: u32,
+    /// Nanoseconds since the UNIX epoch at which the request came.
+    pub time_ns: u64,
+    /// Microseconds in the fair queue.
+    pub queued_us: u64,
+    /// Microseconds to the first token after admission.
+    pub first_token_us: u64,
+    /// None: served. Otherwise why it was refused or broken off.
+    pub refused: Option<String>,
+}

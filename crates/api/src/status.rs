@@ -1,0 +1,65 @@
+//! The daemon's own state, for `coconut doctor`.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Status {
+    /// Version of coconutd.
+    pub version: String,
+    /// Process id of coconutd.
+    pub pid: u32,
+    /// Nanoseconds since the UNIX epoch.
+    pub started_ns: u64,
+    /// Nobody but the daemon can change the policy now.
+    pub sealed: bool,
+    /// Names of the kernel programs that are attached.
+    pub programs: Vec<String>,
+    /// What the kernel and machine offer, and what is weaker for want of it.
+    pub features: Vec<Feature>,
+    /// Running agents.
+    pub agents_live: u64,
+    /// Agents since the daemon started.
+    pub agents_total: u64,
+    /// Records in the log.
+    pub records: u64,
+    /// Origin of the log, and the first bytes of its key's hash, as in a checkpoint's signature
+    /// line.
+    pub log_key: String,
+    /// A broker holds the lane stream open.
+    pub broker_connected: bool,
+    /// Kernel events that are known to be lost since start; each gap is a record.
+    pub events_lost: u64,
+    /// Names of the keys that may sign manifests.
+    pub trusted_keys: Vec<String>,
+    /// What happened at start that weakens something.
+    pub degraded: Vec<String>,
+}
+
+/// How far something that Coconut wants is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Coconut runs, with less protection or fairness.
+    Weaker,
+    /// Coconut cannot run without it.
+    Missing,
+}
+
+/// One thing that Coconut wants of kernel or machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Feature {
+    /// Short name, stable for scripts: `bpf-lsm`, `btf`…
+    pub name: String,
+    /// How far it is there.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// Why it matters and what to do, where it is not [`Level::Ok`].
+    pub advice: Option<String>,
+}
