@@ -1,0 +1,393 @@
+//! The engine's thread: takes jobs, decodes step after step, streams text out.
+
+use crate::sampling::{Sampler, Sampling};
+use crate::step::{CostModel, Demand, Share, plan};
+use crate::text::TextStream;
+use crate::{Error, Model, Prompt, model};
+use llama_cpp_2::context::LlamaContext;
+use llama_cpp_2::context::params::LlamaContextParams;
+use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::token::LlamaToken;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::time::Instant;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// The engine's shape.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Sequences that hold context at once.
+    pub sequences: u32,
+    /// Tokens of context a sequence may hold, prompt and answer together.
+    pub context: u32,
+    /// Threads that compute.
+    pub threads: u32,
+    /// Most tokens in one step.
+    pub batch: u32,
+    /// Tokens in one step; none lets the measured cost decide.
+    pub step: Option<u32>,
+}
+
+/// One request: what to continue, how, for how long, and who pays.
+pub struct Job {
+    /// Prompt; must not be empty, and must leave room for `max_tokens` in the context.
+    pub prompt: Prompt,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Text ends before the first of these.
+    pub stop: Vec<String>,
+    /// Most tokens to write, at least 1.
+    pub max_tokens: u32,
+    /// Go on past the model's end-of-text token (for measurements of a given length).
+    pub ignore_eos: bool,
+    /// The account that pays.
+    pub share: Arc<dyn Share>,
+    /// Where the text goes. When the receiver is dropped the sequence is given up at the next step.
+    pub events: UnboundedSender<Event>,
+}
+
+/// What a job's receiver sees: some `Token`s, then one `Done` or `Failed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// One token was written; its text may be held back for a while and then be longer.
+    Token {
+        /// Text that may be shown now; may be empty.
+        text: String,
+    },
+    /// The sequence ended; no more events.
+    Done {
+        /// Why.
+        finish: Finish,
+        /// Tokens written.
+        completion_tokens: u32,
+    },
+    /// The engine could not go on with this job; no more events.
+    Failed(String),
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model's end-of-text token or a stop string.
+    Stop,
+    /// `max_tokens`, or the context is full.
+    Length,
+}
+
+/// Counters of the engine, for metrics.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Steps done.
+    pub steps: AtomicU64,
+    /// Tokens computed, prefill included.
+    pub tokens: AtomicU64,
+    /// Tokens written.
+    pub written: AtomicU64,
+    /// Microseconds spent in steps.
+    pub busy_us: AtomicU64,
+    /// Sequences that hold context now.
+    pub running: AtomicU64,
+    /// Tokens that the next step may hold.
+    pub step_tokens: AtomicU64,
+}
+
+/// A running engine; dropping it ends its thread after the step under way.
+pub struct Engine {
+    inbox: mpsc::Sender<Job>,
+    model: Arc<Model>,
+    config: EngineConfig,
+    stats: Arc<Stats>,
+}
+
+impl Engine {
+    /// Makes the context and starts the thread.
+    pub fn start(model: Arc<Model>, config: EngineConfig) -> Result<Self, Error> {
+        let (inbox, jobs) = mpsc::channel();
+        let (ready, started) = mpsc::channel();
+        let stats = Arc::new(Stats::default());
+        let (for_thread, shape, counters) = (model.clone(), config.clone(), stats.clone());
+        std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || {
+                let context = match make_context(&for_thread, &shape) {
+                    Ok(context) => context,
+                    Err(error) => return drop(ready.send(Err(error))),
+                };
+                drop(ready.send(Ok(())));
+                Worker::new(&for_thread, context, shape, &counters).run(&jobs);
+            })
+            .map_err(Error::Thread)?;
+        started.recv().unwrap_or_else(|_| {
+            Err(Error::Thread(std::io::Error::other("it ended while starting")))
+        })?;
+        Ok(Self { inbox, model, config, stats })
+    }
+
+    /// The model that it runs.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Its shape.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Hands a job to the engine. Jobs beyond `sequences` wait; the account furthest behind goes first.
+    pub fn submit(&self, job: Job) {
+        if let Err(mpsc::SendError(job)) = self.inbox.send(job) {
+            let _ = job.events.send(Event::Failed("the engine has stopped".into()));
+        }
+    }
+}
+
+fn make_context<'m>(model: &'m Model, c: &EngineConfig) -> Result<LlamaContext<'m>, Error> {
+    let params = LlamaContextParams::default()
+        .with_n_ctx(NonZeroU32::new(c.context.saturating_mul(c.sequences)))
+        .with_n_batch(c.batch)
+        .with_n_ubatch(c.batch)
+        .with_n_seq_max(c.sequences)
+        .with_n_threads(c.threads.cast_signed())
+        .with_n_threads_batch(c.threads.cast_signed())
+        // One pool of cells: a step that mixes prompts and answers is computed as one block.
+        .with_kv_unified(true)
+        .with_no_perf(true);
+    model.inner.new_context(model::backend()?, params).map_err(|source| Error::Context {
+        sequences: c.sequences,
+        context: c.context,
+        source,
+    })
+}
+
+/// A job that holds a sequence of the context.
+struct Running {
+    job: Job,
+    sequence: i32,
+    /// Tokens of prompt and answer that the context holds.
+    computed: usize,
+    /// The last token written, to be computed next.
+    pending: Option<LlamaToken>,
+    written: u32,
+    sampler: Sampler,
+    text: TextStream,
+}
+
+impl Demand for Running {
+    fn prefill_left(&self) -> u32 {
+        match self.pending {
+            Some(_) => 0,
+            None => (self.job.prompt.len() - self.computed) as u32,
+        }
+    }
+    fn share(&self) -> &dyn Share {
+        &*self.job.share
+    }
+}
+
+struct Worker<'m, 's> {
+    model: &'m Model,
+    context: LlamaContext<'m>,
+    config: EngineConfig,
+    stats: &'s Stats,
+    cost: CostModel,
+    batch: LlamaBatch<'m>,
+    waiting: Vec<Job>,
+    running: Vec<Running>,
+    free: Vec<i32>,
+    taken: u64,
+}
+
+impl<'m, 's> Worker<'m, 's> {
+    fn new(
+        model: &'m Model,
+        context: LlamaContext<'m>,
+        config: EngineConfig,
+        stats: &'s Stats,
+    ) -> Self {
+        Self {
+            model,
+            context,
+            stats,
+            cost: CostModel::new(8, config.batch),
+            batch: LlamaBatch::new(config.batch as usize, 1),
+            waiting: Vec::new(),
+            running: Vec::new(),
+            free: (0..config.sequences.cast_signed()).rev().collect(),
+            taken: 0,
+            config,
+        }
+    }
+
+    fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
+        loop {
+            if self.running.is_empty() && self.waiting.is_empty() {
+                let Ok(job) = jobs.recv() else { return };
+                self.waiting.push(job);
+            }
+            loop {
+                match jobs.try_recv() {
+                    Ok(job) => self.waiting.push(job),
+                    Err(mpsc::TryRecvError::Empty) => break,
+                    Err(mpsc::TryRecvError::Disconnected) => return,
+                }
+            }
+            self.drop_cancelled();
+            self.seat();
+            if !self.running.is_empty() {
+                self.step();
+            }
+        }
+    }
+
+    fn drop_cancelled(&mut self) {
+        self.waiting.retain(|j| !j.events.is_closed());
+        let mut i = 0;
+        while i < self.running.len() {
+            if self.running[i].job.events.is_closed() { self.release(i) } else { i += 1 }
+        }
+    }
+
+    /// Gives free sequences to those waiting whose accounts are furthest behind.
+    fn seat(&mut self) {
+        while !self.free.is_empty() && !self.waiting.is_empty() {
+            let keys = self.waiting.iter().map(|j| j.share.key());
+            let Some((first, _)) = keys.enumerate().min_by_key(|(i, k)| (*k, *i)) else { return };
+            let job = self.waiting.remove(first);
+            let Some(sequence) = self.free.pop() else { return };
+            self.taken += 1;
+            self.running.push(Running {
+                sampler: Sampler::new(job.sampling.clone(), fresh_seed(self.taken)),
+                text: TextStream::new(job.stop.clone()),
+                sequence,
+                computed: 0,
+                pending: None,
+                written: 0,
+                job,
+            });
+        }
+        self.stats.running.store(self.running.len() as u64, Relaxed);
+    }
+
+    fn step(&mut self) {
+        let crowded = self.running.first().is_some_and(|r| r.job.share.crowded());
+        let usual = || self.cost.budget(crowded);
+        let budget = self.config.step.unwrap_or_else(usual).min(self.config.batch);
+        self.stats.step_tokens.store(u64::from(budget), Relaxed);
+        let grants = plan(&self.running, budget);
+        let outputs = self.fill(&grants);
+        let tokens: u32 = grants.iter().map(|g| g.tokens).sum();
+        let began = Instant::now();
+        let result = self.context.decode(&mut self.batch);
+        // Logits are fetched inside the measured time: llama.cpp computes lazily.
+        if result.is_ok() {
+            self.context.synchronize();
+        }
+        let micros = began.elapsed().as_secs_f64() * 1e6;
+        self.cost.observe(tokens, micros);
+        self.stats.steps.fetch_add(1, Relaxed);
+        self.stats.tokens.fetch_add(u64::from(tokens), Relaxed);
+        self.stats.busy_us.fetch_add(micros as u64, Relaxed);
+        match result {
+            Ok(()) => self.emit(outputs),
+            Err(error) => self.fail(&grants.iter().map(|g| g.index).collect::<Vec<_>>(), &error),
+        }
+    }
+
+    /// Builds the batch; returns which running job's next token is at which row of the batch.
+    fn fill(&mut self, grants: &[crate::step::Grant]) -> Vec<(usize, i32)> {
+        self.batch.clear();
+        let mut outputs = Vec::new();
+        for grant in grants {
+            let r = &mut self.running[grant.index];
+            for _ in 0..grant.tokens {
+                let token = r.pending.unwrap_or_else(|| r.job.prompt.0[r.computed]);
+                let last = r.pending.is_some() || r.computed + 1 == r.job.prompt.len();
+                let position = r.computed as i32;
+                // The batch was allocated for the largest budget, so this cannot run over.
+                if self.batch.add(token, position, &[r.sequence], last).is_err() {
+                    break;
+                }
+                r.computed += 1;
+                if last {
+                    outputs.push((grant.index, self.batch.n_tokens() - 1));
+                }
+            }
+        }
+        outputs
+    }
+
+    fn emit(&mut self, outputs: Vec<(usize, i32)>) {
+        let mut ended = Vec::new();
+        for (index, row) in outputs {
+            if self.write_token(index, row) {
+                ended.push(index);
+            }
+        }
+        ended.sort_unstable();
+        for index in ended.into_iter().rev() {
+            self.release(index);
+        }
+    }
+
+    /// Chooses and sends the next token; true when the job has ended.
+    fn write_token(&mut self, index: usize, row: i32) -> bool {
+        let vocab = self.model.inner.vocab();
+        let r = &mut self.running[index];
+        let ignore_eos = r.job.ignore_eos;
+        let barred = |t: u32| ignore_eos && vocab.is_eog(LlamaToken(t.cast_signed()));
+        let logits = self.context.get_logits_ith(row);
+        let token = LlamaToken(r.sampler.choose(logits, barred).cast_signed());
+        self.stats.written.fetch_add(1, Relaxed);
+        r.written += 1;
+        let over = vocab.is_eog(token);
+        let mut text = if over { String::new() } else { r.text.push(&self.model.piece(token)) };
+        let full = r.computed + 1 >= self.config.context as usize;
+        let finish = if over || r.text.stopped() {
+            Some(Finish::Stop)
+        } else if r.written >= r.job.max_tokens || full {
+            Some(Finish::Length)
+        } else {
+            None
+        };
+        if finish.is_some() {
+            text.push_str(&r.text.finish());
+        }
+        r.pending = Some(token);
+        let mut gone = r.job.events.send(Event::Token { text }).is_err();
+        if let Some(finish) = finish {
+            gone |=
+                r.job.events.send(Event::Done { finish, completion_tokens: r.written }).is_err();
+        }
+        finish.is_some() || gone
+    }
+
+    fn fail(&mut self, indices: &[usize], error: &llama_cpp_2::DecodeError) {
+        tracing::error!(%error, "a step failed; its sequences are given up");
+        let mut indices = indices.to_vec();
+        indices.sort_unstable();
+        for index in indices.into_iter().rev() {
+            let _ = self.running[index].job.events.send(Event::Failed(error.to_string()));
+            self.release(index);
+        }
+    }
+
+    fn release(&mut self, index: usize) {
+        let r = self.running.swap_remove(index);
+        if let Err(error) = self.context.kv_cache_seq_rm(r.sequence, None, None) {
+            tracing::error!(%error, sequence = r.sequence, "cannot clear a sequence");
+        }
+        self.free.push(r.sequence);
+    }
+}
+
+fn fresh_seed(nth: u64) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(nth, |d| d.as_nanos() as u64 ^ nth.rotate_left(32))
+}
