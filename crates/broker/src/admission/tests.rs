@@ -1,0 +1,84 @@
+//! Admission with tickets: who starts when, and that every place is given back.
+
+use super::*;
+use futures_util::FutureExt;
+use std::pin::pin;
+
+fn lane(tenant: &str) -> Lane<'_> {
+    Lane { tenant, tenant_weight: 100, agent: "x", agent_weight: 100 }
+}
+
+fn admission(slots: usize, yields: bool, fifo: bool) -> Arc<Admission> {
+    Admission::new(Policy { slots, yields, fifo, max_queued: 10 })
+}
+
+/// The ticket, if the turn has come already.
+fn now(a: &Arc<Admission>, tenant: &str) -> Option<Ticket> {
+    a.admit(&lane(tenant)).now_or_never().map(|t| t.unwrap())
+}
+
+#[test]
+fn slots_are_filled_and_given_back() {
+    let a = admission(2, false, false);
+    let first = now(&a, "a").unwrap();
+    let _second = now(&a, "a").unwrap();
+    assert!(now(&a, "a").is_none());
+    drop(first);
+    assert!(now(&a, "a").is_some());
+    assert_eq!(a.depth().queued, 0, "a place that was given up is gone");
+}
+
+#[test]
+fn a_newcomer_overtakes_at_a_backend_that_yields() {
+    let a = admission(2, true, false);
+    let _flood = [now(&a, "flood").unwrap(), now(&a, "flood").unwrap()];
+    assert!(now(&a, "flood").is_none(), "the flooder has all slots and waits");
+    let quiet = now(&a, "quiet").expect("a newcomer is taken over the slots");
+    assert!(now(&a, "quiet").is_none(), "but no more than its share");
+    drop(quiet);
+}
+
+#[tokio::test]
+async fn the_control_is_first_come_first_served() {
+    let a = admission(1, false, true);
+    let held = now(&a, "flood").unwrap();
+    let second = lane("flood");
+    let third = lane("quiet");
+    let mut second = pin!(a.admit(&second));
+    let mut third = pin!(a.admit(&third));
+    assert!(second.as_mut().now_or_never().is_none());
+    assert!(third.as_mut().now_or_never().is_none());
+    drop(held);
+    assert!(third.as_mut().now_or_never().is_none(), "the quiet tenant is behind the flooder");
+    let ticket = second.await.unwrap();
+    drop(ticket);
+    assert!(third.await.is_ok());
+}
+
+#[test]
+fn a_tenants_queue_is_bounded_and_others_are_not_touched() {
+    let a = admission(1, false, false);
+    let _held = now(&a, "flood").unwrap();
+    let f = lane("flood");
+    let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(a.admit(&f))).collect();
+    assert!(waiting.iter_mut().all(|w| w.as_mut().now_or_never().is_none()));
+    let refused = a.admit(&f).now_or_never().unwrap().err().unwrap();
+    assert_eq!(refused, Refused::QueueFull { tenant: "flood".into(), queued: 10 });
+    assert!(a.admit(&lane("quiet")).now_or_never().is_none(), "waits, but is not refused");
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_gives_its_turn_to_the_next() {
+    let a = admission(1, false, false);
+    let held = now(&a, "a").unwrap();
+    let l = lane("a");
+    let mut gone = Box::pin(a.admit(&l));
+    let mut next = pin!(a.admit(&l));
+    assert!(gone.as_mut().now_or_never().is_none());
+    assert!(next.as_mut().now_or_never().is_none());
+    drop(held);
+    // Its turn has come, but it never learns of it.
+    drop(gone);
+    assert!(next.await.is_ok());
+    assert_eq!(a.depth().running, 0);
+}

@@ -1,0 +1,124 @@
+//! Any OpenAI-compatible server as a backend. Requests and answers pass through unchanged.
+
+use super::{Backend, ModelCard, Prepared, Reply};
+use crate::admission::Ticket;
+use crate::openai::{ApiError, Call};
+use anyhow::{Context, bail};
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, Uri, header};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use inference::Share;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A batching server reads about this many prompt tokens in the time that it takes to write one.
+const PROMPT_DISCOUNT: u32 = 8;
+
+/// A server and how to reach it.
+pub struct Remote {
+    base: String,
+    authorization: Option<header::HeaderValue>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Remote {
+    /// `url` is the server's root, with or without `/v1`; `key` is sent as a bearer token.
+    pub fn new(url: &str, key: Option<&str>) -> anyhow::Result<Self> {
+        let base = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
+        let uri: Uri = base.parse().with_context(|| format!("{url} is not a URL"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => bail!(
+                "cannot reach {url}: https backends are not supported yet\n\
+                 hint: put a local proxy that ends TLS in front of it"
+            ),
+            _ => bail!("{url} is no http:// URL"),
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let bearer = |key: &str| header::HeaderValue::from_str(&format!("Bearer {key}"));
+        let authorization =
+            key.map(bearer).transpose().context("the backend's key is not ASCII")?;
+        Ok(Self { base, authorization, client })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<hyper::Response<hyper::body::Incoming>, ApiError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(value) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let request = request
+            .body(Full::new(body))
+            .map_err(|e| ApiError::backend(format!("cannot form the request: {e}")))?;
+        self.client.request(request).await.map_err(|e| {
+            tracing::warn!(error = %e, backend = %self.base, "the backend did not answer");
+            ApiError::backend(format!("the backend {} did not answer: {e}", self.base))
+        })
+    }
+}
+
+impl Backend for Remote {
+    fn prepare(&self, call: &Call, context: Option<u32>) -> Result<Prepared, ApiError> {
+        let prompt_tokens = call.guessed_prompt_tokens();
+        let asked = prompt_tokens.saturating_add(call.max_tokens.unwrap_or(0));
+        if let Some(limit) = context.filter(|limit| asked > *limit) {
+            let message = format!(
+                "the capability allows {limit} tokens of context, about {asked} were asked for"
+            );
+            return Err(ApiError::invalid(message).code("context_length_exceeded"));
+        }
+        let model = call.model.clone();
+        Ok(Prepared { model, prompt_tokens, max_tokens: call.max_tokens, prompt: None })
+    }
+
+    fn run(
+        &self,
+        call: Call,
+        prepared: Prepared,
+        ticket: Arc<Ticket>,
+    ) -> BoxFuture<'_, Result<Reply, ApiError>> {
+        ticket.charge((prepared.prompt_tokens / PROMPT_DISCOUNT).max(1));
+        Box::pin(async move {
+            self.send(Method::POST, call.endpoint.path(), call.raw).await.map(Reply::Upstream)
+        })
+    }
+
+    fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, ApiError>> {
+        Box::pin(async move {
+            let answer = self.send(Method::GET, "/v1/models", Bytes::new()).await?;
+            let bytes = answer
+                .into_body()
+                .collect()
+                .await
+                .map_err(|e| ApiError::backend(format!("the backend broke off: {e}")))?
+                .to_bytes();
+            let value: Value = serde_json::from_slice(&bytes)
+                .map_err(|e| ApiError::backend(format!("the backend's list of models: {e}")))?;
+            let empty = Vec::new();
+            let list = value["data"].as_array().unwrap_or(&empty);
+            Ok(list.iter().filter_map(card).collect())
+        })
+    }
+}
+
+fn card(value: &Value) -> Option<ModelCard> {
+    Some(ModelCard {
+        id: value["id"].as_str()?.to_owned(),
+        object: "model",
+        created: value["created"].as_u64().unwrap_or(0),
+        owned_by: value["owned_by"].as_str().unwrap_or("backend").to_owned(),
+    })
+}

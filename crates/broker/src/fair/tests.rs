@@ -1,0 +1,221 @@
+//! Properties of the fair queue, each a promise: weights are kept, nobody starves, no slot idles.
+
+use super::*;
+use proptest::prelude::*;
+
+const CREDIT: u32 = 1000;
+
+fn lane<'a>(tenant: &'a str, tenant_weight: u32, agent: &'a str, agent_weight: u32) -> Lane<'a> {
+    Lane { tenant, tenant_weight, agent, agent_weight }
+}
+
+fn jain(x: &[f64]) -> f64 {
+    x.iter().sum::<f64>().powi(2) / (x.len() as f64 * x.iter().map(|v| v * v).sum::<f64>())
+}
+
+/// Everybody always has a request waiting; each is served with its own size. Returns tokens by agent.
+fn backlog(agents: &[(&str, u32, &str, u32, u32)], rounds: usize) -> Vec<f64> {
+    let mut queue = FairQueue::new(CREDIT);
+    for (i, (tenant, weight, agent, agent_weight, _)) in agents.iter().enumerate() {
+        queue.arrive(&lane(tenant, *weight, agent, *agent_weight), |_| i);
+    }
+    let mut served = vec![0.0; agents.len()];
+    for _ in 0..rounds {
+        let (flow, i) = queue.next(|_| true).expect("somebody waits");
+        let (tenant, weight, agent, agent_weight, tokens) = agents[i];
+        queue.arrive(&lane(tenant, weight, agent, agent_weight), |_| i);
+        queue.charge(flow, tokens);
+        queue.leave(flow);
+        served[i] += f64::from(tokens);
+    }
+    served
+}
+
+#[test]
+fn equal_weights_give_equal_tokens_whatever_the_request_size() {
+    let served = backlog(
+        &[
+            ("a", 100, "x", 1, 16),
+            ("b", 100, "x", 1, 64),
+            ("c", 100, "x", 1, 128),
+            ("d", 100, "x", 1, 256),
+        ],
+        20_000,
+    );
+    assert!(jain(&served) > 0.999, "{served:?}");
+}
+
+#[test]
+fn a_tenant_of_twice_the_weight_gets_twice_the_tokens() {
+    let served =
+        backlog(&[("a", 200, "x", 1, 50), ("b", 100, "x", 1, 50), ("c", 25, "x", 1, 50)], 30_000);
+    assert!((served[0] / served[1] - 2.0).abs() < 0.02, "{served:?}");
+    assert!((served[1] / served[2] - 4.0).abs() < 0.05, "{served:?}");
+}
+
+#[test]
+fn agents_share_their_tenants_part_by_their_own_weights() {
+    let agents = [("a", 100, "x", 300, 40), ("a", 100, "y", 100, 40), ("b", 100, "z", 7, 40)];
+    let served = backlog(&agents, 30_000);
+    assert!(((served[0] + served[1]) / served[2] - 1.0).abs() < 0.02, "{served:?}");
+    assert!((served[0] / served[1] - 3.0).abs() < 0.05, "{served:?}");
+}
+
+#[test]
+fn many_agents_do_not_win_more_for_their_tenant() {
+    let names: Vec<String> = (0..50).map(|i| i.to_string()).collect();
+    let mut agents: Vec<_> = names.iter().map(|n| ("many", 100, n.as_str(), 100, 30)).collect();
+    agents.push(("one", 100, "x", 100, 30));
+    let served = backlog(&agents, 20_000);
+    let many: f64 = served[..50].iter().sum();
+    assert!((many / served[50] - 1.0).abs() < 0.02, "{many} and {}", served[50]);
+}
+
+#[test]
+fn who_was_idle_goes_first_but_saves_up_one_burst_only() {
+    let mut queue = FairQueue::new(CREDIT);
+    let flood = queue.arrive(&lane("flood", 100, "x", 100), |_| 0);
+    queue.next(|_| true);
+    queue.charge(flood, 1_000_000);
+    queue.charge(flood, 1);
+    // The quiet tenant has never been seen, and the flooder is far ahead.
+    queue.arrive(&lane("flood", 100, "x", 100), |_| 0);
+    let mut served = 0;
+    for _ in 0..1000 {
+        queue.arrive(&lane("quiet", 100, "x", 100), |_| 1);
+        let (flow, who) = queue.next(|_| true).unwrap();
+        if who == 0 {
+            break;
+        }
+        queue.charge(flow, 64);
+        queue.leave(flow);
+        served += 64;
+    }
+    assert!(served >= CREDIT - 64, "it is owed a burst, and got {served}");
+    assert!(served <= CREDIT + 1 + 2 * 64, "it got {served}, more than a burst");
+}
+
+#[test]
+fn a_tenant_that_cannot_use_its_share_does_not_save_it_up() {
+    let mut queue = FairQueue::new(CREDIT);
+    let slow = queue.arrive(&lane("slow", 100, "x", 100), |_| ());
+    let fast = queue.arrive(&lane("fast", 100, "x", 100), |_| ());
+    queue.next(|_| true);
+    queue.next(|_| true);
+    for _ in 0..10_000 {
+        queue.charge(slow, 1);
+        queue.charge(fast, 20);
+    }
+    let lag = (queue.key(fast).0 - queue.key(slow).0) / (SCALE / 100);
+    assert!(lag <= u64::from(CREDIT) + 2 * 20, "it lags by {lag} tokens");
+}
+
+#[test]
+fn idle_accounts_are_forgotten_and_nothing_leaks() {
+    let mut queue = FairQueue::new(CREDIT);
+    let flood = queue.arrive(&lane("flood", 100, "x", 100), |_| ());
+    queue.next(|_| true);
+    for i in 0..5_000 {
+        let name = format!("t{i}");
+        let flow = queue.arrive(&lane(&name, 100, "x", 100), |_| ());
+        queue.next(|_| true);
+        queue.charge(flow, 10);
+        queue.leave(flow);
+        queue.charge(flood, 100);
+    }
+    assert!(queue.remembered() < 100, "{} tenants are still remembered", queue.remembered());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Arrive(usize),
+    Serve(u32),
+    Finish(usize),
+    Withdraw(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0usize..6).prop_map(Step::Arrive),
+        4 => (1u32..500).prop_map(Step::Serve),
+        3 => any::<usize>().prop_map(Step::Finish),
+        1 => any::<usize>().prop_map(Step::Withdraw),
+    ];
+    prop::collection::vec(step, 1..400)
+}
+
+proptest! {
+    /// Whatever happens: what arrives is served or withdrawn once, and a waiting request is always found.
+    #[test]
+    fn nothing_is_lost_and_no_slot_idles(steps in steps()) {
+        let names = ["a", "b", "c"];
+        let mut queue = FairQueue::new(CREDIT);
+        let (mut waiting, mut running) = (Vec::new(), Vec::new());
+        for (id, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Arrive(who) => {
+                    let flow = queue.arrive(&lane(names[who % 3], 100 + who as u32, names[who / 2], 50), |_| id);
+                    waiting.push((flow, id));
+                }
+                Step::Serve(tokens) => match queue.next(|_| true) {
+                    Some((flow, id)) => {
+                        prop_assert!(waiting.contains(&(flow, id)));
+                        waiting.retain(|w| w.1 != id);
+                        queue.charge(flow, tokens);
+                        running.push(flow);
+                    }
+                    None => prop_assert!(waiting.is_empty(), "work conservation"),
+                },
+                Step::Finish(n) if !running.is_empty() => queue.leave(running.swap_remove(n % running.len())),
+                Step::Withdraw(n) if !waiting.is_empty() => {
+                    let (flow, id) = waiting.swap_remove(n % waiting.len());
+                    prop_assert_eq!(queue.withdraw(flow, |w| *w == id), Some(id));
+                }
+                Step::Finish(_) | Step::Withdraw(_) => {}
+            }
+            prop_assert_eq!(queue.queued(), waiting.len());
+        }
+    }
+
+    /// A light newcomer is served within one round of everybody, however many wait before it.
+    #[test]
+    fn nobody_starves(others in 1usize..60, weight in 1u32..100) {
+        let mut queue = FairQueue::new(CREDIT);
+        let names: Vec<String> = (0..others).map(|i| format!("t{i}")).collect();
+        for name in &names {
+            for _ in 0..20 {
+                queue.arrive(&lane(name, 1000, "x", 100), |_| false);
+            }
+        }
+        for _ in 0..others * 2 {
+            let (flow, _) = queue.next(|_| true).unwrap();
+            queue.charge(flow, 100);
+            queue.leave(flow);
+        }
+        queue.arrive(&lane("late", weight, "x", 100), |_| true);
+        let mut turns = 0;
+        loop {
+            let (flow, late) = queue.next(|_| true).unwrap();
+            queue.charge(flow, 100);
+            queue.leave(flow);
+            if late { break }
+            turns += 1;
+        }
+        prop_assert!(turns <= others, "{turns} others went first");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Any weights, any request sizes: over a long backlog each gets its part.
+    #[test]
+    fn weights_are_kept(weights in prop::collection::vec(50u32..1000, 2..6), sizes in prop::collection::vec(20u32..300, 6)) {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let agents: Vec<_> =
+            weights.iter().enumerate().map(|(i, w)| (names[i], *w, "x", 100, sizes[i])).collect();
+        let served = backlog(&agents, 60_000);
+        let normal: Vec<f64> = served.iter().zip(&weights).map(|(s, w)| s / f64::from(*w)).collect();
+        prop_assert!(jain(&normal) > 0.99, "{:?} of {:?}", served, weights);
+    }
+}

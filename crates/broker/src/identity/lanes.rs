@@ -1,0 +1,199 @@
+//! The lanes as coconutd tells them, kept current by its stream; without the stream nobody is served.
+
+use super::Caller;
+use super::limits::AgentState;
+use crate::daemon;
+use crate::openai::ApiError;
+use api::broker::{Lane, LaneEvent, Peer};
+use http_body_util::BodyExt;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// All live lanes.
+pub struct LaneBook {
+    socket: PathBuf,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The stream is open and its first part has been read whole.
+    synced: bool,
+    lanes: HashMap<Uuid, Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    lane: Lane,
+    state: Arc<AgentState>,
+}
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+
+impl LaneBook {
+    /// A book that `follow` fills.
+    pub fn new(socket: PathBuf) -> Arc<Self> {
+        Arc::new(Self { socket, state: RwLock::default() })
+    }
+
+    /// Reads coconutd's stream for ever; while it is lost, nobody is served.
+    pub async fn follow(self: Arc<Self>) {
+        let mut wait = FIRST_RETRY;
+        loop {
+            let end = self.read_stream().await;
+            let was_synced = {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                std::mem::replace(&mut state.synced, false)
+            };
+            if was_synced {
+                wait = FIRST_RETRY;
+            }
+            let reason = end.map_or_else(|e| format!("{e:#}"), |()| "it was closed".to_owned());
+            tracing::warn!(
+                reason,
+                "coconutd's lane stream is lost; every request is refused until it is back"
+            );
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LAST_RETRY);
+        }
+    }
+
+    async fn read_stream(&self) -> anyhow::Result<()> {
+        let mut body = daemon::get(&self.socket, "/v1/broker/lanes").await?.into_body();
+        let mut fresh: Option<HashMap<Uuid, Entry>> = Some(HashMap::new());
+        let mut line = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            for part in data.split_inclusive(|b| *b == b'\n') {
+                line.extend_from_slice(part);
+                if line.last() == Some(&b'\n') {
+                    if !line.trim_ascii().is_empty() {
+                        self.apply(serde_json::from_slice(&line)?, &mut fresh);
+                    }
+                    line.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `fresh` collects the first part of a stream; from `Synced` on changes apply at once.
+    fn apply(&self, event: LaneEvent, fresh: &mut Option<HashMap<Uuid, Entry>>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            LaneEvent::Set { lane } => {
+                // An agent that is known keeps what it has used, also over a lost stream.
+                let known = state.lanes.get(&lane.agent).map(|e| e.state.clone());
+                let entry = Entry { state: known.unwrap_or_default(), lane };
+                fresh.as_mut().unwrap_or(&mut state.lanes).insert(entry.lane.agent, entry);
+            }
+            LaneEvent::Gone { agent } => {
+                fresh.as_mut().unwrap_or(&mut state.lanes).remove(&agent);
+            }
+            LaneEvent::Synced => {
+                if let Some(lanes) = fresh.take() {
+                    tracing::info!(lanes = lanes.len(), "coconutd's lanes are known");
+                    state.lanes = lanes;
+                }
+                state.synced = true;
+            }
+        }
+    }
+
+    /// Refuses while the stream is lost.
+    pub fn check_alive(&self) -> Result<(), ApiError> {
+        if self.state.read().unwrap_or_else(PoisonError::into_inner).synced {
+            return Ok(());
+        }
+        Err(ApiError::unavailable(format!(
+            "the lanes are not known: coconutd at {} does not answer\nhint: coconut doctor",
+            self.socket.display()
+        )))
+    }
+
+    /// The agent that owns the client end of a TCP connection; None if no agent does.
+    pub async fn peer(
+        &self,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Result<Option<Uuid>, ApiError> {
+        let path = format!("/v1/broker/peer?client={client}&server={server}");
+        let failed = |e: anyhow::Error| {
+            tracing::warn!(error = %format!("{e:#}"), "coconutd did not name a caller");
+            ApiError::unavailable("coconutd does not say who is calling")
+        };
+        match daemon::get_json::<Peer>(&self.socket, &path).await {
+            Ok(peer) => Ok(peer.map(|p| p.agent)),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The agent's lane, as a caller.
+    pub fn caller(&self, agent: Uuid) -> Result<Caller, ApiError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(Entry { lane, state }) = state.lanes.get(&agent) else {
+            return Err(ApiError::forbidden(format!("agent {agent} has no lane: it has ended")));
+        };
+        let Some(limits) = &lane.infer else {
+            return Err(ApiError::forbidden(format!(
+                "agent {} holds no infer capability\n\
+                 hint: add `infer = {{ models = [\"*\"] }}` to its manifest",
+                lane.name
+            ))
+            .code("capability_missing"));
+        };
+        Ok(Caller {
+            agent,
+            key: agent.to_string(),
+            tenant: lane.tenant.clone(),
+            tenant_weight: lane.tenant_weight,
+            weight: lane.weight,
+            limits: Some(limits.clone()),
+            state: state.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(agent: u128, tenant: &str) -> LaneEvent {
+        LaneEvent::Set {
+            lane: Lane {
+                agent: Uuid::from_u128(agent),
+                name: "a".into(),
+                tenant: tenant.into(),
+                tenant_weight: 100,
+                weight: 100,
+                infer: None,
+            },
+        }
+    }
+
+    #[test]
+    fn nobody_is_served_before_the_first_part_is_whole() {
+        let book = LaneBook::new("/nowhere".into());
+        let mut fresh = Some(HashMap::new());
+        book.apply(lane(1, "t"), &mut fresh);
+        assert_eq!(book.check_alive().unwrap_err().status.as_u16(), 503);
+        book.apply(LaneEvent::Synced, &mut fresh);
+        assert!(book.check_alive().is_ok());
+    }
+
+    #[test]
+    fn agents_without_the_capability_and_ended_ones_are_refused() {
+        let book = LaneBook::new("/nowhere".into());
+        let mut fresh = None;
+        book.apply(lane(1, "t"), &mut fresh);
+        let without = book.caller(Uuid::from_u128(1)).unwrap_err();
+        assert_eq!(without.code, Some("capability_missing"));
+        book.apply(LaneEvent::Gone { agent: Uuid::from_u128(1) }, &mut fresh);
+        assert_eq!(book.caller(Uuid::from_u128(1)).unwrap_err().status.as_u16(), 403);
+    }
+}

@@ -1,0 +1,150 @@
+//! Who calls: from the socket's peer, never from anything that the caller can choose.
+
+pub mod lanes;
+pub mod limits;
+mod peer;
+
+use crate::openai::ApiError;
+use api::broker::InferLimits;
+use axum::http::HeaderMap;
+use lanes::LaneBook;
+use limits::AgentState;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+pub use peer::UnixPeer;
+
+/// The far end of a connection.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// A process on a UNIX socket, as the kernel names it.
+    Unix(UnixPeer),
+    /// A TCP connection's two ends.
+    Tcp {
+        /// The caller's end.
+        client: SocketAddr,
+        /// Ours.
+        server: SocketAddr,
+    },
+}
+
+/// A connection: its far end, and who that is, once it was asked.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The far end.
+    pub end: End,
+    /// `Some(None)`: looked up, and it is no agent.
+    agent: Arc<OnceCell<Option<Uuid>>>,
+}
+
+impl Connection {
+    /// A connection just accepted.
+    pub fn new(end: End) -> Self {
+        Self { end, agent: Arc::default() }
+    }
+}
+
+/// Who asks, and what it may.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The agent; nil for a caller that is no agent.
+    pub agent: Uuid,
+    /// Its name in the fair queue, unique within its tenant.
+    pub key: String,
+    /// The tenant that pays.
+    pub tenant: String,
+    /// Weight of the tenant.
+    pub tenant_weight: u32,
+    /// Weight of the agent within the tenant.
+    pub weight: u32,
+    /// Limits of its capability; none is unlimited.
+    pub limits: Option<InferLimits>,
+    /// What it has in flight and has used.
+    pub state: Arc<AgentState>,
+}
+
+/// Where identities come from.
+pub enum Identity {
+    /// coconutd says who is an agent and which lane it has.
+    Daemon {
+        /// The lanes.
+        book: Arc<LaneBook>,
+        /// Lane of local processes that are no agents; none refuses them.
+        host_tenant: Option<String>,
+    },
+    /// No daemon: the peer's user is the tenant.
+    Standalone {
+        /// A trusted front-end in front of us names the tenant in this header.
+        trusted_header: Option<String>,
+    },
+}
+
+/// Weights where nobody has given any.
+const WEIGHT: u32 = crate::fair::DEFAULT_WEIGHT;
+
+impl Identity {
+    /// Who is at the other end.
+    pub async fn caller(&self, c: &Connection, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        match self {
+            Self::Standalone { trusted_header } => {
+                standalone(trusted_header.as_deref(), c, headers)
+            }
+            Self::Daemon { book, host_tenant } => {
+                book.check_alive()?;
+                let lookup = || async {
+                    match &c.end {
+                        End::Unix(peer) => peer.agent().map_err(|e| {
+                            tracing::warn!(error = %e, "cannot tell who a caller is");
+                            ApiError::forbidden(format!("cannot tell who is calling: {e}"))
+                        }),
+                        End::Tcp { client, server } => book.peer(*client, *server).await,
+                    }
+                };
+                match c.agent.get_or_try_init(lookup).await? {
+                    Some(agent) => book.caller(*agent),
+                    None => host(host_tenant.as_deref()),
+                }
+            }
+        }
+    }
+}
+
+fn plain(tenant: String, key: String) -> Caller {
+    Caller {
+        agent: Uuid::nil(),
+        key,
+        tenant,
+        tenant_weight: WEIGHT,
+        weight: WEIGHT,
+        limits: None,
+        state: Arc::default(),
+    }
+}
+
+fn host(tenant: Option<&str>) -> Result<Caller, ApiError> {
+    let Some(tenant) = tenant else {
+        return Err(ApiError::forbidden(
+            "the caller is no agent\nhint: start it with `coconut run --cap infer -- CMD`",
+        ));
+    };
+    Ok(plain(tenant.to_owned(), "host".to_owned()))
+}
+
+fn standalone(
+    header: Option<&str>,
+    c: &Connection,
+    headers: &HeaderMap,
+) -> Result<Caller, ApiError> {
+    if let Some(name) = header {
+        let value = headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty());
+        let missing = || ApiError::invalid(format!("the trusted header {name} is missing"));
+        let tenant = value.ok_or_else(missing)?;
+        return Ok(plain(tenant.to_owned(), tenant.to_owned()));
+    }
+    Ok(match &c.end {
+        End::Unix(peer) => plain(format!("uid-{}", peer.uid), format!("pid-{}", peer.pid)),
+        End::Tcp { .. } => plain("local-tcp".to_owned(), "local-tcp".to_owned()),
+    })
+}

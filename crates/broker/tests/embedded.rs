@@ -1,0 +1,110 @@
+//! The broker with the embedded engine, over its sockets: answers, streams, errors, cancelling, sharing.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use coconut_broker::identity::Identity;
+use coconut_broker::usage::UsageLog;
+use common::{Served, chat, embedded, json, policy, serve, text};
+use http_body_util::BodyExt;
+use std::time::{Duration, Instant};
+
+const CHAT: &str = "/v1/chat/completions";
+
+async fn standalone(slots: u32) -> Served {
+    let identity = Identity::Standalone { trusted_header: None };
+    serve(embedded(slots), identity, UsageLog::none(), policy(slots as usize)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_is_answered_on_both_sockets() {
+    let s = standalone(2).await;
+    let body = chat(12, r#","temperature":0,"ignore_eos":true"#);
+    let unix = json(s.post(CHAT, &body).await).await;
+    let tcp = json(s.post_tcp(CHAT, &body, None).await).await;
+    assert_eq!(unix["usage"]["completion_tokens"], 12);
+    assert_eq!(unix["choices"][0]["finish_reason"], "length");
+    assert_eq!(unix["choices"][0]["message"]["content"], tcp["choices"][0]["message"]["content"]);
+    let prompt = format!(r#"{{"model":"{}","prompt":"The module","max_tokens":3}}"#, model::NAME);
+    let plain = json(s.post("/v1/completions", &prompt).await).await;
+    assert!(!plain["choices"][0]["text"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_carries_the_same_text_and_ends_with_usage() {
+    let s = standalone(2).await;
+    let whole = json(s.post(CHAT, &chat(20, r#","seed":5,"ignore_eos":true"#)).await).await;
+    let more =
+        r#","seed":5,"ignore_eos":true,"stream":true,"stream_options":{"include_usage":true}"#;
+    let events = text(s.post(CHAT, &chat(20, more)).await).await;
+    assert!(events.ends_with("data: [DONE]\n\n"));
+    let chunks: Vec<serde_json::Value> = events
+        .lines()
+        .filter_map(|l| l.strip_prefix("data: ").filter(|d| d.starts_with('{')))
+        .map(|d| serde_json::from_str(d).unwrap())
+        .collect();
+    let said: String =
+        chunks.iter().filter_map(|c| c["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(said, whole["choices"][0]["message"]["content"].as_str().unwrap());
+    assert_eq!(chunks.last().unwrap()["usage"]["completion_tokens"], 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_answered_in_openais_shape() {
+    let s = standalone(2).await;
+    for (body, status, code) in [
+        ("nonsense".to_owned(), 400, None),
+        (chat(1, r#","n":2"#), 400, None),
+        (chat(5000, ""), 400, Some("context_length_exceeded")),
+        (chat(1, "").replace(model::NAME, "other"), 404, Some("model_not_found")),
+    ] {
+        let answer = s.post(CHAT, &body).await;
+        assert_eq!(answer.status(), status, "{body}");
+        let error = &json(answer).await["error"];
+        assert_eq!(error["type"], "invalid_request_error", "{body}");
+        assert_eq!(error["code"].as_str(), code, "{body}");
+        assert!(!error["message"].as_str().unwrap().is_empty());
+    }
+    assert_eq!(s.post("/v1/nothing", "{}").await.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_frees_its_slot() {
+    let s = standalone(1).await;
+    let mut stream =
+        s.post(CHAT, &chat(400, r#","stream":true,"ignore_eos":true"#)).await.into_body();
+    stream.frame().await.unwrap().unwrap();
+    assert_eq!(s.broker.admission.depth().running, 1);
+    drop(stream);
+    let until = Instant::now() + Duration::from_secs(5);
+    while s.broker.admission.depth().running > 0 {
+        assert!(Instant::now() < until, "the slot is still taken");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The promise itself, on a real engine: a flood of one tenant delays another hardly at all, and the
+/// control (first come, first served) shows the harm.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_hardly_delays_another_tenant() {
+    let mut waited = Vec::new();
+    for fifo in [false, true] {
+        let identity = Identity::Standalone { trusted_header: Some("x-tenant-id".into()) };
+        let policy = coconut_broker::admission::Policy { fifo, ..policy(2) };
+        let s = serve(embedded(2), identity, UsageLog::none(), policy).await;
+        let body = chat(200, r#","ignore_eos":true"#);
+        let flood =
+            futures_util::future::join_all((0..24).map(|_| s.post_tcp(CHAT, &body, Some("flood"))));
+        let quiet = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let began = Instant::now();
+            let body = chat(1, "");
+            assert_eq!(s.post_tcp(CHAT, &body, Some("quiet")).await.status(), 200);
+            began.elapsed()
+        };
+        let (took, flooded) = futures_util::join!(quiet, flood);
+        assert!(flooded.iter().all(|r| r.status() == 200));
+        waited.push(took);
+    }
+    assert!(waited[0] * 3 < waited[1], "fair {:?}, control {:?}", waited[0], waited[1]);
+}
