@@ -1,0 +1,139 @@
+//! From nothing to a sealed policy and an open API; and back, in order.
+
+use crate::audit_log::{self, Opened};
+use crate::config::Config;
+use crate::identity::Listener;
+use crate::port::KernelPort;
+use crate::sink::{Sink, own};
+use crate::state::{Daemon, Parts};
+use crate::trust::Trust;
+use crate::{change, events, reap, routes, stdio};
+use abi::{Entry, Kind};
+use anyhow::Context;
+use api::status::Feature;
+use manifest::Profiles;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::net::UnixListener;
+
+/// What is started with, beside the kernel.
+pub struct Start {
+    /// Paths and names.
+    pub config: Config,
+    /// What this kernel and machine offer.
+    pub features: Vec<Feature>,
+    /// Version of the kernel, for the record.
+    pub release: String,
+}
+
+/// Log, policy, seal, record `boot`, events, sockets. When it returns, the API answers.
+///
+/// # Errors
+/// When anything of it fails: a daemon without a log or a policy must not run.
+pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<Arc<Daemon>> {
+    let Start { config, features, release } = start;
+    prepare_folders(&config)?;
+    let Opened { log, records, key, repaired } = audit_log::open(&config)?;
+    let sink = Sink::start(log, records)?;
+    let profiles = Profiles::load(&config.profiles).context("profiles")?;
+    let (trust, mut degraded) = load_trust(&config);
+    let weaker = features.iter().filter(|f| f.level != api::status::Level::Ok);
+    degraded.extend(weaker.map(|f| format!("{}: {}", f.name, f.found)));
+    let source = kernel.events().context("the kernel's event ring")?;
+    kernel.seal().context("cannot seal the policy")?;
+    let parts = Parts { config, kernel, sink, profiles, trust, degraded, features, log_key: key };
+    let daemon = Daemon::new(parts);
+    daemon.sealed.store(true, Ordering::Release);
+    record_boot(&daemon, &release, repaired).await;
+    events::start(daemon.clone(), source)?;
+    tokio::spawn(change::expire(daemon.clone()));
+    serve(&daemon)?;
+    Ok(daemon)
+}
+
+/// A trust store that cannot be read trusts nobody; the daemon goes on and says so.
+fn load_trust(config: &Config) -> (Trust, Vec<String>) {
+    match Trust::load(config) {
+        Ok(trust) => (trust, Vec::new()),
+        Err(error) => {
+            tracing::error!(%error, "no key is trusted");
+            (Trust::default(), vec![format!("no key is trusted: {error}")])
+        }
+    }
+}
+
+fn prepare_folders(config: &Config) -> anyhow::Result<()> {
+    for folder in [&config.run, &config.agent_logs] {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    share_with_broker(config);
+    Ok(())
+}
+
+/// The broker makes its socket beside ours; the sticky bit keeps ours from it.
+fn share_with_broker(config: &Config) {
+    let Ok(Some(broker)) = nix::unistd::User::from_name(&config.broker_user) else { return };
+    let done = std::os::unix::fs::chown(&config.run, None, Some(broker.gid.as_raw()))
+        .and_then(|()| set_mode(&config.run, 0o1775));
+    if let Err(error) = done {
+        tracing::warn!(%error, "the broker cannot make its socket");
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+async fn record_boot(daemon: &Arc<Daemon>, release: &str, repaired: Option<Entry>) {
+    let detail = format!(
+        "version={} kernel={release} programs={} sealed=true",
+        env!("CARGO_PKG_VERSION"),
+        daemon.kernel.programs().len()
+    );
+    daemon.sink.record(own(Kind::Boot, "coconutd", detail));
+    repaired.into_iter().for_each(|entry| daemon.sink.record(entry));
+    for what in &daemon.degraded {
+        daemon.sink.record(own(Kind::Degraded, what.clone(), "at=boot"));
+    }
+    daemon.sink.flush().await;
+}
+
+fn serve(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
+    let stdio_socket = bind(&daemon.config.stdio_socket())?;
+    let api_socket = bind(&daemon.config.api_socket())?;
+    tokio::spawn(stdio::serve(stdio_socket, daemon.clone()));
+    let listener = Listener { socket: api_socket, daemon: daemon.clone() };
+    let service = routes::router(daemon.clone())
+        .into_make_service_with_connect_info::<crate::identity::Peer>();
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, service).await {
+            tracing::error!(%error, "the API has ended");
+        }
+    });
+    Ok(())
+}
+
+/// Everybody may connect; what they may do is decided by who they are.
+fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove the old {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    set_mode(path, 0o666).with_context(|| format!("cannot open {} to all", path.display()))?;
+    Ok(listener)
+}
+
+/// Ends every agent, records it, and signs a last checkpoint.
+pub async fn stop(daemon: &Arc<Daemon>) {
+    reap::end_all(daemon).await;
+    for socket in [daemon.config.api_socket(), daemon.config.stdio_socket()] {
+        let _ = std::fs::remove_file(socket);
+    }
+}

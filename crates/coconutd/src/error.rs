@@ -1,0 +1,96 @@
+//! Refusals as HTTP answers.
+
+use api::{ErrorBody, ErrorCode};
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+/// What every handler fails with.
+#[derive(Debug)]
+pub struct Refusal(pub ErrorBody);
+
+/// What every handler returns.
+pub type Answer<T> = Result<T, Refusal>;
+
+impl Refusal {
+    /// A refusal without a hint.
+    pub fn new(code: ErrorCode, error: impl Into<String>) -> Self {
+        Refusal(ErrorBody::new(code, error))
+    }
+
+    /// The request itself is wrong.
+    pub fn usage(error: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Usage, error)
+    }
+
+    /// The caller has no right to it.
+    pub fn denied(error: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Denied, error)
+    }
+
+    /// It was tried and did not work.
+    pub fn failed(error: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Failed, error)
+    }
+
+    /// Says what to do about it.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Refusal(self.0.hint(hint))
+    }
+
+    /// Names the step of a spawn that refused.
+    #[must_use]
+    pub fn step(self, step: &str) -> Self {
+        if self.0.step.is_some() { self } else { Refusal(self.0.step(step)) }
+    }
+}
+
+impl From<kernel::Error> for Refusal {
+    fn from(error: kernel::Error) -> Self {
+        let hint = error.hint();
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        let refusal = Refusal::failed(text);
+        hint.map_or(Refusal(refusal.0.clone()), |hint| Refusal(refusal.0.clone()).hint(hint))
+    }
+}
+
+impl From<supervisor::UnknownAgent> for Refusal {
+    fn from(error: supervisor::UnknownAgent) -> Self {
+        Refusal::new(ErrorCode::NotFound, error.to_string())
+    }
+}
+
+impl From<supervisor::ResolveError> for Refusal {
+    fn from(error: supervisor::ResolveError) -> Self {
+        match &error {
+            supervisor::ResolveError::NotFound(_) => Refusal::new(
+                ErrorCode::NotFound,
+                error.to_string(),
+            )
+            .hint(
+                "`coconut ps --all` lists agents; an AID may be cut to its last 4 digits or more",
+            ),
+            supervisor::ResolveError::Ambiguous { candidates, .. } => {
+                let list: Vec<String> = candidates
+                    .iter()
+                    .map(|c| format!("{} ({}, {})", c.uuid, c.name, c.state.name()))
+                    .collect();
+                Refusal::usage(error.to_string()).hint(format!("one of {}", list.join(", ")))
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self.0)).into_response()
+    }
+}

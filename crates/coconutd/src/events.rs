@@ -1,0 +1,163 @@
+//! The kernel's events: one thread takes them from the ring, in order, into records and states.
+
+use crate::port::EventSource;
+use crate::sink::own;
+use crate::state::{Daemon, Inner};
+use crate::translate::{self, Said};
+use abi::event::{EVENT_DENIAL, EVENT_EXEC, EVENT_USE, Event};
+use abi::{AgentId, AgentState, Entry, Kind};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long one wait for events lasts; only the daemon's end needs it to be short.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// Starts the thread; it ends with the daemon.
+///
+/// # Errors
+/// When there can be no thread.
+pub fn start(daemon: Arc<Daemon>, source: Box<dyn EventSource>) -> std::io::Result<()> {
+    let run = move || Drain { daemon, source, sequences: HashMap::new(), lost: 0 }.run();
+    std::thread::Builder::new().name("events".into()).spawn(run).map(|_| ())
+}
+
+struct Drain {
+    daemon: Arc<Daemon>,
+    source: Box<dyn EventSource>,
+    /// Last sequence number of each CPU.
+    sequences: HashMap<u32, u64>,
+    lost: u64,
+}
+
+impl Drain {
+    fn run(mut self) {
+        loop {
+            let (daemon, sequences) = (&self.daemon, &mut self.sequences);
+            let mut take = |event: &Event| take(daemon, sequences, event);
+            match self.source.poll(WAIT, &mut take) {
+                Ok(0) => {}
+                Ok(_) => self.daemon.drained.notify_waiters(),
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the kernel's events");
+                    std::thread::sleep(WAIT);
+                }
+            }
+            self.count_lost();
+        }
+    }
+
+    /// Events that found no room: each new loss is a record.
+    fn count_lost(&mut self) {
+        let lost = self.source.lost().unwrap_or(self.lost);
+        if lost > self.lost {
+            let missing = lost - self.lost;
+            self.lost = lost;
+            self.daemon.lost.fetch_add(missing, Ordering::AcqRel);
+            self.daemon.sink.record(own(
+                Kind::Gap,
+                "ring",
+                format!("missing={missing} total={lost}"),
+            ));
+        }
+    }
+}
+
+fn take(daemon: &Daemon, sequences: &mut HashMap<u32, u64>, event: &Event) {
+    if let Some(gap) = gap(sequences, event) {
+        daemon.lost.fetch_add(gap, Ordering::AcqRel);
+        let detail = format!("missing={gap} cpu={} before={}", event.cpu, event.sequence);
+        daemon.sink.record(own(Kind::Gap, "sequence", detail));
+    }
+    let Some(mut said) = translate::said(event) else { return };
+    if let Some(target) = translate::target(event) {
+        said.object = daemon.uuid_of(target).map_or_else(
+            || "a process outside the agent".to_owned(),
+            |uuid| format!("agent {uuid}"),
+        );
+    }
+    let (entries, state) = daemon.inner().book(event, &said);
+    for entry in entries {
+        daemon.sink.record(entry);
+    }
+    if let Some(state) = state
+        && let Err(error) = daemon.kernel.set_state(AgentId(event.aid), state)
+    {
+        tracing::debug!(%error, "the kernel did not take the new state");
+    }
+}
+
+/// How many sequence numbers of the event's CPU are missing in front of it.
+fn gap(sequences: &mut HashMap<u32, u64>, event: &Event) -> Option<u64> {
+    let last = sequences.insert(event.cpu, event.sequence)?;
+    event.sequence.checked_sub(last + 1).filter(|missing| *missing > 0)
+}
+
+impl Inner {
+    /// The records of an event, and the agent's new state if it has one.
+    fn book(&mut self, event: &Event, said: &Said) -> (Vec<Entry>, Option<AgentState>) {
+        let aid = AgentId(event.aid);
+        let step = match event.kind {
+            EVENT_DENIAL => {
+                let attempt = attempt(event, said);
+                if let Some(info) = self.info.get_mut(&aid) {
+                    info.kernel_denials += 1;
+                }
+                self.supervisor.deny(aid, attempt).ok().and_then(|noted| noted.transition)
+            }
+            EVENT_USE | EVENT_EXEC => {
+                if let Some(info) = self.info.get_mut(&aid) {
+                    info.uses += 1;
+                }
+                let allowed = self.supervisor.event(aid, supervisor::Event::Allow);
+                allowed.ok().and_then(Result::ok).flatten()
+            }
+            _ => None,
+        };
+        let mut entry = self.entry(aid, said.kind);
+        entry.time_ns = said.time_ns;
+        entry.capability = said.capability;
+        entry.verdict = said.verdict;
+        entry.object.clone_from(&said.object);
+        entry.detail = translate::detail(event, said);
+        let mut entries = vec![entry];
+        entries.extend(step.map(|step| self.state_entry(aid, step)));
+        (entries, step.map(|step| step.to))
+    }
+}
+
+fn attempt(event: &Event, said: &Said) -> supervisor::Attempt {
+    supervisor::Attempt {
+        time_ns: said.time_ns,
+        boot_ns: event.time_ns,
+        capability: said.capability,
+        object: said.object.clone(),
+        operation: said.operation.clone(),
+        program: said.program.clone(),
+        errno: event.verdict,
+        count: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn a_hole_in_a_cpus_sequence_is_a_gap() {
+        let mut sequences = HashMap::new();
+        let mut event = Event::new_zeroed();
+        let mut at = |cpu, sequence| {
+            event.cpu = cpu;
+            event.sequence = sequence;
+            gap(&mut sequences, &event)
+        };
+        assert_eq!(at(0, 10), None);
+        assert_eq!(at(0, 11), None);
+        assert_eq!(at(1, 3), None, "each CPU counts for itself");
+        assert_eq!(at(0, 15), Some(3));
+        assert_eq!(at(0, 16), None);
+    }
+}

@@ -1,0 +1,32 @@
+//! What the kernel offers, in the words of `coconut doctor`; what is weaker is recorded at boot.
+
+use api::status::{Feature, Level};
+use kernel::{Features, Lockdown};
+
+/// Every feature that Coconut uses, and how far it is there.
+pub fn list(found: &Features) -> Vec<Feature> {
+    let yes = |there: bool| if there { "yes" } else { "no" }.to_owned();
+    vec![
+        feature("bpf-lsm", found.bpf_lsm, Level::Missing, found.lsms.join(",")),
+        feature("btf", found.btf, Level::Missing, yes(found.btf)),
+        feature("cgroup2", found.cgroup2, Level::Missing, found.controllers.join(" ")),
+        feature(
+            "lockdown",
+            found.lockdown == Lockdown::Integrity,
+            Level::Weaker,
+            format!("{:?}", found.lockdown).to_lowercase(),
+        ),
+        feature("sched_ext", found.sched_ext, Level::Weaker, yes(found.sched_ext)),
+        feature(
+            "landlock",
+            found.landlock_abi > 0,
+            Level::Weaker,
+            format!("ABI {}", found.landlock_abi),
+        ),
+    ]
+}
+
+fn feature(name: &str, good: bool, otherwise: Level, found: String) -> Feature {
+    let level = if good { Level::Ok } else { otherwise };
+    Feature { name: name.to_owned(), level, found, advice: None }
+}

@@ -1,0 +1,191 @@
+//! Lanes: what the broker is told, and what it tells.
+
+use crate::state::{Inner, TenantUse};
+use abi::{AgentId, Capability, Entry, Kind, Verdict};
+use api::broker::{InferLimits, Lane, LaneEvent, Usage};
+use api::lane::{AgentLane, LaneList, TenantLane};
+use manifest::{InferScope, Scope};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::broadcast;
+
+/// Changes that a broker may lag behind before its stream is cut and it starts again.
+const LAG: usize = 8_192;
+
+/// The brokers' streams.
+pub struct LaneHub {
+    changes: broadcast::Sender<LaneEvent>,
+    connected: Arc<AtomicUsize>,
+}
+
+impl Default for LaneHub {
+    fn default() -> Self {
+        LaneHub { changes: broadcast::channel(LAG).0, connected: Arc::default() }
+    }
+}
+
+/// One broker's stream; counted until it is dropped.
+pub struct Subscription {
+    connected: Arc<AtomicUsize>,
+    /// Changes after the moment of the subscription.
+    pub changes: broadcast::Receiver<LaneEvent>,
+}
+
+impl LaneHub {
+    /// Tells every broker.
+    pub fn tell(&self, event: LaneEvent) {
+        // Nobody listens: the next broker gets every lane at its start.
+        let _ = self.changes.send(event);
+    }
+
+    /// A stream of changes from now on.
+    pub fn subscribe(&self) -> Subscription {
+        self.connected.fetch_add(1, Ordering::AcqRel);
+        Subscription { connected: self.connected.clone(), changes: self.changes.subscribe() }
+    }
+
+    /// A broker listens.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.connected.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Inner {
+    /// An agent's lane, as the broker is told; none for an agent that does not run.
+    pub fn lane(&self, aid: AgentId, boot_ns: u64) -> Option<Lane> {
+        let agent = self.supervisor.get(aid).ok().filter(|agent| !agent.state().is_terminal())?;
+        let view = self.supervisor.lane(aid).ok()?;
+        let alive =
+            agent.held().iter().filter(|held| held.expires_ns.is_none_or(|at| at > boot_ns));
+        let scopes = alive.filter_map(|held| match &held.rule.scope {
+            Scope::Infer(infer) => Some(infer),
+            _ => None,
+        });
+        Some(Lane {
+            agent: agent.uuid,
+            name: agent.name.clone(),
+            tenant: view.tenant,
+            tenant_weight: view.tenant_weight,
+            weight: view.weight,
+            infer: union(scopes),
+        })
+    }
+
+    /// Books a call and makes its record.
+    pub fn book_usage(&mut self, usage: &Usage) -> Entry {
+        let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
+        let aid = self.supervisor.by_uuid(usage.agent).map(|agent| agent.aid);
+        let tenant = self.tenants.entry(usage.tenant.clone()).or_default();
+        tenant.tokens += tokens;
+        tenant.calls += 1;
+        tenant.refused += u64::from(usage.refused.is_some());
+        let mut entry = match aid {
+            Some(aid) => {
+                if let Some(info) = self.info.get_mut(&aid) {
+                    info.tokens += tokens;
+                    info.calls += 1;
+                }
+                self.entry(aid, Kind::Inference)
+            }
+            None => crate::sink::own(Kind::Inference, "", ""),
+        };
+        entry.agent = usage.agent;
+        entry.tenant.clone_from(&usage.tenant);
+        entry.time_ns = usage.time_ns;
+        entry.capability = Capability::Infer;
+        entry.verdict = if usage.refused.is_some() { Verdict::Deny } else { Verdict::Allow };
+        entry.object.clone_from(&usage.model);
+        entry.detail = format!(
+            "prompt_tokens={} completion_tokens={} queued_us={} first_token_us={}",
+            usage.prompt_tokens, usage.completion_tokens, usage.queued_us, usage.first_token_us
+        );
+        if let Some(why) = &usage.refused {
+            entry.detail.push_str(&format!(" refused={}", crate::translate::word(why)));
+        }
+        entry
+    }
+
+    /// Every tenant's lane, with its running agents.
+    pub fn lanes(&self) -> LaneList {
+        let mut weights = self.supervisor.tenants();
+        for tenant in self.tenants.keys() {
+            weights.entry(tenant.clone()).or_insert(self.supervisor.tenant_weight(tenant));
+        }
+        let living = self.supervisor.living();
+        let tenants = weights.into_iter().map(|(tenant, weight)| {
+            let used = self.tenants.get(&tenant).copied().unwrap_or_default();
+            let mut agents: Vec<AgentLane> = living
+                .iter()
+                .filter(|agent| agent.tenant == tenant)
+                .map(|agent| self.agent_lane(agent))
+                .collect();
+            agents.sort_by(|a, b| b.weight.cmp(&a.weight).then(a.name.cmp(&b.name)));
+            let TenantUse { tokens, calls, refused } = used;
+            TenantLane { tenant, weight, tokens, calls, refused, agents }
+        });
+        LaneList { tenants: tenants.collect() }
+    }
+
+    fn agent_lane(&self, agent: &supervisor::Agent) -> AgentLane {
+        let info = self.info.get(&agent.aid);
+        AgentLane {
+            aid: agent.uuid,
+            name: agent.name.clone(),
+            weight: agent.weight,
+            tokens: info.map_or(0, |info| info.tokens),
+            calls: info.map_or(0, |info| info.calls),
+            infer: agent.held().iter().any(|held| matches!(held.rule.scope, Scope::Infer(_))),
+        }
+    }
+}
+
+/// What several `infer` rules allow together: all models, the widest limits.
+fn union<'a>(scopes: impl Iterator<Item = &'a InferScope>) -> Option<InferLimits> {
+    let mut all: Option<InferLimits> = None;
+    for scope in scopes {
+        let one = InferLimits {
+            models: scope.models.iter().cloned().collect(),
+            tokens_per_minute: scope.tokens_per_minute,
+            concurrency: scope.concurrency,
+            context: scope.context,
+        };
+        all = Some(match all {
+            None => one,
+            Some(before) => InferLimits {
+                models: before.models.iter().chain(&one.models).cloned().collect(),
+                tokens_per_minute: widest(before.tokens_per_minute, one.tokens_per_minute),
+                concurrency: widest(before.concurrency, one.concurrency),
+                context: widest(before.context, one.context),
+            },
+        });
+    }
+    all
+}
+
+/// None is no limit.
+fn widest<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    Some(a?.max(b?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_infer_rules_allow_what_either_does() {
+        let mut one = InferScope::any();
+        one.tokens_per_minute = Some(100);
+        one.context = Some(10);
+        let mut other = InferScope::any();
+        other.tokens_per_minute = Some(500);
+        let all = union([&one, &other].into_iter()).unwrap();
+        assert_eq!((all.tokens_per_minute, all.context), (Some(500), None));
+        assert_eq!(union(std::iter::empty()), None);
+    }
+}

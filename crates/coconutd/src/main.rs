@@ -1,0 +1,80 @@
+//! coconutd: loads the policy, seals it, serves the API until PID 1 ends it.
+
+use anyhow::{Context, bail};
+use api::status::{Feature, Level};
+use coconutd::boot::{self, Start};
+use coconutd::config::Config;
+use coconutd::features;
+use kernel::{Kernel, LoadOptions};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let hint = error.downcast_ref::<kernel::Error>().and_then(kernel::Error::hint);
+            eprintln!("hint: {}", hint.unwrap_or("`coconut doctor` says what this machine lacks"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("--version" | "-V") => {
+            println!("coconutd {}", env!("CARGO_PKG_VERSION"));
+            return Ok(());
+        }
+        Some(other) => {
+            bail!("coconutd takes no arguments, not `{other}`; it is started by systemd")
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(live())
+}
+
+async fn live() -> anyhow::Result<()> {
+    let probed = Kernel::probe();
+    let features = features::list(&probed);
+    let missing: Vec<&str> = features
+        .iter()
+        .filter(|feature| feature.level == Level::Missing)
+        .map(|feature| feature.name.as_str())
+        .collect();
+    if !missing.is_empty() {
+        bail!("this kernel lacks {}", missing.join(", "));
+    }
+    let loading = tokio::task::spawn_blocking(|| Kernel::load(&LoadOptions::default()));
+    let kernel = Arc::new(loading.await?.context("cannot load the policy")?);
+    let mut features = features;
+    features.extend(kernel.weaker().iter().map(|program| Feature {
+        name: program.clone(),
+        level: Level::Weaker,
+        found: "this kernel has no place for this program".into(),
+        advice: None,
+    }));
+    let start = Start { config: Config::default(), features, release: probed.release };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let daemon = boot::start(start, kernel.clone()).await?;
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "cannot tell systemd that we are ready");
+    }
+    tracing::info!("sealed; listening on {}", daemon.config.api_socket().display());
+    // Only PID 1 can send it: the seal refuses everybody else's.
+    terminate.recv().await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping: ending every agent");
+    boot::stop(&daemon).await;
+    // So that the next coconutd can load its own.
+    Ok(kernel.unload()?)
+}

@@ -1,0 +1,98 @@
+//! Agents: seen and controlled.
+
+use super::{Asked, Shared, Wanted, blocking, found};
+use crate::access::{self, Act};
+use crate::error::Answer;
+use crate::identity::Caller;
+use crate::{control, view};
+use api::agent::{ExplanationList, SignalRequest};
+use api::{Agent, AgentDetail, AgentList, Exit};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    #[serde(default)]
+    all: bool,
+}
+
+pub async fn list(
+    State(daemon): Shared,
+    caller: Caller,
+    Asked(which): Asked<Which>,
+) -> Answer<Json<AgentList>> {
+    let list = daemon.inner().list(&caller, which.all);
+    Ok(Json(list))
+}
+
+pub async fn show(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<AgentDetail>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::See)?;
+    found(view::detail(&daemon, aid))
+}
+
+pub async fn denials(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<ExplanationList>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::See)?;
+    found(view::explain(&daemon, aid))
+}
+
+pub async fn wait(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<Exit>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::See)?;
+    control::wait(&daemon, aid).await.map(Json)
+}
+
+pub async fn signal(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Wanted(wanted): Wanted<SignalRequest>,
+) -> Answer<StatusCode> {
+    let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
+    control::signal(&daemon, &caller, aid, wanted.signal)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn kill(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<Exit>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
+    control::kill(&daemon, &caller, aid).await.map(Json)
+}
+
+pub async fn quarantine(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<Agent>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
+    let worker = daemon.clone();
+    blocking(move || control::quarantine(&worker, &caller, aid)).await?;
+    found(view::detail(&daemon, aid).map(|detail| detail.agent))
+}
+
+pub async fn release(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<Agent>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
+    let worker = daemon.clone();
+    blocking(move || control::release(&worker, &caller, aid)).await?;
+    found(view::detail(&daemon, aid).map(|detail| detail.agent))
+}

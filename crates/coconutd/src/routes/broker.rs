@@ -1,0 +1,97 @@
+//! What the broker is told and tells; only its own user and root may.
+
+use super::{Asked, Shared, Wanted, line, streamed};
+use crate::access;
+use crate::clock;
+use crate::error::{Answer, Refusal};
+use crate::identity::Caller;
+use crate::lanes::Subscription;
+use crate::state::Daemon;
+use api::ErrorCode;
+use api::broker::{LaneEvent, Peer, Usage};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use tokio::sync::broadcast::error::RecvError;
+
+fn allowed(daemon: &Daemon, caller: &Caller) -> Answer<()> {
+    match caller {
+        Caller::Broker { .. } | Caller::Operator { uid: 0, .. } => Ok(()),
+        other => {
+            let refusal = Refusal::denied(format!("{} is not the broker", other.name()));
+            Err(access::recorded(daemon, caller, abi::Capability::Forbidden, "broker", refusal))
+        }
+    }
+}
+
+/// Every live lane, `Synced`, then changes. A broker that falls too far behind is cut off and
+/// starts again.
+pub async fn lanes(State(daemon): Shared, caller: Caller) -> Answer<Response> {
+    allowed(&daemon, &caller)?;
+    // Subscribed first: what changes meanwhile comes again, which does no harm.
+    let changes = daemon.lanes.subscribe();
+    tokio::spawn(crate::change::renew_infer(daemon.clone()));
+    let mut first: Vec<u8> = Vec::new();
+    {
+        let inner = daemon.inner();
+        for agent in inner.supervisor.living() {
+            if let Some(lane) = inner.lane(agent.aid, clock::boot_ns()) {
+                first.extend_from_slice(&line(&LaneEvent::Set { lane }));
+            }
+        }
+    }
+    first.extend_from_slice(&line(&LaneEvent::Synced));
+    streamed("application/x-ndjson", stream::unfold((Some(first), changes), next))
+}
+
+type Changes = (Option<Vec<u8>>, Subscription);
+
+async fn next((first, mut changes): Changes) -> Option<(Result<Bytes, std::io::Error>, Changes)> {
+    if let Some(first) = first {
+        return Some((Ok(first.into()), (None, changes)));
+    }
+    match changes.changes.recv().await {
+        Ok(event) => Some((Ok(line(&event)), (None, changes))),
+        Err(RecvError::Lagged(_) | RecvError::Closed) => None,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ends {
+    client: SocketAddr,
+    server: SocketAddr,
+}
+
+pub async fn peer(
+    State(daemon): Shared,
+    caller: Caller,
+    Asked(ends): Asked<Ends>,
+) -> Answer<Json<Peer>> {
+    allowed(&daemon, &caller)?;
+    let owner = daemon.kernel.peer_of_tcp(ends.client, ends.server)?;
+    let agent = owner.and_then(|aid| daemon.uuid_of(aid));
+    agent
+        .map(|agent| Json(Peer { agent }))
+        .ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no agent owns that connection"))
+}
+
+pub async fn usage(
+    State(daemon): Shared,
+    caller: Caller,
+    Wanted(batch): Wanted<Vec<Usage>>,
+) -> Answer<StatusCode> {
+    allowed(&daemon, &caller)?;
+    for usage in &batch {
+        let entry = daemon.inner().book_usage(usage);
+        daemon.sink.record(entry);
+    }
+    let worker = daemon.clone();
+    super::blocking(move || worker.sink.written().map_err(Refusal::failed)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

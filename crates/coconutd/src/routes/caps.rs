@@ -1,0 +1,54 @@
+//! Rights: seen, given, taken.
+
+use super::{Shared, Wanted, blocking};
+use crate::access::{self, Act};
+use crate::error::{Answer, Refusal};
+use crate::identity::Caller;
+use crate::source::parse_rule;
+use crate::{change, view};
+use api::agent::{CapabilityChange, CapabilityList, ChangeReport};
+use axum::Json;
+use axum::extract::{Path, State};
+use std::time::Duration;
+
+pub async fn list(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<CapabilityList>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::See)?;
+    let inner = daemon.inner();
+    Ok(Json(CapabilityList { capabilities: view::held(inner.supervisor.get(aid)?) }))
+}
+
+pub async fn grant(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Wanted(wanted): Wanted<CapabilityChange>,
+) -> Answer<Json<ChangeReport>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::Grant)?;
+    let mut rule = parse_rule(&wanted.capability)?;
+    if let Some(seconds) = wanted.expires_s {
+        rule = rule.clipped(Some(Duration::from_secs(seconds)));
+    }
+    let _one_at_a_time = daemon.policy.lock().await;
+    let worker = daemon.clone();
+    blocking(move || change::grant(&worker, &caller, aid, &rule)).await.map(Json)
+}
+
+pub async fn revoke(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    Wanted(wanted): Wanted<CapabilityChange>,
+) -> Answer<Json<ChangeReport>> {
+    let aid = access::agent(&daemon, &caller, &id, Act::Revoke)?;
+    if wanted.expires_s.is_some() {
+        return Err(Refusal::usage("a revocation has no expiry"));
+    }
+    let rule = parse_rule(&wanted.capability)?;
+    let _one_at_a_time = daemon.policy.lock().await;
+    let worker = daemon.clone();
+    blocking(move || change::revoke(&worker, &caller, aid, &rule)).await.map(Json)
+}

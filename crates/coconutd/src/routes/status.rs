@@ -1,0 +1,31 @@
+//! The daemon's own state.
+
+use super::Shared;
+use crate::identity::Caller;
+use api::Status;
+use axum::Json;
+use axum::extract::State;
+use std::sync::atomic::Ordering;
+
+pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
+    let (live, total) = {
+        let inner = daemon.inner();
+        (inner.supervisor.living().len() as u64, inner.admitted)
+    };
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_ns: daemon.started_ns,
+        sealed: daemon.sealed.load(Ordering::Acquire),
+        programs: daemon.kernel.programs(),
+        features: daemon.features.clone(),
+        agents_live: live,
+        agents_total: total,
+        records: daemon.sink.records(),
+        log_key: daemon.log_key.clone(),
+        broker_connected: daemon.lanes.is_connected(),
+        events_lost: daemon.lost.load(Ordering::Acquire),
+        trusted_keys: daemon.trust.names(),
+        degraded: daemon.degraded.clone(),
+    })
+}

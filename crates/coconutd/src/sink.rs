@@ -1,0 +1,294 @@
+//! The way into the audit log: one writer thread, and everybody who follows.
+//!
+//! Producers hand over entries in order. The channel is bounded: when the log cannot be written,
+//! they wait, the kernel's ring fills, and the kernel stops the agents. Nothing runs unrecorded.
+
+use crate::clock;
+use abi::{Entry, Kind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{broadcast, oneshot};
+
+/// Entries between producers and the writer.
+const QUEUE: usize = 16_384;
+/// Entries that are appended at once, at most.
+const BATCH: usize = 1_024;
+/// Records that a follower may lag behind before it has to read the log itself.
+const FOLLOW: usize = 4_096;
+/// Longest time that a record is not under a signed checkpoint.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+/// How long the writer waits before it tries a failed write again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The audit log, as the writer thread uses it.
+pub trait AuditLog: Send {
+    /// Appends entries in order and returns the sequence number of the first.
+    ///
+    /// # Errors
+    /// When they could not be written; then none of them is in the log.
+    fn append(&mut self, entries: &[Entry]) -> anyhow::Result<u64>;
+    /// Makes everything appended durable, under a signed checkpoint.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    fn checkpoint(&mut self) -> anyhow::Result<()>;
+    /// The newest signed checkpoint.
+    fn note(&self) -> String;
+}
+
+/// A record as followers get it.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Position in the log.
+    pub sequence: u64,
+    /// What it says.
+    pub entry: Arc<Entry>,
+}
+
+enum Order {
+    Append(Box<Entry>),
+    /// Answer once everything before is written; with a checkpoint, if it is asked for.
+    Wait(oneshot::Sender<()>, bool),
+}
+
+/// Where entries go.
+#[derive(Clone)]
+pub struct Sink {
+    orders: SyncSender<Order>,
+    followers: broadcast::Sender<Written>,
+    records: Arc<AtomicU64>,
+    head: Arc<Mutex<String>>,
+}
+
+impl Sink {
+    /// Starts the writer; `records` is how many the log holds already.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub fn start(log: Box<dyn AuditLog>, records: u64) -> std::io::Result<Sink> {
+        let (orders, inbox) = sync_channel(QUEUE);
+        let (followers, _) = broadcast::channel(FOLLOW);
+        let count = Arc::new(AtomicU64::new(records));
+        let head = Arc::new(Mutex::new(log.note()));
+        let mut writer = Writer {
+            log,
+            inbox,
+            followers: followers.clone(),
+            records: count.clone(),
+            head: head.clone(),
+            due: None,
+        };
+        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run())?;
+        Ok(Sink { orders, followers, records: count, head })
+    }
+
+    /// Hands an entry over; waits while the queue is full.
+    pub fn record(&self, entry: Entry) {
+        if self.orders.send(Order::Append(Box::new(entry))).is_err() {
+            tracing::error!("the audit writer has ended: a record is lost");
+        }
+    }
+
+    /// Returns when everything handed over before is durable and under a checkpoint.
+    pub async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        let orders = self.orders.clone();
+        let order = Order::Wait(done, true);
+        let sent = tokio::task::spawn_blocking(move || orders.send(order).is_ok()).await;
+        if matches!(sent, Ok(true)) {
+            let _ = wait.await;
+        }
+    }
+
+    /// Returns when everything handed over before is written; a checkpoint follows. Blocks.
+    ///
+    /// # Errors
+    /// When the writer has ended.
+    pub fn written(&self) -> Result<(), &'static str> {
+        let (done, wait) = oneshot::channel();
+        let sent = self.orders.send(Order::Wait(done, false)).is_ok();
+        if sent && wait.blocking_recv().is_ok() { Ok(()) } else { Err("the audit log is closed") }
+    }
+
+    /// New records from now on.
+    pub fn follow(&self) -> broadcast::Receiver<Written> {
+        self.followers.subscribe()
+    }
+
+    /// The newest signed checkpoint, from memory: whatever happened to the files, this was signed.
+    pub fn head(&self) -> String {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many records the log holds.
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Acquire)
+    }
+}
+
+struct Writer {
+    log: Box<dyn AuditLog>,
+    inbox: Receiver<Order>,
+    followers: broadcast::Sender<Written>,
+    records: Arc<AtomicU64>,
+    head: Arc<Mutex<String>>,
+    /// When the oldest record without a checkpoint must have one.
+    due: Option<Instant>,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        loop {
+            let wait = self.due.map_or(Duration::from_secs(3600), |due| {
+                due.saturating_duration_since(Instant::now())
+            });
+            let first = match self.inbox.recv_timeout(wait) {
+                Ok(order) => order,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.seal();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.seal();
+                    return;
+                }
+            };
+            self.take(first);
+        }
+    }
+
+    /// Writes what is there, then answers those who wait for it.
+    fn take(&mut self, first: Order) {
+        let (mut batch, mut waiting, mut sealed) = (Vec::new(), Vec::new(), false);
+        let mut next = Some(first);
+        while let Some(order) = next {
+            match order {
+                Order::Append(entry) => batch.push(*entry),
+                Order::Wait(done, seal) => {
+                    waiting.push(done);
+                    sealed |= seal;
+                }
+            }
+            next = if batch.len() < BATCH { self.inbox.try_recv().ok() } else { None };
+        }
+        let urgent = batch.iter().any(|entry| is_urgent(entry.kind));
+        self.append(batch);
+        let late = self.due.is_some_and(|due| due <= Instant::now());
+        if urgent || late || sealed {
+            self.seal();
+        }
+        for done in waiting {
+            let _ = done.send(());
+        }
+    }
+
+    fn append(&mut self, batch: Vec<Entry>) {
+        if batch.is_empty() {
+            return;
+        }
+        let first = self.until_done("append to the audit log", |log| log.append(&batch));
+        let after = first + batch.len() as u64;
+        for (sequence, entry) in (first..).zip(batch) {
+            let _ = self.followers.send(Written { sequence, entry: Arc::new(entry) });
+        }
+        self.records.store(after, Ordering::Release);
+        self.due.get_or_insert_with(|| Instant::now() + CHECKPOINT);
+    }
+
+    fn seal(&mut self) {
+        if self.due.take().is_some() {
+            self.until_done("sign a checkpoint", |log| log.checkpoint());
+        }
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = self.log.note();
+    }
+
+    /// A full disk is waited out: meanwhile nothing that must be recorded goes on.
+    fn until_done<T>(
+        &mut self,
+        what: &str,
+        mut act: impl FnMut(&mut dyn AuditLog) -> anyhow::Result<T>,
+    ) -> T {
+        loop {
+            match act(self.log.as_mut()) {
+                Ok(done) => return done,
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "cannot {what}; agents wait");
+                    std::thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+}
+
+/// A checkpoint follows at once.
+const fn is_urgent(kind: Kind) -> bool {
+    !matches!(kind, Kind::Use | Kind::Exec | Kind::State | Kind::Inference | Kind::Syscall)
+}
+
+/// An entry of the daemon's own: no agent, no tenant.
+pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> Entry {
+    Entry {
+        time_ns: clock::wall_ns(),
+        aid: 0,
+        agent: uuid::Uuid::nil(),
+        parent: uuid::Uuid::nil(),
+        tenant: String::new(),
+        kind,
+        capability: abi::Capability::None,
+        verdict: abi::Verdict::None,
+        object: object.into(),
+        detail: detail.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails the first `fail` writes.
+    struct Flaky {
+        fail: u32,
+        entries: Arc<Mutex<Vec<Entry>>>,
+        sealed: Arc<AtomicU64>,
+    }
+
+    impl AuditLog for Flaky {
+        fn append(&mut self, entries: &[Entry]) -> anyhow::Result<u64> {
+            if self.fail > 0 {
+                self.fail -= 1;
+                anyhow::bail!("no space left on device");
+            }
+            let mut kept = self.entries.lock().unwrap();
+            let first = kept.len() as u64;
+            kept.extend_from_slice(entries);
+            Ok(first)
+        }
+        fn checkpoint(&mut self) -> anyhow::Result<()> {
+            self.sealed.store(self.entries.lock().unwrap().len() as u64, Ordering::SeqCst);
+            Ok(())
+        }
+        fn note(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_loses_nothing_and_a_flush_means_durable() {
+        let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+        let log = Flaky { fail: 1, entries: entries.clone(), sealed: sealed.clone() };
+        let sink = Sink::start(Box::new(log), 0).unwrap();
+        let mut follower = sink.follow();
+        for i in 0..5 {
+            sink.record(own(Kind::Use, i.to_string(), ""));
+        }
+        sink.flush().await;
+        assert_eq!(sealed.load(Ordering::SeqCst), 5);
+        assert_eq!(sink.records(), 5);
+        for i in 0..5u64 {
+            let written = follower.recv().await.unwrap();
+            assert_eq!((written.sequence, written.entry.object.clone()), (i, i.to_string()));
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! What the daemon knows: the supervisor's agents, and for each what belongs to this machine.
+
+use crate::clock;
+use crate::config::Config;
+use crate::lanes::LaneHub;
+use crate::names::Names;
+use crate::paths::Paths;
+use crate::pins::Pins;
+use crate::port::KernelPort;
+use crate::sink::Sink;
+use crate::stdio::Waiting;
+use crate::trust::Trust;
+use abi::{AgentId, AgentState, Capability, Entry, Kind, Verdict};
+use manifest::Profiles;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use supervisor::{End, Event, Supervisor};
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+/// Beginning of an attempt's operation where the daemon itself refused; its reason follows.
+pub const API: &str = "api: ";
+
+/// How somebody other than the program itself ends an agent.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Its last state.
+    pub end: End,
+    /// For people.
+    pub reason: String,
+    /// The signal that was asked for, where that is not how it was ended.
+    pub signal: Option<i32>,
+}
+
+impl Ending {
+    /// An ending by the daemon's own means.
+    pub fn new(end: End, reason: impl Into<String>) -> Self {
+        Ending { end, reason: reason.into(), signal: None }
+    }
+}
+
+/// What belongs to one agent on this machine, beside what the supervisor knows.
+#[derive(Debug)]
+pub struct Info {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The user that it runs as.
+    pub uid: u32,
+    /// The user that asked for it.
+    pub owner: u32,
+    /// First process.
+    pub pid: Option<u32>,
+    /// Nanoseconds since the UNIX epoch.
+    pub started_ns: u64,
+    /// Nanoseconds since the UNIX epoch.
+    pub ended_ns: Option<u64>,
+    /// Whose manifest.
+    pub origin: api::agent::Origin,
+    /// SHA-256 of the program.
+    pub program_digest: Option<String>,
+    /// Output of a background agent.
+    pub log_file: Option<String>,
+    /// Set before somebody ends it.
+    pub ending: Option<Ending>,
+    /// Denial records that came from kernel events.
+    pub kernel_denials: u64,
+    /// Denial records of the daemon's own.
+    pub daemon_denials: u64,
+    /// Use and exec records.
+    pub uses: u64,
+    /// The kernel's counters when it ended.
+    pub last_counters: Option<kernel::Counters>,
+    /// Tokens read and written.
+    pub tokens: u64,
+    /// Inference calls, refused ones included.
+    pub calls: u64,
+    /// Its end, for all who wait.
+    pub exit: watch::Sender<Option<api::Exit>>,
+}
+
+/// Inference of one tenant since the daemon started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TenantUse {
+    /// Tokens read and written.
+    pub tokens: u64,
+    /// Calls, refused ones included.
+    pub calls: u64,
+    /// Refused calls.
+    pub refused: u64,
+}
+
+/// Everything that changes, behind one lock that is never held across I/O that can wait.
+#[derive(Debug)]
+pub struct Inner {
+    /// Lifecycle, tree, rights, weights.
+    pub supervisor: Supervisor,
+    /// By agent.
+    pub info: HashMap<AgentId, Info>,
+    /// By tenant.
+    pub tenants: HashMap<String, TenantUse>,
+    /// Agents since the daemon started.
+    pub admitted: u64,
+}
+
+/// The daemon.
+pub struct Daemon {
+    /// Paths and names.
+    pub config: Config,
+    /// The policy in the kernel.
+    pub kernel: Arc<dyn KernelPort>,
+    /// The way into the log.
+    pub sink: Sink,
+    /// Pinned DNS answers.
+    pub names: Names,
+    /// What the paths of rules led to.
+    pub pins: Pins,
+    /// Where the paths of profiles lead.
+    pub paths: Paths,
+    /// Descriptors whose spawn has not come yet.
+    pub stdio: Waiting,
+    /// The broker's streams.
+    pub lanes: LaneHub,
+    /// Named bundles of rights.
+    pub profiles: Profiles,
+    /// Keys that may sign manifests.
+    pub trust: Trust,
+    /// Rights are changed one change at a time: a check never sees half of one.
+    pub policy: tokio::sync::Mutex<()>,
+    /// Told after each batch of kernel events.
+    pub drained: Notify,
+    /// Told when something was given that may expire.
+    pub expiry: Notify,
+    /// Nanoseconds since the UNIX epoch.
+    pub started_ns: u64,
+    /// The policy is sealed.
+    pub sealed: AtomicBool,
+    /// No more agents are taken.
+    pub stopping: AtomicBool,
+    /// Events that are known to be lost.
+    pub lost: AtomicU64,
+    /// What was weaker at start.
+    pub degraded: Vec<String>,
+    /// What this kernel and machine offer.
+    pub features: Vec<api::status::Feature>,
+    /// How the log's checkpoints are signed.
+    pub log_key: String,
+    inner: Mutex<Inner>,
+}
+
+/// What a [`Daemon`] is made of.
+pub struct Parts {
+    /// Paths and names.
+    pub config: Config,
+    /// The policy in the kernel.
+    pub kernel: Arc<dyn KernelPort>,
+    /// The way into the log.
+    pub sink: Sink,
+    /// Named bundles of rights.
+    pub profiles: Profiles,
+    /// Keys that may sign manifests.
+    pub trust: Trust,
+    /// What was weaker at start.
+    pub degraded: Vec<String>,
+    /// What this kernel and machine offer.
+    pub features: Vec<api::status::Feature>,
+    /// How the log's checkpoints are signed.
+    pub log_key: String,
+}
+
+impl Daemon {
+    /// A daemon without agents.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Daemon {
+            config: parts.config,
+            kernel: parts.kernel,
+            sink: parts.sink,
+            names: Names::default(),
+            pins: Pins::default(),
+            paths: Paths::default(),
+            stdio: Waiting::default(),
+            lanes: LaneHub::default(),
+            profiles: parts.profiles,
+            trust: parts.trust,
+            policy: tokio::sync::Mutex::new(()),
+            drained: Notify::new(),
+            expiry: Notify::new(),
+            started_ns: clock::wall_ns(),
+            sealed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+            degraded: parts.degraded,
+            features: parts.features,
+            log_key: parts.log_key,
+            inner: Mutex::new(Inner {
+                supervisor: Supervisor::new(supervisor::Limits::default()),
+                info: HashMap::new(),
+                tenants: HashMap::new(),
+                admitted: 0,
+            }),
+        })
+    }
+
+    /// The changing part. A poisoned lock is taken all the same: half-written state is worse lost
+    /// than kept, and every change is one assignment.
+    pub fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An agent's outside id.
+    pub fn uuid_of(&self, aid: AgentId) -> Option<Uuid> {
+        self.inner().supervisor.get(aid).ok().map(|agent| agent.uuid)
+    }
+
+    /// No new agents from now on.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+impl Inner {
+    /// An entry about an agent, with everything filled in that is known of it.
+    pub fn entry(&self, aid: AgentId, kind: Kind) -> Entry {
+        let mut entry = crate::sink::own(kind, "", "");
+        entry.aid = aid.0;
+        if let Ok(agent) = self.supervisor.get(aid) {
+            entry.agent = agent.uuid;
+            entry.tenant.clone_from(&agent.tenant);
+            let parent = agent.parent.and_then(|parent| self.supervisor.get(parent).ok());
+            entry.parent = parent.map_or(Uuid::nil(), |parent| parent.uuid);
+        }
+        entry
+    }
+
+    /// Moves an agent on in its life; the record of the step, if there was one.
+    pub fn step(&mut self, aid: AgentId, event: Event) -> Option<(AgentState, Entry)> {
+        match self.supervisor.event(aid, event) {
+            Ok(Ok(Some(step))) => Some((step.to, self.state_entry(aid, step))),
+            Ok(Ok(None)) => None,
+            Ok(Err(illegal)) => {
+                tracing::debug!(?aid, %illegal, "no step");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The record of a step in an agent's life.
+    pub fn state_entry(&self, aid: AgentId, step: supervisor::Transition) -> Entry {
+        let mut entry = self.entry(aid, Kind::State);
+        entry.object = step.to.name().to_owned();
+        entry.detail = format!("from={}", step.from.name());
+        entry
+    }
+
+    /// The record of a refusal by the daemon; counts it and keeps it for `explain`.
+    pub fn refusal(
+        &mut self,
+        aid: AgentId,
+        capability: Capability,
+        object: &str,
+        why: &str,
+    ) -> Vec<Entry> {
+        let time_ns = clock::wall_ns();
+        let attempt = supervisor::Attempt {
+            time_ns,
+            boot_ns: clock::boot_ns(),
+            capability,
+            object: object.to_owned(),
+            operation: format!("{API}{why}"),
+            program: "coconutd".to_owned(),
+            errno: -13,
+            count: 1,
+        };
+        let noted = self.supervisor.deny(aid, attempt);
+        if let Some(info) = self.info.get_mut(&aid) {
+            info.daemon_denials += 1;
+        }
+        let mut entry = self.entry(aid, Kind::Denial);
+        entry.capability = capability;
+        entry.verdict = Verdict::Deny;
+        entry.object = object.to_owned();
+        entry.detail = format!("op=api why={}", crate::translate::word(why));
+        let mut entries = vec![entry];
+        if let Ok(supervisor::Noted { transition: Some(step), .. }) = noted {
+            entries.push(self.state_entry(aid, step));
+        }
+        entries
+    }
+
+    /// Drops what belongs to agents that the supervisor has forgotten.
+    pub fn prune(&mut self) {
+        let supervisor = &self.supervisor;
+        self.info.retain(|aid, _| supervisor.get(*aid).is_ok());
+    }
+}

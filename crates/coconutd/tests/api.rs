@@ -1,0 +1,315 @@
+//! The API over its real UNIX socket, with a kernel that only remembers. Needs root: it is an
+//! operator's view.
+#![allow(clippy::unwrap_used)] // a test may fall over where it stands
+
+mod fake;
+
+use abi::event::{EVENT_DENIAL, Event, Hook};
+use abi::{AgentId, AgentState, Kind};
+use api::agent::{CapabilityChange, CapabilityList, ChangeReport, ExplanationList, SpawnSource};
+use api::client::{Client, ClientError};
+use api::lane::{LaneChange, LaneList};
+use api::{AgentDetail, AgentList, ErrorBody, ErrorCode, Exit, SpawnRequest};
+use fake::Running;
+use std::ops::ControlFlow;
+use zerocopy::FromZeros;
+
+fn request(name: &str, capabilities: &[&str], command: &[&str]) -> SpawnRequest {
+    SpawnRequest {
+        source: SpawnSource::AdHoc {
+            tenant: "maya".into(),
+            name: Some(name.into()),
+            capabilities: capabilities.iter().map(|c| (*c).to_owned()).collect(),
+            weight: None,
+        },
+        args: command.iter().map(|c| (*c).to_owned()).collect(),
+        cwd: None,
+        env: Vec::new(),
+        allow_unsigned: false,
+        stdio: None,
+    }
+}
+
+fn spawn(client: &Client, name: &str, capabilities: &[&str]) -> AgentDetail {
+    client.post("/v1/agents", &request(name, capabilities, &["/bin/sleep", "60"])).unwrap()
+}
+
+fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> ErrorBody {
+    match answer.unwrap_err() {
+        ClientError::Refused(body) => body,
+        other => panic!("not a refusal: {other:?}"),
+    }
+}
+
+fn aid_of(running: &Running, detail: &AgentDetail) -> AgentId {
+    running.daemon.inner().supervisor.by_uuid(detail.agent.aid).unwrap().aid
+}
+
+fn records(client: &Client, query: &str) -> Vec<api::audit::Record> {
+    let mut all = Vec::new();
+    let path = format!("/v1/audit/records{query}");
+    client
+        .lines(&path, |record| {
+            all.push(record);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    all
+}
+
+fn denial(aid: AgentId, path: &str, sequence: u64) -> Event {
+    let mut event = Event::new_zeroed();
+    event.time_ns = coconutd::clock::boot_ns();
+    event.aid = aid.0;
+    event.sequence = sequence;
+    event.kind = EVENT_DENIAL;
+    event.hook = Hook::FileOpen as u32;
+    event.verdict = -13;
+    event.wanted = abi::caps::RIGHT_READ;
+    event.object[..path.len()].copy_from_slice(path.as_bytes());
+    event.object_len = u32::try_from(path.len()).unwrap();
+    event.comm[..3].copy_from_slice(b"cat");
+    event
+}
+
+#[test]
+fn an_agent_lives_and_ends_and_the_log_tells_it() {
+    let running = Running::start();
+    let client = running.client();
+    let detail: AgentDetail = client
+        .post(
+            "/v1/agents",
+            &request("quick", &["fs.read=/etc"], &["/bin/sh", "-c", "echo hi; exit 3"]),
+        )
+        .unwrap();
+    let exit: Exit = client.get(&format!("/v1/agents/{}/wait", detail.agent.aid)).unwrap();
+    assert_eq!((exit.status, exit.state), (Some(3), AgentState::TerminatedFailed));
+    assert!(running.fake.agents.lock().unwrap().is_empty(), "nothing is left in the kernel");
+    let mut output = Vec::new();
+    let path = format!("/v1/agents/{}/logs", detail.agent.aid);
+    client
+        .bytes(&path, |data| {
+            output.extend_from_slice(data);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(output, b"hi\n");
+    let kinds: Vec<Kind> = records(&client, "?agent=quick").iter().map(|r| r.kind).collect();
+    let ends = [Kind::State, Kind::State, Kind::Exit, Kind::State];
+    assert_eq!(kinds[0], Kind::Spawn);
+    assert!(kinds.contains(&Kind::Grant));
+    assert_eq!(kinds[kinds.len() - 4..], ends, "{kinds:?}");
+    running.stop();
+    let key = audit::keys::load_verifier(&running.daemon.config.audit.join("log.vkey")).unwrap();
+    let report =
+        audit::verify(&running.daemon.config.audit, &key, &audit::VerifyOptions::default())
+            .unwrap();
+    assert!(report.is_sound(), "{report:?}");
+}
+
+#[test]
+fn a_denial_is_one_record_a_state_and_an_explanation() {
+    let running = Running::start();
+    let client = running.client();
+    let detail = spawn(&client, "reader", &["fs.read=/srv"]);
+    let aid = aid_of(&running, &detail);
+    for sequence in 1..=3 {
+        running.fake.deny(aid, denial(aid, "/etc/shadow", sequence));
+    }
+    // A gap in the sequence is a record of its own.
+    running.fake.deny(aid, denial(aid, "/etc/passwd-", 9));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let shown = loop {
+        let shown: AgentDetail = client.get("/v1/agents/reader").unwrap();
+        if shown.counters.log_kernel_denials == 4 || std::time::Instant::now() > deadline {
+            break shown;
+        }
+    };
+    assert_eq!(shown.counters.kernel_denials, shown.counters.log_kernel_denials);
+    assert_eq!(shown.agent.state, AgentState::CapDenied);
+    assert_eq!(records(&client, "?agent=reader&kind=denial").len(), 4);
+    assert_eq!(records(&client, "?kind=gap").len(), 1);
+    let told: ExplanationList = client.get("/v1/agents/reader/denials").unwrap();
+    assert_eq!(told.total, 4);
+    let repeated = told.denials.iter().find(|d| d.object == "/etc/shadow").unwrap();
+    assert_eq!(repeated.count, 3);
+    assert_eq!(repeated.manifest_line.as_deref(), Some("\"fs.read\" = [\"/etc/shadow\"]"));
+    let short = &detail.agent.aid.simple().to_string()[24..];
+    let command = format!("coconut cap grant {short} 'fs.read=/etc/shadow'");
+    assert_eq!(repeated.command.as_deref(), Some(command.as_str()));
+    running.stop();
+}
+
+#[test]
+fn every_step_of_a_spawn_that_fails_is_named_and_leaves_nothing() {
+    let running = Running::start();
+    let client = running.client();
+    for (broken, step) in [("create", "cgroup"), ("apply", "rights"), ("launch", "launch")] {
+        *running.fake.broken.lock().unwrap() = vec![broken];
+        let wanted = request("never", &[], &["/bin/sleep", "60"]);
+        let body = refused(client.post::<_, AgentDetail>("/v1/agents", &wanted));
+        assert_eq!(body.step.as_deref(), Some(step), "{body:?}");
+        assert!(running.fake.agents.lock().unwrap().is_empty(), "{broken} left something");
+    }
+    running.fake.broken.lock().unwrap().clear();
+    let wrong: [(&[&str], &[&str], &str); 3] = [
+        (&["fs.read=relative"], &["/bin/true"], "manifest"),
+        (&[], &["/no/such/program"], "digest"),
+        (&["fs.read=/no/such/folder"], &["/bin/true"], "rights"),
+    ];
+    for (caps, command, step) in wrong {
+        let body =
+            refused(client.post::<_, AgentDetail>("/v1/agents", &request("never", caps, command)));
+        assert_eq!(body.step.as_deref(), Some(step), "{body:?}");
+    }
+    let list: AgentList = client.get("/v1/agents?all=true").unwrap();
+    assert_eq!(list.agents.len(), 0);
+    running.stop();
+}
+
+#[test]
+fn a_revocation_reaches_descendants_and_ends_who_has_it_mapped() {
+    let running = Running::start();
+    let client = running.client();
+    let caps = ["agent.spawn=2", "fs.read=/etc", "fs.exec=/bin", "fs.exec=/usr/bin"];
+    let parent = spawn(&client, "parent", &caps);
+    running.become_agent(Some(aid_of(&running, &parent)));
+    let child = spawn(&client, "child", &["fs.read=/etc/ssl"]);
+    assert_eq!(child.agent.parent, Some(parent.agent.aid));
+    running.become_agent(None);
+    running.fake.mapped.lock().unwrap().push(kernel::Mapping {
+        pid: 1,
+        path: "/etc/ssl/openssl.cnf".into(),
+        shared: true,
+        writable: false,
+    });
+    let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_s: None };
+    let report: ChangeReport = client.post("/v1/agents/parent/revoke", &change).unwrap();
+    assert_eq!(report.changed, [parent.agent.aid, child.agent.aid]);
+    assert!(report.ended.contains(&child.agent.aid));
+    let exit: Exit = client.get(&format!("/v1/agents/{}/wait", child.agent.aid)).unwrap();
+    assert_eq!(exit.state, AgentState::TerminatedRevoked);
+    let held: CapabilityList =
+        client.get(&format!("/v1/agents/{}/capabilities", parent.agent.aid)).unwrap();
+    assert!(held.capabilities.iter().all(|c| c.capability != "fs.read=/etc"));
+    running.stop();
+}
+
+#[test]
+fn a_child_never_holds_what_its_parent_lacks() {
+    let running = Running::start();
+    let client = running.client();
+    let caps = ["agent.spawn=1", "fs.read=/srv", "fs.exec=/bin", "fs.exec=/usr/bin"];
+    let parent = spawn(&client, "parent", &caps);
+    running.become_agent(Some(aid_of(&running, &parent)));
+    let wanted = request("child", &["fs.read=/etc"], &["/bin/sleep", "60"]);
+    let body = refused(client.post::<_, AgentDetail>("/v1/agents", &wanted));
+    assert_eq!((body.code, body.step.as_deref()), (ErrorCode::Denied, Some("attenuation")));
+    assert!(body.error.contains("fs.read=/etc"), "{}", body.error);
+    spawn(&client, "child", &["fs.read=/srv"]);
+    let wanted = request("second", &[], &["/bin/sleep", "60"]);
+    let body = refused(client.post::<_, AgentDetail>("/v1/agents", &wanted));
+    assert!(body.error.contains("1 children"), "{}", body.error);
+    running.become_agent(None);
+    // Each refused call is exactly one denial record.
+    let denied = records(&client, "?agent=parent&kind=denial");
+    assert_eq!(denied.len(), 2);
+    assert_eq!(denied[0].capability, abi::Capability::AgentSpawn);
+    running.stop();
+}
+
+#[test]
+fn a_link_out_of_the_parents_folder_is_no_way_out() {
+    let running = Running::start();
+    let client = running.client();
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    let own = format!("fs.read={}", folder.path().display());
+    let parent = spawn(&client, "parent", &["agent.spawn=1", &own, "fs.exec=/usr/bin"]);
+    running.become_agent(Some(aid_of(&running, &parent)));
+    let wanted = request("child", &[&format!("fs.read={}", link.display())], &["/bin/sleep", "9"]);
+    let body = refused(client.post::<_, AgentDetail>("/v1/agents", &wanted));
+    assert_eq!(body.step.as_deref(), Some("attenuation"));
+    assert!(body.error.contains("`fs.read=/etc`"), "{}", body.error);
+    // And a link that leads to what the parent holds is fine: /bin is /usr/bin.
+    spawn(&client, "child", &[&own]);
+    running.become_agent(None);
+    running.stop();
+}
+
+#[test]
+fn an_agent_reaches_only_its_descendants() {
+    let running = Running::start();
+    let client = running.client();
+    let one = spawn(&client, "one", &[]);
+    let other = spawn(&client, "other", &["audit.read=own"]);
+    running.become_agent(Some(aid_of(&running, &one)));
+    let body = refused(client.post::<_, Exit>("/v1/agents/other/kill", &()));
+    assert_eq!(body.code, ErrorCode::Denied);
+    let seen: AgentList = client.get("/v1/agents").unwrap();
+    assert_eq!(seen.agents.len(), 1, "it sees itself alone");
+    assert_eq!(refused(client.get::<LaneList>("/v1/lanes")).code, ErrorCode::Denied);
+    let lines =
+        client.lines::<api::audit::Record>("/v1/audit/records", |_| ControlFlow::Continue(()));
+    assert_eq!(refused(lines).code, ErrorCode::Denied);
+    running.become_agent(Some(aid_of(&running, &other)));
+    let own = records(&client, "");
+    assert!(!own.is_empty() && own.iter().all(|r| r.agent == other.agent.aid));
+    running.become_agent(None);
+    assert_eq!(records(&client, "?agent=one&kind=denial").len(), 3);
+    running.stop();
+}
+
+#[test]
+fn quarantine_lanes_and_names() {
+    let running = Running::start();
+    let client = running.client();
+    let detail = spawn(&client, "steady", &["infer"]);
+    let aid = aid_of(&running, &detail);
+    let agent: api::Agent = client.post("/v1/agents/steady/quarantine", &()).unwrap();
+    assert_eq!(agent.state, AgentState::Quarantined);
+    assert!(running.fake.agents.lock().unwrap()[&aid].frozen);
+    let agent: api::Agent = client.post("/v1/agents/steady/release", &()).unwrap();
+    assert_eq!(agent.state, AgentState::Active);
+    let lanes: LaneList = client
+        .put("/v1/lanes", &LaneChange::Tenant { tenant: "maya".into(), weight: 300 })
+        .unwrap();
+    assert_eq!((lanes.tenants[0].weight, lanes.tenants[0].agents[0].infer), (300, true));
+    let suffix = &detail.agent.aid.simple().to_string()[26..];
+    let found: AgentDetail = client.get(&format!("/v1/agents/{suffix}")).unwrap();
+    assert_eq!(found.agent.aid, detail.agent.aid);
+    assert_eq!(refused(client.get::<AgentDetail>("/v1/agents/nobody")).code, ErrorCode::NotFound);
+    let mut first = Vec::new();
+    client
+        .lines::<api::broker::LaneEvent>("/v1/broker/lanes", |event| {
+            let synced = event == api::broker::LaneEvent::Synced;
+            first.push(event);
+            if synced { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+    assert_eq!(first.len(), 2);
+    running.stop();
+}
+
+#[test]
+fn every_documented_route_is_served() {
+    let running = Running::start();
+    let client = running.client();
+    for route in api::route::ROUTES {
+        let path = route.path.replace("{id}", "nobody");
+        let answer = match (route.method, route.stream) {
+            ("GET", true) => client.bytes(&path, |_| ControlFlow::Break(())),
+            ("GET", false) => client.get::<serde_json::Value>(&path).map(|_| ()),
+            ("POST", _) => client.post::<_, serde_json::Value>(&path, &()).map(|_| ()),
+            (_, _) => client.put::<_, serde_json::Value>(&path, &()).map(|_| ()),
+        };
+        if let Err(error) = answer {
+            assert!(!error.to_string().starts_with("there is no GET"), "{}: {error}", route.path);
+            assert!(!error.to_string().starts_with("there is no P"), "{}: {error}", route.path);
+        }
+    }
+    let body = refused(client.get::<serde_json::Value>("/v1/nothing"));
+    assert_eq!(body.code, ErrorCode::Usage);
+    running.stop();
+}

@@ -1,0 +1,171 @@
+//! Who may start what: signatures, `--allow-unsigned`, and a foreground agent's own terminal.
+#![allow(clippy::unwrap_used)] // a test may fall over where it stands
+
+mod fake;
+
+use abi::Kind;
+use api::agent::{SpawnSource, Stdio};
+use api::client::ClientError;
+use api::{AgentDetail, ErrorBody, ErrorCode, Exit, SpawnRequest};
+use attest::SecretKey;
+use fake::Running;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use std::io::{IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use uuid::Uuid;
+
+const TEXT: &str = "[agent]\nname = \"clerk\"\ntenant = \"omar\"\ncommand = [\"/bin/true\"]\n\
+                    [capabilities]\n\"fs.read\" = [\"/etc/ssl\"]\n";
+
+fn request(text: &str, signature: Option<String>, allow_unsigned: bool) -> SpawnRequest {
+    SpawnRequest {
+        source: SpawnSource::Manifest {
+            path: "/x/clerk.toml".into(),
+            text: text.into(),
+            signature,
+            tenant: None,
+            name: None,
+            capabilities: Vec::new(),
+        },
+        args: Vec::new(),
+        cwd: None,
+        env: Vec::new(),
+        allow_unsigned,
+        stdio: None,
+    }
+}
+
+/// A daemon that trusts the key `omar` with `grants`.
+fn trusting(grants: &str) -> (Running, SecretKey) {
+    let key = SecretKey::generate("omar").unwrap();
+    let running = Running::start_with(|config| {
+        let trust = &config.trust[0];
+        std::fs::create_dir_all(trust).unwrap();
+        std::fs::write(trust.join("omar.pub"), format!("{}\n", key.public())).unwrap();
+        std::fs::write(
+            trust.join("omar.toml"),
+            format!("grants = [{grants}]\ntenants = [\"omar\"]\n"),
+        )
+        .unwrap();
+    });
+    (running, key)
+}
+
+fn sign(text: &str, key: &SecretKey) -> String {
+    let manifest = manifest::Manifest::parse("clerk.toml", text).unwrap();
+    attest::sign_manifest(text.as_bytes(), &coconutd::trust::facts(&manifest), key, 1).to_json()
+}
+
+fn refused(answer: Result<AgentDetail, ClientError>) -> ErrorBody {
+    match answer.unwrap_err() {
+        ClientError::Refused(body) => body,
+        other => panic!("not a refusal: {other:?}"),
+    }
+}
+
+#[test]
+fn a_signature_covers_every_byte_and_a_key_grants_only_what_it_may() {
+    let (running, key) = trusting("\"fs.read=/etc\"");
+    let client = running.client();
+    let envelope = sign(TEXT, &key);
+    let good: AgentDetail =
+        client.post("/v1/agents", &request(TEXT, Some(envelope.clone()), false)).unwrap();
+    assert_eq!((good.origin.authorizer.as_str(), good.origin.signed), ("omar", true));
+    let changed = TEXT.replace("/etc/ssl", "/etc/sss");
+    let body = refused(client.post("/v1/agents", &request(&changed, Some(envelope), true)));
+    assert_eq!((body.code, body.step.as_deref()), (ErrorCode::Integrity, Some("signature")));
+    let wide = TEXT.replace("/etc/ssl", "/");
+    let body = refused(client.post("/v1/agents", &request(&wide, Some(sign(&wide, &key)), false)));
+    assert_eq!((body.code, body.step.as_deref()), (ErrorCode::Denied, Some("signature")));
+    let stranger = SecretKey::generate("omar").unwrap();
+    let body =
+        refused(client.post("/v1/agents", &request(TEXT, Some(sign(TEXT, &stranger)), false)));
+    assert_eq!(body.code, ErrorCode::Denied);
+    running.stop();
+}
+
+#[test]
+fn an_unsigned_manifest_runs_only_when_allowed_and_the_log_says_so() {
+    let running = Running::start();
+    let client = running.client();
+    let body = refused(client.post("/v1/agents", &request(TEXT, None, false)));
+    assert_eq!((body.code, body.step.as_deref()), (ErrorCode::Denied, Some("signature")));
+    assert!(body.hint.unwrap().contains("--allow-unsigned"));
+    let detail: AgentDetail = client.post("/v1/agents", &request(TEXT, None, true)).unwrap();
+    assert!(!detail.origin.signed);
+    let mut degraded = 0;
+    client
+        .lines("/v1/audit/records?agent=clerk&kind=degraded", |record: api::audit::Record| {
+            assert_eq!(record.kind, Kind::Degraded);
+            degraded += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(degraded, 1);
+    running.stop();
+}
+
+#[test]
+fn a_wrong_manifest_is_refused_with_its_place() {
+    let running = Running::start();
+    let body = refused(
+        running
+            .client()
+            .post("/v1/agents", &request(&TEXT.replace("fs.read", "fs.raed"), None, true)),
+    );
+    assert_eq!((body.code, body.step.as_deref()), (ErrorCode::Usage, Some("manifest")));
+    assert!(body.error.contains("6:1"), "{}", body.error);
+    running.stop();
+}
+
+/// Lends a pipe as the descriptors of an agent; the leash and the pipe's end.
+fn lend(running: &Running, token: Uuid) -> (UnixStream, std::io::PipeReader) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let mut leash = UnixStream::connect(running.daemon.config.stdio_socket()).unwrap();
+    let descriptors = [null.as_fd(), writer.as_fd(), writer.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(&leash, &[IoSlice::new(token.as_bytes())], &mut control, SendFlags::empty()).unwrap();
+    leash.read_exact(&mut [0]).unwrap();
+    (leash, reader)
+}
+
+fn foreground(token: Uuid, command: &[&str]) -> SpawnRequest {
+    SpawnRequest {
+        source: SpawnSource::AdHoc {
+            tenant: "omar".into(),
+            name: Some("front".into()),
+            capabilities: Vec::new(),
+            weight: None,
+        },
+        args: command.iter().map(|c| (*c).to_owned()).collect(),
+        stdio: Some(Stdio { token }),
+        ..request(TEXT, None, false)
+    }
+}
+
+#[test]
+fn a_foreground_agent_writes_to_what_it_was_lent_and_ends_with_the_leash() {
+    let running = Running::start();
+    let client = running.client();
+    let token = Uuid::from_u128(7);
+    let (leash, mut output) = lend(&running, token);
+    let wanted = foreground(token, &["/bin/sh", "-c", "echo front; sleep 60"]);
+    let detail: AgentDetail = client.post("/v1/agents", &wanted).unwrap();
+    assert_eq!(detail.log_file, None);
+    let mut line = [0; 6];
+    output.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"front\n");
+    let body = refused(client.post("/v1/agents", &wanted));
+    assert_eq!(body.step.as_deref(), Some("stdio"), "a token is good once");
+    drop(leash);
+    let exit: Exit = client.get(&format!("/v1/agents/{}/wait", detail.agent.aid)).unwrap();
+    assert_eq!(exit.signal, Some(9));
+    assert!(exit.reason.unwrap().contains("foreground"));
+    running.stop();
+}
