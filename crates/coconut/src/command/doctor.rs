@@ -1,0 +1,106 @@
+//! `doctor`: kernel and machine by our own eyes, the daemon by its own word.
+
+use super::Context;
+use super::probe::Probe;
+use crate::failure::Done;
+use crate::render::{self, thousands};
+use api::Status;
+use api::client::ClientError;
+use api::status::{Feature, Level};
+use serde::Serialize;
+use std::path::Path;
+
+#[derive(Serialize)]
+struct Report {
+    kernel: Vec<Feature>,
+    machine: Vec<Feature>,
+    daemon: Vec<Feature>,
+    /// What coconutd says of itself; none when it is not there.
+    status: Option<Status>,
+}
+
+/// `coconut doctor`: 0 unless something is missing that Coconut cannot run without.
+pub fn doctor(cx: &Context) -> Done {
+    let probe = Probe::new(Path::new("/"));
+    let (daemon, status) = match cx.client()?.get::<Status>("/v1/status") {
+        Ok(status) => (daemon(&status), Some(status)),
+        Err(error) => (vec![absent(&error)], None),
+    };
+    let report = Report { kernel: probe.kernel(), machine: probe.machine(), daemon, status };
+    cx.out.answer("coconut.doctor/1", &report, |width| {
+        let sections: [(&str, &[Feature]); 3] = [
+            ("Kernel", &report.kernel),
+            ("Machine", &report.machine),
+            ("coconutd", &report.daemon),
+        ];
+        render::doctor::report(&sections, width)
+    })?;
+    let missing = report.kernel.iter().any(|f| f.level == Level::Missing);
+    Ok(u8::from(missing))
+}
+
+fn absent(error: &ClientError) -> Feature {
+    Feature {
+        name: "daemon".into(),
+        level: Level::Weaker,
+        found: "does not answer".into(),
+        advice: Some(match error {
+            ClientError::Unreachable { .. } => "start it with `systemctl start coconutd`".into(),
+            other => other.to_string(),
+        }),
+    }
+}
+
+fn daemon(status: &Status) -> Vec<Feature> {
+    let fact = |name: &str, good: bool, found: String, advice: &str| Feature {
+        name: name.into(),
+        level: if good { Level::Ok } else { Level::Weaker },
+        found,
+        advice: (!good).then(|| advice.to_owned()),
+    };
+    let mut facts = vec![
+        fact("daemon", true, format!("version {}, pid {}", status.version, status.pid), ""),
+        fact(
+            "sealed",
+            status.sealed,
+            if status.sealed { "yes: only coconutd can change the policy" } else { "no" }.into(),
+            "root can unload or blind the policy; see `journalctl -u coconutd`",
+        ),
+        fact(
+            "programs",
+            !status.programs.is_empty(),
+            format!("{} kernel programs attached", status.programs.len()),
+            "nothing is enforced",
+        ),
+        fact(
+            "log",
+            status.events_lost == 0,
+            format!("{} records, key {}", thousands(status.records), status.log_key),
+            "kernel events were lost; each gap is a record: `coconut audit query --kind gap`",
+        ),
+        fact(
+            "broker",
+            status.broker_connected,
+            if status.broker_connected { "connected" } else { "not connected" }.into(),
+            "agents with infer are refused until it is: `systemctl status coconut-broker`",
+        ),
+        fact(
+            "trust",
+            !status.trusted_keys.is_empty(),
+            match status.trusted_keys.len() {
+                0 => "no key".into(),
+                _ => status.trusted_keys.join(", "),
+            },
+            "only unsigned manifests can run, with --allow-unsigned; `coconut key new` makes a key",
+        ),
+    ];
+    facts.extend(status.degraded.iter().map(|what| {
+        fact(
+            "degraded",
+            false,
+            what.clone(),
+            "recorded in the log: `coconut audit query --kind degraded`",
+        )
+    }));
+    facts
+}

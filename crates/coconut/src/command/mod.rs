@@ -1,0 +1,81 @@
+//! What each command does: ask the daemon (or read a directory), then hand the answer to
+//! [`crate::render`].
+
+mod agents;
+mod audit;
+mod caps;
+mod demo;
+mod doctor;
+mod keys;
+mod lanes;
+mod logs;
+mod manifests;
+mod probe;
+mod run;
+mod spawn;
+mod stdio;
+
+use crate::cli::{self, Cli, Command};
+use crate::failure::{Done, Failure};
+use crate::output::Output;
+use api::client::{Client, escape};
+use std::path::PathBuf;
+
+/// What every command is given.
+pub struct Context {
+    /// How to answer.
+    pub out: Output,
+    /// The daemon's socket.
+    pub socket: PathBuf,
+}
+
+impl Context {
+    /// A client of the daemon; nothing is opened yet.
+    ///
+    /// # Errors
+    /// When the process may not have an event loop.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(&self.socket)?)
+    }
+}
+
+/// Does what was asked.
+///
+/// # Errors
+/// With the exit code, the message and the hint.
+pub fn dispatch(cli: Cli) -> Done {
+    let out = Output::new(cli.json, cli.wide);
+    let socket = cli.socket.unwrap_or_else(|| PathBuf::from(api::broker::API_SOCKET));
+    let context = Context { out, socket };
+    let cx = &context;
+    match cli.command {
+        Command::Run(args) => run::run(cx, args),
+        Command::Spawn(args) => spawn::spawn(cx, args),
+        Command::Ps { all } => agents::ps(cx, all),
+        Command::Show(target) => agents::show(cx, &target.aid),
+        Command::Tree { all } => agents::tree(cx, all),
+        Command::Logs { aid, follow } => logs::logs(cx, &aid, follow),
+        Command::Wait(target) => agents::wait(cx, &target.aid),
+        Command::Kill { aid, signal } => agents::kill(cx, &aid, signal.as_deref()),
+        Command::Quarantine(target) => agents::set_quarantine(cx, &target.aid, true),
+        Command::Release(target) => agents::set_quarantine(cx, &target.aid, false),
+        Command::Cap(cap) => caps::cap(cx, cap),
+        Command::Explain(target) => agents::explain(cx, &target.aid),
+        Command::Lane(lane) => lanes::lane(cx, lane),
+        Command::Audit(cli::Audit::Prove(_)) => Err(Failure::planned("audit prove")),
+        Command::Audit(cli::Audit::Export(_)) => Err(Failure::planned("audit export")),
+        Command::Audit(audit) => audit::audit(cx, audit),
+        Command::Manifest(manifest) => manifests::manifest(cx, manifest),
+        Command::Key(key) => keys::key(cx, &key),
+        Command::Doctor => doctor::doctor(cx),
+        Command::Demo { args } => demo::demo(cx, &args),
+        Command::Top(_) => Err(Failure::planned("top")),
+        Command::Attest(_) => Err(Failure::planned("attest")),
+        Command::Budget(_) => Err(Failure::planned("budget")),
+    }
+}
+
+/// Path of something of one agent's: `/v1/agents/<aid>` and `rest`.
+fn agent_path(aid: &str, rest: &str) -> String {
+    format!("/v1/agents/{}{rest}", escape(aid))
+}

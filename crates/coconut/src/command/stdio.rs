@@ -1,0 +1,46 @@
+//! Hands this process's own standard descriptors to coconutd, for a foreground agent.
+
+use crate::failure::Failure;
+use api::agent::Stdio;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use std::io::{IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// The descriptors stay lent as long as this lives: when it goes, coconutd ends the agent.
+pub struct Lent {
+    _connection: UnixStream,
+    /// What the spawn request names.
+    pub stdio: Stdio,
+}
+
+/// The stdio socket beside the API's.
+fn beside(api_socket: &Path) -> PathBuf {
+    let standard = Path::new(api::STDIO_SOCKET);
+    standard.file_name().map_or(standard.to_owned(), |name| api_socket.with_file_name(name))
+}
+
+/// Sends descriptors 0, 1 and 2 with a fresh token and waits until coconutd has them.
+pub fn lend(api_socket: &Path) -> Result<Lent, Failure> {
+    let socket = beside(api_socket);
+    let token = Uuid::new_v4();
+    let unreachable = |source| {
+        Failure::from(api::client::ClientError::Unreachable { socket: socket.clone(), source })
+    };
+    let mut connection = UnixStream::connect(&socket).map_err(unreachable)?;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(&connection, &[IoSlice::new(token.as_bytes())], &mut control, SendFlags::NOSIGNAL)
+        .map_err(|e| anyhow::Error::new(e).context("cannot hand over stdin, stdout and stderr"))?;
+    let mut taken = [0u8; 1];
+    connection.read_exact(&mut taken).map_err(|e| {
+        anyhow::Error::new(e).context("coconutd did not take stdin, stdout and stderr")
+    })?;
+    Ok(Lent { _connection: connection, stdio: Stdio { token } })
+}

@@ -1,0 +1,133 @@
+//! Audit records, one a line, and the log's head.
+
+use super::{BAD, DIM, ODD, PLAIN, clean, cut, cut_path, paint, short, time};
+use abi::{Kind, Verdict};
+use api::audit::Record;
+use unicode_width::UnicodeWidthStr;
+
+/// The heading of the lines of [`record`].
+pub fn heading() -> String {
+    let text = format!(
+        "{:>6}  {:<8}  {:<13} {:<9} {:<11} {}",
+        "SEQ", "TIME", "AGENT", "KIND", "CAPABILITY", "OBJECT"
+    );
+    paint(DIM, &text) + "\n"
+}
+
+/// One record on one line; `--json` and `--wide` show all of it.
+pub fn record(record: &Record, width: usize) -> String {
+    let who = match (&record.name, record.agent.is_nil(), record.kind) {
+        (_, true, Kind::Seal) => "(outside)".to_owned(),
+        (_, true, _) => "coconutd".to_owned(),
+        (Some(name), ..) => clean(name),
+        (None, ..) => short(record.agent),
+    };
+    let kind = match (record.kind, record.verdict) {
+        (Kind::Denial, _) | (Kind::Inference, Verdict::Deny) => "DENIED",
+        (kind, _) => kind.name(),
+    };
+    let style = match (record.verdict, record.kind) {
+        (_, Kind::Denial | Kind::Gap | Kind::Seal) | (Verdict::Deny, Kind::Inference) => BAD,
+        (_, Kind::Revoke | Kind::Degraded) => ODD,
+        _ => PLAIN,
+    };
+    let head = format!(
+        "{:>6}  {:<8}  {} {} {:<11} ",
+        record.sequence,
+        time::clock(record.time_ns),
+        pad(&cut(&who, 13), 13),
+        paint(style, &format!("{kind:<9}")),
+        record.capability.name(),
+    );
+    let room = width.saturating_sub(54);
+    let detail = if width == usize::MAX { clean(&record.detail) } else { brief(record) };
+    let object = clean(&record.object);
+    // Of a path the end tells more, of a command line the beginning.
+    let object = match record.kind {
+        Kind::Spawn => cut(&object, room),
+        _ => cut_path(&object, room),
+    };
+    let left = room.saturating_sub(object.width() + 1);
+    let detail = if left >= 5 && !detail.is_empty() { cut(&detail, left) } else { String::new() };
+    let line = format!("{head}{object}");
+    match detail.is_empty() {
+        true => line.trim_end().to_owned() + "\n",
+        false => format!("{line} {}\n", paint(DIM, &detail)),
+    }
+}
+
+/// What a person looks for in the details of a kind.
+fn brief(record: &Record) -> String {
+    let detail = clean(&record.detail);
+    let word = |key: &str| {
+        let mut words = detail.split(' ').filter_map(|word| word.split_once('='));
+        words.find(|(name, _)| *name == key).map(|(_, value)| value.replace('_', " "))
+    };
+    let shown = match record.kind {
+        Kind::Denial | Kind::Use | Kind::Exec | Kind::Seal => {
+            word("comm").map(|program| format!("({program})"))
+        }
+        Kind::Spawn => Some(String::new()),
+        Kind::State => word("from").map(|from| format!("from {from}")),
+        Kind::Exit => word("reason").map(|why| format!("({why})")),
+        Kind::Grant => word("from").map(|from| format!("({from})")),
+        Kind::Revoke => word("why").map(|why| format!("({why})")),
+        Kind::Inference => word("refused").map(|why| format!("({why})")).or_else(|| {
+            let tokens = |key| word(key).unwrap_or_else(|| "?".into());
+            let (read, written) = (tokens("prompt_tokens"), tokens("completion_tokens"));
+            Some(format!("{read} + {written} tokens"))
+        }),
+        _ => None,
+    };
+    shown.unwrap_or(detail)
+}
+
+fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{NOW, fits, plain};
+    use super::*;
+    use abi::Capability;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_denial_stands_out_and_fits() {
+        let record_of = Record {
+            sequence: 1234,
+            time_ns: NOW,
+            agent: Uuid::from_u128(0xa1b2_c3d4),
+            name: Some("researcher".into()),
+            parent: Uuid::nil(),
+            tenant: "maya".into(),
+            kind: Kind::Denial,
+            capability: Capability::FsRead,
+            verdict: Verdict::Deny,
+            object: "/home/maya/.ssh/id_ed25519".into(),
+            detail: "hook=file_open errno=EACCES comm=cat".into(),
+        };
+        let text = record(&record_of, 80);
+        fits(&text, 80);
+        let text = plain(&text);
+        assert!(text.starts_with("  1234  "), "{text}");
+        assert!(
+            text.ends_with("researcher    DENIED    fs.read     /home/maya/.ssh/id_ed25519\n"),
+            "{text}"
+        );
+        let state = Record {
+            kind: Kind::State,
+            verdict: Verdict::None,
+            capability: Capability::None,
+            object: "cap-denied".into(),
+            detail: "from=active".into(),
+            ..record_of.clone()
+        };
+        assert!(
+            plain(&record(&state, 80)).ends_with("state     -           cap-denied from active\n")
+        );
+        let wide = plain(&record(&record_of, usize::MAX));
+        assert!(wide.ends_with("id_ed25519 hook=file_open errno=EACCES comm=cat\n"), "{wide}");
+    }
+}

@@ -1,0 +1,153 @@
+//! `cap ls`, and the capabilities in `show`.
+
+use super::table::{Table, elastic, fixed, number, path, styled};
+use super::{DIM, clean, paint, short, time};
+use api::HeldCapability;
+use api::agent::ChangeReport;
+
+/// What an agent holds, one right a line; the rights of a profile are one line, unless the terminal
+/// is as wide as it takes.
+pub fn table(held: &[HeldCapability], now_ns: u64, width: usize) -> String {
+    if held.is_empty() {
+        return "It holds no capability.\n".into();
+    }
+    let mut table = Table::new(&[
+        number("RULE"),
+        fixed("CAPABILITY"),
+        path("OF", 20),
+        elastic("FROM", 10),
+        fixed("UNTIL"),
+    ]);
+    let mut folded = false;
+    let fold = |a: &HeldCapability, b: &HeldCapability| {
+        width != usize::MAX && a.source.starts_with('@') && a.source == b.source
+    };
+    for group in held.chunk_by(fold) {
+        match group {
+            [right] => row(&mut table, right, now_ns),
+            [first, .., last] => {
+                folded = true;
+                table.row([
+                    format!("{}-{}", first.rule, last.rule).into(),
+                    clean(&first.source).into(),
+                    styled(DIM, format!("{} file rights", group.len())),
+                    styled(DIM, "profile"),
+                    styled(DIM, "-"),
+                ]);
+            }
+            [] => {}
+        }
+    }
+    let mut text = table.render(width);
+    if folded {
+        text.push_str(&paint(DIM, "--wide lists the rights of profiles one by one."));
+        text.push('\n');
+    }
+    text
+}
+
+fn row(table: &mut Table, right: &HeldCapability, now_ns: u64) {
+    let of = right.capability.split_once('=').map_or("", |(_, of)| of);
+    let until = match right.expires_ns {
+        None => styled(DIM, "-"),
+        Some(at) if at <= now_ns => styled(super::BAD, "expired"),
+        Some(at) => format!("in {}", time::span(at - now_ns)).into(),
+    };
+    table.row([
+        right.rule.to_string().into(),
+        right.kind.name().into(),
+        clean(of).into(),
+        styled(DIM, clean(&right.source)),
+        until,
+    ]);
+}
+
+/// What a grant or revocation did, in one sentence.
+pub fn change(done: &str, report: &ChangeReport) -> String {
+    let agents = report.changed.len();
+    let ended = match report.ended.as_slice() {
+        [] => String::new(),
+        some => format!(
+            "; ended {} that had it mapped: {}",
+            some.len(),
+            some.iter().map(|a| short(*a)).collect::<Vec<_>>().join(" ")
+        ),
+    };
+    let noun = if agents == 1 { "agent" } else { "agents" };
+    let (ms, us) = (report.took_us / 1000, report.took_us % 1000 / 10);
+    format!("{done} for {agents} {noun} in {ms}.{us:02} ms{ended}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{NOW, fits, plain};
+    use super::*;
+    use abi::Capability;
+    use uuid::Uuid;
+
+    fn right(
+        rule: u32,
+        capability: &str,
+        kind: Capability,
+        source: &str,
+        expires_ns: Option<u64>,
+    ) -> HeldCapability {
+        let (capability, source) = (capability.into(), source.into());
+        HeldCapability { rule, capability, kind, source, expires_ns }
+    }
+
+    #[test]
+    fn a_profile_is_one_line() {
+        let held = [
+            right(1, "fs.read=/srv/in", Capability::FsRead, "line 6", None),
+            right(2, "fs.read=/etc/passwd", Capability::FsRead, "@base", None),
+            right(3, "fs.write=/dev/null", Capability::FsWrite, "@base", None),
+        ];
+        let text = table(&held, NOW, 80);
+        fits(&text, 80);
+        let expected = "\
+RULE  CAPABILITY  OF             FROM     UNTIL
+   1  fs.read     /srv/in        line 6   -
+ 2-3  @base       2 file rights  profile  -
+--wide lists the rights of profiles one by one.
+";
+        assert_eq!(plain(&text), expected);
+        assert_eq!(plain(&table(&held, NOW, usize::MAX)).lines().count(), 4);
+    }
+
+    #[test]
+    fn rights_read_as_a_table() {
+        let held = [
+            right(3, "fs.read=/srv/input", Capability::FsRead, "manifest:7", None),
+            right(
+                9,
+                "net.connect=127.0.0.1:11700",
+                Capability::NetConnect,
+                "infer",
+                Some(NOW + 60_000_000_000),
+            ),
+        ];
+        let text = table(&held, NOW, 80);
+        fits(&text, 80);
+        assert_eq!(
+            plain(&text),
+            "RULE  CAPABILITY   OF               FROM        UNTIL\n   \
+             3  fs.read      /srv/input       manifest:7  -\n   \
+             9  net.connect  127.0.0.1:11700  infer       in 1m\n"
+        );
+    }
+
+    #[test]
+    fn a_change_says_whom_it_ended() {
+        let report = ChangeReport {
+            changed: vec![Uuid::nil(), Uuid::max()],
+            ended: vec![Uuid::max()],
+            took_us: 1234,
+        };
+        let text = change("Revoked fs.read=/srv", &report);
+        assert_eq!(
+            text,
+            "Revoked fs.read=/srv for 2 agents in 1.23 ms; ended 1 that had it mapped: ffffffff\n"
+        );
+    }
+}
