@@ -1,0 +1,97 @@
+//! Every denial counted is recorded, whatever the load; nothing is lost when the reader is slow.
+
+use crate::world::{World, on};
+use abi::Capability::FsRead;
+use abi::event::{EVENT_DENIAL, EVENT_USE};
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+pub fn run(w: &World) -> Result<()> {
+    names(w)?;
+    back_pressure(w)?;
+    gaps(w);
+    Ok(())
+}
+
+/// An event names its object and the time, process and command of who did it.
+fn names(w: &World) -> Result<()> {
+    let a = w.agent(&[on(FsRead, "/data/ok")])?;
+    let deep = "/data/no/f";
+    a.tell(&format!("open {deep} 0"));
+    w.drain();
+    let event = w.last_denial(a.aid);
+    let object = event.map(|e| text(&e.object, e.object_len));
+    w.same("a denial names its object", &object, &Some(deep.to_owned()));
+    w.same("and the process", &event.map(|e| e.pid), &Some(a.pid));
+    w.same("and wants reading", &event.map(|e| e.wanted), &Some(abi::caps::RIGHT_READ));
+    a.tell("mkdir /data/no/sub");
+    w.drain();
+    let object = w.last_denial(a.aid).map(|e| text(&e.object, e.object_len));
+    w.same("a new name too", &object, &Some("/data/no/sub".to_owned()));
+    a.tell("utimes /data/no/f");
+    w.drain();
+    let object = w.last_denial(a.aid).map(|e| text(&e.object, e.object_len));
+    w.check("and one that is only a dentry", object.as_deref() == Some("/no/f"), || {
+        format!("{object:?}")
+    });
+    w.end(&a)
+}
+
+fn text(bytes: &[u8], length: u32) -> String {
+    String::from_utf8_lossy(&bytes[..length as usize]).into_owned()
+}
+
+/// The reader sleeps while three agents fill the ring several times over.
+fn back_pressure(w: &World) -> Result<()> {
+    const ROUNDS: u64 = 3000;
+    let agents = [w.agent(&[])?, w.agent(&[])?, w.agent(&[on(FsRead, "/data/ok")])?];
+    w.drain();
+    w.hold.store(true, Ordering::SeqCst);
+    for (a, path) in agents.iter().zip(["/data/no/f", "/data/no/f", "/data/ok/f"]) {
+        a.start(&format!("many-opens {path} {ROUNDS}"));
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let stopped = agents.iter().filter(|a| state(a.pid) == 'T').count();
+    w.check("a slow reader stops who fills the ring", stopped > 0, || {
+        let states: String = agents.iter().map(|a| state(a.pid)).collect();
+        format!("states {states}")
+    });
+    w.hold.store(false, Ordering::SeqCst);
+    let refused: Vec<i64> = agents.iter().map(|a| a.hear()).collect();
+    w.same("each goes on and ends", &refused, &vec![ROUNDS as i64, ROUNDS as i64, 0]);
+    w.drain();
+    for a in &agents {
+        let aid = a.aid.unwrap_or_default();
+        let counted = w.kernel.counters(aid)?;
+        let of = |kind: u32| w.count(|e| e.aid == aid.0 && e.kind == kind) as u64;
+        w.same("denials counted are recorded", &of(EVENT_DENIAL), &counted.denials);
+        w.check("uses are recorded", of(EVENT_USE) <= counted.uses, || format!("{counted:?}"));
+        w.end(a)?;
+    }
+    Ok(())
+}
+
+/// Per CPU the sequence has no hole.
+fn gaps(w: &World) {
+    let mut by_cpu: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+    if let Ok(seen) = w.seen.lock() {
+        for e in seen.iter() {
+            by_cpu.entry(e.cpu).or_default().push(e.sequence);
+        }
+    }
+    for (cpu, mut numbers) in by_cpu {
+        numbers.sort_unstable();
+        let whole = numbers.iter().enumerate().all(|(i, n)| *n == i as u64);
+        w.check(&format!("nothing of CPU {cpu} is missing"), whole, || {
+            format!("{} events, the last is number {:?}", numbers.len(), numbers.last())
+        });
+    }
+}
+
+/// The state letter of a process.
+fn state(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|s| s.chars().next()).unwrap_or('?')
+}

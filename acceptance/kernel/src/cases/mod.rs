@@ -1,0 +1,53 @@
+//! The scenarios, by what they are about; in each, what an agent may not do a non-agent may.
+
+mod audit;
+mod files;
+mod forbidden;
+mod launch;
+mod net;
+mod revoke;
+mod seal;
+mod tasks;
+mod unix;
+
+use crate::world::World;
+use anyhow::Result;
+use std::fs;
+
+type Group = fn(&World) -> Result<()>;
+
+/// In this order: the seal comes last, because it stays.
+pub const GROUPS: [(&str, Group); 9] = [
+    ("launch", launch::run),
+    ("files", files::run),
+    ("revoke", revoke::run),
+    ("net", net::run),
+    ("unix", unix::run),
+    ("tasks", tasks::run),
+    ("forbidden", forbidden::run),
+    ("audit", audit::run),
+    ("seal", seal::run),
+];
+
+/// The files that the scenarios are about.
+pub fn lay_out() -> Result<()> {
+    for dir in ["/data/ok/a/b/c/d/e/f", "/data/no", "/data/exe", "/data/out", "/data/ro"] {
+        fs::create_dir_all(dir)?;
+    }
+    let files = ["/data/ok/f", "/data/ok/g", "/data/ok/a/b/c/d/e/f/deep", "/data/no/f"];
+    for file in files.into_iter().chain(["/data/no/g", "/data/ro/f", "/data/exact"]) {
+        fs::write(file, "hello world")?;
+    }
+    fs::copy("/bin/busybox", "/data/ok/program")?;
+    for dir in ["exe", "no"] {
+        fs::copy("/bin/busybox", format!("/data/{dir}/busybox"))?;
+        let script = format!("/data/{dir}/script");
+        fs::write(&script, format!("#!/data/{dir}/busybox true\n"))?;
+        fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    // A script that may be run, with an interpreter that may not.
+    fs::write("/data/exe/lure", "#!/data/no/busybox true\n")?;
+    fs::set_permissions("/data/exe/lure", std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    std::os::unix::fs::symlink("/data/ok", "/data/way")?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The seal: root outside every agent can no longer touch policy, daemon or agents.
+
+use crate::world::{World, on};
+use abi::Capability::FsRead;
+use abi::event::{EVENT_SEAL, Hook};
+use anyhow::Result;
+use libc::{EACCES, EPERM};
+use std::fs;
+
+const PIN: &str = "/sys/fs/bpf/coconut/file_open";
+
+pub fn run(w: &World) -> Result<()> {
+    let me = std::process::id();
+    let root = w.outsider()?;
+    let a = w.agent(&[on(FsRead, "/data/ok")])?;
+    let slice = "/sys/fs/cgroup/coconut.slice";
+    let uuid = uuid::Uuid::from_u128(a.aid.unwrap_or_default().slot().into());
+    // The control: before the seal, root may do each of these.
+    for line in ["bpf".to_owned(), format!("kill {me} 0"), format!("nice {me}")] {
+        w.allowed(&root, &line);
+    }
+    w.check(
+        "before the seal a pin can be had",
+        root.tell(&format!("bpf-get {PIN}")) > 2,
+        String::new,
+    );
+    w.allowed(&root, &format!("put {slice}/cpu.weight 100"));
+    w.allowed(&root, &format!("clone-into {slice}/test/{uuid}"));
+    let early = w.allowed(&root, &format!("open {slice}/cgroup.freeze 1"));
+    w.kernel.seal()?;
+    let forbidden = [
+        "bpf".to_owned(),
+        format!("bpf-get {PIN}"),
+        format!("unlink {PIN}"),
+        format!("rename {PIN} /sys/fs/bpf/coconut/other"),
+        "umount /sys/fs/bpf".to_owned(),
+        "mount /sys/fs/bpf".to_owned(),
+        "mount /sys/fs/bpf/coconut".to_owned(),
+        format!("mount {slice}"),
+        format!("kill {me} 9"),
+        format!("kill {me} 15"),
+        format!("ptrace {me}"),
+        format!("vm-read {me}"),
+        format!("getfd {me}"),
+        format!("nice {me}"),
+        format!("rlimit {me}"),
+        format!("ptrace {}", a.pid),
+        format!("vm-read {}", a.pid),
+        format!("put {slice}/cpu.weight 100"),
+        format!("put {slice}/test/{uuid}/cgroup.procs 0"),
+        format!("put {slice}/test/{uuid}/cgroup.kill 1"),
+        format!("mkdir {slice}/mine"),
+        format!("rmdir {slice}/test"),
+        format!("write {early}"),
+        "put /proc/sysrq-trigger x".to_owned(),
+        format!("clone-into {slice}/test/{uuid}"),
+    ];
+    for line in &forbidden {
+        w.sealed(&root, line, EPERM);
+    }
+    for line in [format!("get /proc/{me}/environ"), format!("get /proc/{}/environ", a.pid)] {
+        let result = root.tell(&line);
+        let refused = result == -i64::from(EPERM) || result == -i64::from(EACCES);
+        w.check(&format!("the seal keeps root from {line}"), refused, || {
+            crate::world::show(result)
+        });
+    }
+    // What has nothing to do with Coconut goes on.
+    for line in ["mount /data/out", "umount /data/out", "put /sys/fs/cgroup/mine/cpu.weight 50"] {
+        w.allowed(&root, line);
+    }
+    w.allowed(&root, &format!("kill {} 0", root.pid));
+    still_at_work(w, &a)?;
+    moved_out(w, &root)?;
+    w.end(&a)
+}
+
+/// The daemon itself can do everything that it could.
+fn still_at_work(w: &World, a: &crate::world::Actor) -> Result<()> {
+    w.allowed(a, "open /data/ok/f 0");
+    w.denied(a, "open /data/no/f 0", EACCES, Hook::FileOpen);
+    w.apply(a, &[])?;
+    w.denied(a, "open /data/ok/f 0", EACCES, Hook::FileOpen);
+    let b = w.agent(&[])?;
+    w.end(&b)?;
+    w.check("the daemon makes and ends agents", true, String::new);
+    Ok(())
+}
+
+/// A process that is moved out of its agent would be free; it is ended instead.
+fn moved_out(w: &World, root: &crate::world::Actor) -> Result<()> {
+    let a = w.agent(&[])?;
+    w.drain();
+    let before = w.count(|e| e.kind == EVENT_SEAL && e.hook == Hook::CgroupMove as u32);
+    root.tell(&format!("put /sys/fs/cgroup/cgroup.procs {}", a.pid));
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let state = fs::read_to_string(format!("/proc/{}/stat", a.pid)).unwrap_or_default();
+    let ended = state.is_empty() || state.contains(") Z ");
+    w.check("a process that root moves out of its agent ends", ended, || state.clone());
+    let moved = |e: &abi::event::Event| e.kind == EVENT_SEAL && e.hook == Hook::CgroupMove as u32;
+    let events = w.await_more(before, moved);
+    w.same("and that is recorded", &events, &1);
+    w.end(&a)
+}

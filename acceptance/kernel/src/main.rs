@@ -1,0 +1,54 @@
+//! The policy alone, in an initramfs: every scenario with its control, and what it costs.
+//!
+//! Run by `acceptance/kernel/run`. Without arguments every group of cases; with arguments those;
+//! with `bench` the measurements. As `actor` it is the program inside the agents.
+
+mod bench;
+mod cases;
+mod ops;
+mod uring;
+mod world;
+
+use anyhow::Result;
+use world::World;
+
+/// The ring is small, so that filling it does not take long.
+const RING_BYTES: u32 = 1 << 20;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("actor") => ops::serve(),
+        Some("bench") => bench::run()?,
+        _ => return test(&arguments),
+    }
+    Ok(())
+}
+
+fn test(groups: &[String]) -> Result<()> {
+    cases::lay_out()?;
+    let world = World::new(RING_BYTES)?;
+    for name in world.kernel.weaker() {
+        println!("note: this kernel has no place for {name}");
+    }
+    for (name, group) in cases::GROUPS {
+        if groups.is_empty() || groups.iter().any(|g| g == name) {
+            println!("-- {name}");
+            if let Err(error) = group(&world) {
+                world.check(name, false, || format!("{error:#}"));
+            }
+        }
+    }
+    let (passed, failed) = world.tally();
+    println!("{passed} passed, {failed} failed");
+    std::process::exit(i32::from(failed > 0));
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+#[allow(unsafe_code)]
+fn clock() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the answer goes into a live local variable.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,345 @@
+//! The tests' world: the loaded policy, actors in and outside of agents, and what was recorded.
+#![allow(unsafe_code)]
+
+use abi::event::{EVENT_DENIAL, EVENT_SEAL, Event, Hook};
+use abi::{AgentId, AgentState, Capability};
+use anyhow::{Context, Result, ensure};
+use kernel::{EventReader, Kernel, Launch, LoadOptions, NewAgent, Rule, Scope};
+use std::cell::{Cell, RefCell};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// This program, inside.
+pub const SELF: &str = "/coconut-kernel-tests";
+
+/// Everything that a case needs.
+pub struct World {
+    pub kernel: Arc<Kernel>,
+    pub seen: Arc<Mutex<Vec<Event>>>,
+    pub hold: Arc<AtomicBool>,
+    passed: Cell<u32>,
+    failed: Cell<u32>,
+    next: Cell<u32>,
+    /// Agents that were made, for the account at the end.
+    pub made: RefCell<Vec<AgentId>>,
+}
+
+impl World {
+    /// Loads the policy and starts to read the ring.
+    pub fn new(ring_bytes: u32) -> Result<World> {
+        let options = LoadOptions { ring_bytes, ..LoadOptions::default() };
+        let kernel = Arc::new(Kernel::load(&options).map_err(explain)?);
+        let reader = kernel.events()?;
+        let world = World {
+            kernel,
+            seen: Arc::default(),
+            hold: Arc::default(),
+            passed: Cell::new(0),
+            failed: Cell::new(0),
+            next: Cell::new(0),
+            made: RefCell::default(),
+        };
+        let (seen, hold) = (Arc::clone(&world.seen), Arc::clone(&world.hold));
+        std::thread::spawn(move || collect(reader, &seen, &hold));
+        Ok(world)
+    }
+
+    /// Notes one verdict of a test.
+    pub fn check(&self, name: &str, ok: bool, detail: impl FnOnce() -> String) {
+        let counter = if ok { &self.passed } else { &self.failed };
+        counter.set(counter.get() + 1);
+        match ok {
+            true => println!("PASS {name}"),
+            false => println!("FAIL {name}: {}", detail()),
+        }
+    }
+
+    /// Two values that must be equal.
+    pub fn same<T: PartialEq + std::fmt::Debug>(&self, name: &str, got: &T, want: &T) {
+        self.check(name, got == want, || format!("got {got:?}, want {want:?}"));
+    }
+
+    /// How many passed and failed.
+    pub fn tally(&self) -> (u32, u32) {
+        (self.passed.get(), self.failed.get())
+    }
+
+    /// An agent whose program is an actor, with these rights and those that the actor itself needs.
+    pub fn agent(&self, rules: &[Rule]) -> Result<Actor> {
+        let n = self.next.get() + 1;
+        self.next.set(n);
+        let aid = AgentId::new(n, 1);
+        self.kernel.create_agent(&NewAgent {
+            aid,
+            agent: uuid::Uuid::from_u128(u128::from(n)),
+            parent: AgentId::NOBODY,
+            tenant: "test".to_owned(),
+            weight: 100,
+            ram_max: Some(256 << 20),
+            swap_max: None,
+            pids_max: Some(64),
+        })?;
+        self.made.borrow_mut().push(aid);
+        self.kernel.apply(aid, &with_base(rules)).map_err(explain)?;
+        self.kernel.set_state(aid, AgentState::Active)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        let out = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+        let err = std::fs::OpenOptions::new().write(true).open("/dev/console")?;
+        let launch = Launch {
+            argv: vec![OsString::from(SELF), OsString::from("actor")],
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            stdio: [OwnedFd::from(theirs), out.into(), err.into()],
+            tmp_size: 1 << 20,
+        };
+        let process = self.kernel.launch(aid, launch).map_err(explain)?;
+        ours.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(Actor { aid: Some(aid), pid: process.pid, wire: RefCell::new(ours), _child: None })
+    }
+
+    /// The control: the same program, run by root outside every agent.
+    pub fn outsider(&self) -> Result<Actor> {
+        start_outsider()
+    }
+
+    /// Replaces the agent's rights.
+    pub fn apply(&self, actor: &Actor, rules: &[Rule]) -> Result<()> {
+        let aid = actor.aid.context("an outsider has no rights")?;
+        self.kernel.apply(aid, &with_base(rules)).map_err(explain)
+    }
+
+    /// The operation must succeed.
+    pub fn allowed(&self, actor: &Actor, line: &str) -> i64 {
+        let result = actor.tell(line);
+        self.check(&format!("{} may {line}", actor.name()), result >= 0, || show(result));
+        result
+    }
+
+    /// The operation must be refused, and exactly one denial be recorded for it, by `hook`.
+    pub fn denied(&self, actor: &Actor, line: &str, errno: i32, hook: Hook) {
+        let before = self.settle(actor.aid);
+        let result = actor.tell(line);
+        let after = self.settle(actor.aid);
+        let name = format!("{} may not {line}", actor.name());
+        let last = self.last_denial(actor.aid).map(|e| Hook::try_from(e.hook));
+        let ok = result == -i64::from(errno) && after == before + 1 && last == Some(Ok(hook));
+        self.check(&name, ok, || {
+            format!("{}, {} denials recorded, the last by {last:?}", show(result), after - before)
+        });
+    }
+
+    /// Refused to somebody outside every agent, with one seal event.
+    pub fn sealed(&self, actor: &Actor, line: &str, errno: i32) {
+        self.drain();
+        let before = self.count(|e| e.kind == EVENT_SEAL);
+        let result = actor.tell(line);
+        let events = self.await_more(before, |e| e.kind == EVENT_SEAL);
+        self.check(
+            &format!("the seal keeps {} from {line}", actor.name()),
+            result == -i64::from(errno) && events >= 1,
+            || format!("{}, {events} seal events", show(result)),
+        );
+    }
+
+    /// Denials of the agent: the kernel's count, after checking that as many events are there.
+    fn settle(&self, aid: Option<AgentId>) -> u64 {
+        let Some(aid) = aid else { return 0 };
+        self.drain();
+        let counted = self.kernel.counters(aid).map_or(0, |c| c.denials);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let recorded = || self.count(|e| e.kind == EVENT_DENIAL && e.aid == aid.0) as u64;
+        while recorded() < counted && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if recorded() != counted {
+            println!("FAIL {aid:?}: {counted} denials counted, {} recorded", recorded());
+            self.failed.set(self.failed.get() + 1);
+        }
+        counted
+    }
+
+    /// Waits until the reader has nothing left to take.
+    pub fn drain(&self) {
+        let mut last = usize::MAX;
+        loop {
+            let now = self.seen.lock().map_or(0, |s| s.len());
+            if now == last {
+                return;
+            }
+            last = now;
+            std::thread::sleep(Duration::from_millis(8));
+        }
+    }
+
+    /// How many more events `wanted` picks than `before`; waits a little for the first.
+    pub fn await_more(&self, before: usize, wanted: impl Fn(&Event) -> bool + Copy) -> usize {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while self.count(wanted) == before && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.drain();
+        self.count(wanted) - before
+    }
+
+    /// Events so far that `wanted` picks.
+    pub fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.seen.lock().map_or(0, |s| s.iter().filter(|e| wanted(e)).count())
+    }
+
+    /// The newest denial of the agent.
+    pub fn last_denial(&self, aid: Option<AgentId>) -> Option<Event> {
+        let seen = self.seen.lock().ok()?;
+        let wanted = |e: &&Event| e.kind == EVENT_DENIAL && Some(AgentId(e.aid)) == aid;
+        seen.iter().rev().find(wanted).copied()
+    }
+
+    /// Ends an agent and everything of it.
+    pub fn end(&self, actor: &Actor) -> Result<()> {
+        let aid = actor.aid.context("an outsider is not ended so")?;
+        self.kernel.kill(aid).map_err(explain)?;
+        // SAFETY: waits for our own child and ignores its status.
+        unsafe { libc::waitpid(actor.pid.cast_signed(), std::ptr::null_mut(), 0) };
+        self.kernel.remove_agent(aid).map_err(explain)
+    }
+}
+
+/// A root process outside every agent that does what it is told.
+pub fn start_outsider() -> Result<Actor> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let child = Command::new(SELF)
+        .arg("actor")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .context("start an actor")?;
+    ours.set_read_timeout(Some(Duration::from_secs(60)))?;
+    Ok(Actor { aid: None, pid: child.id(), wire: RefCell::new(ours), _child: Some(child) })
+}
+
+fn collect(mut reader: EventReader, seen: &Mutex<Vec<Event>>, hold: &AtomicBool) {
+    loop {
+        if hold.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        let polled = reader.poll(Duration::from_millis(50), |event| {
+            if let Ok(mut seen) = seen.lock() {
+                seen.push(*event);
+            }
+        });
+        if let Err(error) = polled {
+            println!("FAIL the ring: {error}");
+            return;
+        }
+    }
+}
+
+/// Somebody who does what a test says.
+pub struct Actor {
+    pub aid: Option<AgentId>,
+    pub pid: u32,
+    wire: RefCell<UnixStream>,
+    _child: Option<std::process::Child>,
+}
+
+impl Actor {
+    /// Sends a command and waits for its result.
+    pub fn tell(&self, line: &str) -> i64 {
+        self.start(line);
+        self.hear()
+    }
+
+    /// Sends a command and does not wait.
+    pub fn start(&self, line: &str) {
+        let _ = self.wire.borrow_mut().write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Waits for a result; the actor's end is a result as well.
+    pub fn hear(&self) -> i64 {
+        let mut result = [0; 8];
+        match self.wire.borrow_mut().read_exact(&mut result) {
+            Ok(()) => i64::from_ne_bytes(result),
+            Err(_) => i64::MIN,
+        }
+    }
+
+    /// Hands a descriptor over; tell `take-fd` first.
+    pub fn hand_over(&self, fd: i32) -> Result<()> {
+        let byte = 0u8;
+        // SAFETY: one message with one control header, all of it in local memory.
+        unsafe {
+            let mut part =
+                libc::iovec { iov_base: (&raw const byte).cast_mut().cast(), iov_len: 1 };
+            let mut space = [0u64; 8];
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = &raw mut part;
+            message.msg_iovlen = 1;
+            message.msg_control = space.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(4) as usize;
+            let head = libc::CMSG_FIRSTHDR(&raw const message);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = libc::CMSG_LEN(4) as usize;
+            libc::CMSG_DATA(head).cast::<i32>().write_unaligned(fd);
+            let wire = self.wire.borrow().as_raw_fd();
+            ensure!(libc::sendmsg(wire, &raw const message, 0) > 0, "cannot hand over");
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        if self.aid.is_some() { "an agent" } else { "a non-agent" }
+    }
+}
+
+/// What the actor's own program needs: itself, its loader and libraries.
+fn with_base(rules: &[Rule]) -> Vec<Rule> {
+    let mut all = rules.to_vec();
+    for path in [SELF, "/lib", "/lib64"] {
+        if std::path::Path::new(path).exists() {
+            all.push(rule(900, Capability::FsExec, Scope::Path(path.into())));
+        }
+    }
+    all
+}
+
+/// A rule that never expires.
+pub fn rule(id: u32, capability: Capability, scope: Scope) -> Rule {
+    Rule { id, capability, scope, expires_ns: 0 }
+}
+
+/// A rule on a path.
+pub fn on(capability: Capability, path: &str) -> Rule {
+    rule(1, capability, Scope::Path(path.into()))
+}
+
+/// A rule on an address.
+pub fn net(capability: Capability, host: &str, prefix: u8, port: u16) -> Rule {
+    let addr: IpAddr = host.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+    rule(2, capability, Scope::Net { addr, prefix, port })
+}
+
+/// A result in words.
+pub fn show(result: i64) -> String {
+    match result {
+        i64::MIN => "the actor has ended".to_owned(),
+        -4095..0 => std::io::Error::from_raw_os_error(-result as i32).to_string(),
+        done => format!("it returned {done}"),
+    }
+}
+
+/// An error with everything beneath it.
+pub fn explain(error: kernel::Error) -> anyhow::Error {
+    anyhow::Error::new(error)
+}

@@ -1,0 +1,167 @@
+//! The broker: who asks is told by the kernel, never by what is sent.
+
+use super::Case;
+use crate::world::{PATIENCE, World};
+use anyhow::{Context as _, Result, ensure};
+use demo::agent::{Agent, Spec};
+
+/// The table.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "broker.tcp",
+        promise: "`OPENAI_BASE_URL` works for an unmodified program; its call is on record under its own name",
+        run: tcp,
+    },
+    Case { name: "broker.unix", promise: "the same on the broker's UNIX socket", run: unix },
+    Case {
+        name: "broker.header",
+        promise: "an agent cannot pose as another tenant by a header",
+        run: header,
+    },
+    Case {
+        name: "broker.no-infer",
+        promise: "an agent without `infer` is refused with 403",
+        run: no_infer,
+    },
+    Case {
+        name: "broker.not-an-agent",
+        promise: "a process that is no agent is refused",
+        run: outsider,
+    },
+    Case { name: "broker.models", promise: "`/v1/models` names the model", run: models },
+    Case { name: "broker.stream", promise: "answers stream as server-sent events", run: stream },
+];
+
+const TCP: &str = "http://127.0.0.1:11700/v1";
+const BODY: &str =
+    r#"{"model":"default","max_tokens":4,"messages":[{"role":"user","content":"hello"}]}"#;
+
+/// curl as an agent; prints the status on its last line.
+fn curl(world: &World, caps: &[&str], args: &[&str]) -> Result<(String, String, String)> {
+    let name = world.ctx.unique("asker");
+    let mut command: Vec<String> =
+        ["/usr/bin/curl", "-sS", "--max-time", "80", "-w", "\n%{http_code}"]
+            .map(str::to_owned)
+            .into();
+    command.extend(args.iter().map(|a| (*a).to_owned()));
+    let mut all = vec!["fs.read=@shell".to_owned()];
+    all.extend(caps.iter().map(|c| (*c).to_owned()));
+    let spec = Spec {
+        name: name.clone(),
+        tenant: "maya".to_owned(),
+        caps: all,
+        command,
+        ..Spec::default()
+    };
+    let ran = Agent::start(&world.ctx.coconut, spec)?.end(PATIENCE)?;
+    let (body, status) = ran.stdout.rsplit_once('\n').unwrap_or(("", ran.stdout.as_str()));
+    ensure!(status.len() == 3, "curl ended with {}: {:?}", ran.summary(), ran.stdout);
+    Ok((name, status.to_owned(), body.to_owned()))
+}
+
+fn model(world: &World) -> Result<String> {
+    let (_, status, body) = curl(world, &["infer"], &[&format!("{TCP}/models")])?;
+    ensure!(status == "200", "{status} {body}");
+    let value: serde_json::Value = serde_json::from_str(&body)?;
+    Ok(value["data"][0]["id"].as_str().context("no model")?.to_owned())
+}
+
+fn body(world: &World) -> Result<String> {
+    Ok(BODY.replace("default", &model(world)?))
+}
+
+/// The call's record: the agent's own, and its own tenant's.
+fn on_record(world: &World, name: &str) -> Result<()> {
+    let aid = world.ctx.coconut.show(name)?.agent.aid.to_string();
+    world.until("the call's record", || {
+        let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "inference"])?;
+        Ok(records.iter().any(|r| r.tenant == "maya" && r.agent.to_string() == aid))
+    })
+}
+
+fn ask(world: &World, extra: &[&str]) -> Result<(String, String)> {
+    let body = body(world)?;
+    let url = format!("{TCP}/chat/completions");
+    let mut args = vec![url.as_str(), "-H", "Content-Type: application/json", "-d", &body];
+    args.extend_from_slice(extra);
+    let (name, status, answer) = curl(world, &["infer"], &args)?;
+    ensure!(status == "200", "{status} {answer}");
+    Ok((name, answer))
+}
+
+fn tcp(world: &World) -> Result<String> {
+    let (name, answer) = ask(world, &[])?;
+    ensure!(answer.contains("\"choices\""), "{answer}");
+    on_record(world, &name)?;
+    Ok(String::new())
+}
+
+fn unix(world: &World) -> Result<String> {
+    let (name, _) = ask(world, &["--unix-socket", api::broker::BROKER_SOCKET])?;
+    on_record(world, &name)?;
+    Ok(String::new())
+}
+
+fn header(world: &World) -> Result<String> {
+    let lies = [
+        "X-Tenant-ID: noor",
+        "X-Coconut-Agent: 00000000-0000-7000-8000-000000000000",
+        "X-Forwarded-For: 10.0.0.1",
+    ];
+    let mut extra = Vec::new();
+    for lie in lies {
+        extra.extend(["-H", lie]);
+    }
+    extra.extend(["-H", "Authorization: Bearer noor"]);
+    let (name, _) = ask(world, &extra)?;
+    on_record(world, &name)?;
+    let noor = world.ctx.coconut.records(&["--tenant", "noor", "--kind", "inference"])?;
+    ensure!(noor.is_empty(), "the call was put down to the tenant of the header");
+    Ok(String::new())
+}
+
+fn no_infer(world: &World) -> Result<String> {
+    let body = body(world)?;
+    let url = format!("{TCP}/chat/completions");
+    let args = [url.as_str(), "-H", "Content-Type: application/json", "-d", &body];
+    let (_, status, answer) = curl(world, &["net.connect=127.0.0.1:11700"], &args)?;
+    ensure!(status == "403", "{status} {answer}");
+    // The control: with `infer`, the very same request is served.
+    let (_, status, answer) = curl(world, &["infer"], &args)?;
+    ensure!(status == "200", "control: {status} {answer}");
+    Ok(String::new())
+}
+
+fn outsider(world: &World) -> Result<String> {
+    let body = body(world)?;
+    let done = std::process::Command::new("curl")
+        .args([
+            "-sS",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-H",
+            "Content-Type: application/json",
+        ])
+        .args(["-d", &body, &format!("{TCP}/chat/completions")])
+        .output()?;
+    let status = String::from_utf8_lossy(&done.stdout).into_owned();
+    ensure!(["401", "403"].contains(&status.as_str()), "a process outside got {status}");
+    Ok(status)
+}
+
+fn models(world: &World) -> Result<String> {
+    Ok(format!("({})", model(world)?))
+}
+
+fn stream(world: &World) -> Result<String> {
+    let body = body(world)?.replacen('{', "{\"stream\":true,", 1);
+    let url = format!("{TCP}/chat/completions");
+    let args = [url.as_str(), "-N", "-H", "Content-Type: application/json", "-d", &body];
+    let (_, status, answer) = curl(world, &["infer"], &args)?;
+    let events = answer.lines().filter(|l| l.starts_with("data: ")).count();
+    ensure!(status == "200" && events >= 3, "{status}, {events} events: {answer}");
+    ensure!(answer.contains("data: [DONE]"), "the stream has no end");
+    Ok(format!("({events} events)"))
+}

@@ -1,0 +1,240 @@
+//! From spawn to end: what the command line shows, and that nothing stays behind.
+
+use super::Case;
+use crate::world::{PATIENCE, World};
+use abi::AgentState;
+use anyhow::{Context as _, Result, ensure};
+use api::agent::{AgentDetail, AgentList};
+use std::path::Path;
+
+/// The table.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "lifecycle.run-status",
+        promise: "`run` ends with its program's status",
+        run: status,
+    },
+    Case {
+        name: "lifecycle.run-signal",
+        promise: "a program that a signal ended shows 128 + signal",
+        run: signal,
+    },
+    Case {
+        name: "lifecycle.run-stdio",
+        promise: "`run` lends its own stdin, stdout and stderr",
+        run: stdio,
+    },
+    Case {
+        name: "lifecycle.spawn",
+        promise: "`spawn` prints an AID; `ps`, `show` and `tree` know it",
+        run: spawn,
+    },
+    Case {
+        name: "lifecycle.names",
+        promise: "an agent is named by AID, by its last digits, or by name",
+        run: names,
+    },
+    Case {
+        name: "lifecycle.logs",
+        promise: "`logs` shows what a background agent wrote",
+        run: logs,
+    },
+    Case { name: "lifecycle.wait", promise: "`wait` tells success from failure", run: wait },
+    Case { name: "lifecycle.kill", promise: "`kill` ends every process of the agent", run: kill },
+    Case {
+        name: "lifecycle.hang-up",
+        promise: "a foreground agent ends with its `run`",
+        run: hang_up,
+    },
+    Case {
+        name: "lifecycle.failed-spawn",
+        promise: "a spawn that fails leaves nothing behind",
+        run: failed_spawn,
+    },
+    Case {
+        name: "lifecycle.identity",
+        promise: "an agent has no capabilities, no_new_privs, its own PID namespace",
+        run: identity,
+    },
+    Case {
+        name: "lifecycle.quarantine",
+        promise: "a quarantined agent does nothing until it is released",
+        run: quarantine,
+    },
+];
+
+fn ended(world: &World, name: &str) -> Result<AgentDetail> {
+    world.until(&format!("the end of {name}"), || {
+        Ok(world.ctx.coconut.show(name)?.agent.state.is_terminal())
+    })?;
+    world.ctx.coconut.show(name)
+}
+
+fn status(world: &World) -> Result<String> {
+    for code in ["0", "7", "255"] {
+        let ran = world.probe("maya", &[], &["exit", code])?.end(PATIENCE)?;
+        ensure!(ran.code.to_string() == code, "wanted {code}, got {}", ran.summary());
+    }
+    Ok("0, 7, 255".to_owned())
+}
+
+fn signal(world: &World) -> Result<String> {
+    let agent = world.probe("maya", &[], &["sleep"])?;
+    agent.lines.next(PATIENCE)?.context("it did not start")?;
+    world.expect(0, &["kill", "--signal", "KILL", &agent.name])?;
+    let ran = agent.end(PATIENCE)?;
+    ensure!(ran.code == 137, "wanted 137, got {}", ran.summary());
+    Ok(String::new())
+}
+
+fn stdio(world: &World) -> Result<String> {
+    let (reader, writer) = rustix::pipe::pipe()?;
+    rustix::io::write(&writer, b"through the pipe\n")?;
+    drop(writer);
+    let spec = demo::agent::Spec {
+        name: world.ctx.unique("cat"),
+        tenant: "maya".to_owned(),
+        stdin: Some(reader),
+        command: vec!["/usr/bin/cat".to_owned()],
+        ..Default::default()
+    };
+    let ran = demo::agent::Agent::start(&world.ctx.coconut, spec)?.end(PATIENCE)?;
+    ensure!(
+        ran.code == 0 && ran.stdout == "through the pipe",
+        "{} {:?}",
+        ran.summary(),
+        ran.stdout
+    );
+    Ok(String::new())
+}
+
+/// A background agent that only sleeps; gives its AID.
+fn sleeper(world: &World, name: &str) -> Result<String> {
+    let manifest = world.manifest(name, &["sleep"], "")?;
+    let ran = world.expect(0, &["spawn", "--allow-unsigned", &manifest])?;
+    Ok(ran.stdout.trim().to_owned())
+}
+
+fn spawn(world: &World) -> Result<String> {
+    let name = world.ctx.unique("spawned");
+    let aid = sleeper(world, &name)?;
+    ensure!(aid.len() == 36, "`spawn` printed {aid:?}, not an AID");
+    let detail = world.ctx.coconut.show(&aid)?;
+    let list: AgentList = world.ctx.coconut.json(&["ps"])?;
+    let tree = world.expect(0, &["tree"])?;
+    world.expect(0, &["kill", &aid])?;
+    ensure!(detail.agent.state == AgentState::Active, "it is {}", detail.agent.state.name());
+    ensure!(detail.agent.name == name && detail.agent.tenant == "maya", "{:?}", detail.agent);
+    ensure!(list.agents.iter().any(|a| a.aid.to_string() == aid), "`ps` does not list it");
+    ensure!(tree.stdout.contains(&name), "`tree` does not show it: {}", tree.stdout);
+    ensure!(Path::new(&detail.cgroup).ends_with(&aid), "its cgroup is {}", detail.cgroup);
+    Ok(String::new())
+}
+
+fn names(world: &World) -> Result<String> {
+    let name = world.ctx.unique("named");
+    let aid = sleeper(world, &name)?;
+    let suffix = aid[aid.len() - 8..].to_owned();
+    let found: Result<Vec<AgentDetail>> =
+        [&aid, &suffix, &name].into_iter().map(|who| world.ctx.coconut.show(who)).collect();
+    world.expect(0, &["kill", &aid])?;
+    ensure!(
+        found?.iter().all(|d| d.agent.aid.to_string() == aid),
+        "the names mean different agents"
+    );
+    world.expect(4, &["show", "no-such-agent"])?;
+    Ok(String::new())
+}
+
+fn logs(world: &World) -> Result<String> {
+    let name = world.ctx.unique("talker");
+    let manifest = world.manifest(&name, &["try", "list=/"], "")?;
+    world.expect(0, &["spawn", "--allow-unsigned", &manifest])?;
+    ended(world, &name)?;
+    let ran = world.expect(0, &["logs", &name])?;
+    ensure!(ran.stdout.contains("\"attempt\":\"list\""), "`logs` printed {:?}", ran.stdout);
+    Ok(String::new())
+}
+
+fn wait(world: &World) -> Result<String> {
+    for (code, expected) in [("0", 0), ("3", 1)] {
+        let name = world.ctx.unique("waited");
+        let manifest = world.manifest(&name, &["exit", code], "")?;
+        world.expect(0, &["spawn", "--allow-unsigned", &manifest])?;
+        world.expect(expected, &["wait", &name])?;
+        let state = world.ctx.coconut.show(&name)?.agent.state;
+        let wanted =
+            if expected == 0 { AgentState::TerminatedClean } else { AgentState::TerminatedFailed };
+        ensure!(state == wanted, "exit {code} made it {}", state.name());
+    }
+    Ok(String::new())
+}
+
+fn kill(world: &World) -> Result<String> {
+    let name = world.ctx.unique("killed");
+    sleeper(world, &name)?;
+    let cgroup = world.ctx.coconut.show(&name)?.cgroup;
+    ensure!(world.exists(&cgroup), "{cgroup} does not exist while it runs");
+    world.expect(0, &["kill", &name])?;
+    let detail = ended(world, &name)?;
+    ensure!(
+        detail.agent.state == AgentState::TerminatedClean,
+        "it is {}",
+        detail.agent.state.name()
+    );
+    world.until("the end of its cgroup", || Ok(!world.exists(&cgroup)))?;
+    Ok(String::new())
+}
+
+fn hang_up(world: &World) -> Result<String> {
+    let agent = world.probe("maya", &[], &["sleep"])?;
+    agent.lines.next(PATIENCE)?.context("it did not start")?;
+    let name = agent.name.clone();
+    // Kills `coconut run` with SIGKILL: nothing can be forwarded.
+    drop(agent);
+    let detail = ended(world, &name)?;
+    ensure!(!world.exists(&detail.cgroup), "its cgroup is still there");
+    Ok(detail.agent.state.name().to_owned())
+}
+
+fn failed_spawn(world: &World) -> Result<String> {
+    let slice = |tenant: &str| format!("/sys/fs/cgroup/coconut.slice/{tenant}");
+    let ran = world.call(&["run", "--tenant", "ghost", "--", "/does/not/exist"])?;
+    ensure!(ran.code != 0 && !ran.stderr.is_empty(), "it started: {}", ran.summary());
+    let agents = std::fs::read_dir(slice("ghost"))
+        .map(|d| d.flatten().filter(|e| e.path().is_dir()).count());
+    ensure!(agents.unwrap_or(0) == 0, "a cgroup is left in {}", slice("ghost"));
+    let list: AgentList = world.ctx.coconut.json(&["ps"])?;
+    ensure!(!list.agents.iter().any(|a| a.tenant == "ghost"), "`ps` lists it");
+    Ok(ran.summary())
+}
+
+fn identity(world: &World) -> Result<String> {
+    let agent = world.probe("maya", &[], &["whoami"])?;
+    let who: serde_json::Value = agent.json(PATIENCE).with_context(|| agent.complaints())?;
+    ensure!(who["capabilities"] == "0000000000000000", "{who}");
+    ensure!(who["no_new_privs"] == "1", "{who}");
+    let uid = who["uid"].as_str().unwrap_or("0");
+    ensure!(!uid.split(' ').any(|id| id == "0"), "it runs as root: {who}");
+    ensure!(who["pid"].as_u64().is_some_and(|pid| pid < 10), "it sees foreign process ids: {who}");
+    Ok(format!("uid {}", uid.split(' ').next().unwrap_or_default()))
+}
+
+fn quarantine(world: &World) -> Result<String> {
+    let file = world.file("quarantined.txt", "text\n")?;
+    let cap = format!("fs.read={file}");
+    let agent = world.probe(
+        "maya",
+        &[&cap],
+        &["hold", "--file", &file, "--limit", "3", "--every-us", "1000"],
+    )?;
+    agent.lines.next(PATIENCE)?.with_context(|| agent.complaints())?;
+    world.expect(0, &["quarantine", &agent.name])?;
+    let state = world.ctx.coconut.show(&agent.name)?.agent.state;
+    let silent = agent.lines.next(std::time::Duration::from_secs(5)).is_err();
+    world.expect(0, &["release", &agent.name])?;
+    ensure!(state == AgentState::Quarantined, "it is {}", state.name());
+    ensure!(silent, "it went on in quarantine");
+    agent.lines.next(PATIENCE)?.context("it did not go on after its release")?;
+    Ok(String::new())
+}

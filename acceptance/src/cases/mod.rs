@@ -1,0 +1,67 @@
+//! Every case: a stable name, the promise that it keeps, and how.
+
+mod audit;
+mod broker;
+mod delegation;
+mod exit_codes;
+mod isolation;
+mod lifecycle;
+mod manifests;
+mod schemas;
+mod seal;
+mod shutdown;
+
+use crate::world::World;
+
+/// One case.
+pub struct Case {
+    /// Stable: SPECIFICATION.md refers to it.
+    pub name: &'static str,
+    /// What it shows.
+    pub promise: &'static str,
+    /// Does it; gives a short note for the PASS line.
+    pub run: fn(&World) -> anyhow::Result<String>,
+}
+
+/// Every case, in the order in which they run: what could disturb others comes last.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    let tables = [
+        lifecycle::CASES,
+        schemas::CASES,
+        exit_codes::CASES,
+        manifests::CASES,
+        delegation::CASES,
+        isolation::CASES,
+        broker::CASES,
+        audit::CASES,
+        seal::CASES,
+        shutdown::CASES,
+    ];
+    tables.into_iter().flatten()
+}
+
+/// Names and promises as a Markdown table.
+pub fn table() -> String {
+    let rows = all().map(|c| format!("| `{}` | {} |\n", c.name, c.promise));
+    format!("| case | promise |\n|---|---|\n{}", rows.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = all().map(|c| c.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn the_readme_lists_every_case() {
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(&table()), "put this into acceptance/README.md:\n{}", table());
+    }
+}
