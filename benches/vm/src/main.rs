@@ -1,0 +1,163 @@
+//! `coconut-bench-vm`: what a spawn, a revocation and the way from boot to the first agent cost here.
+//!
+//! Every figure stands beside its rival or bare counterpart of the same run: under emulation only
+//! ratios mean something. Needs root and a running coconutd.
+
+mod revoke;
+mod rivals;
+mod spawn;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use demo::Context;
+use demo::coconut::Coconut;
+use demo::report::Say;
+use demo::statistics::percentile;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Measures spawn, revocation and boot on this machine.
+#[derive(Parser)]
+#[command(name = "coconut-bench-vm", version)]
+struct Args {
+    /// Repetitions of each.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    runs: u32,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Also write the JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The command line under test.
+    #[arg(long, env = "COCONUT", default_value = "coconut")]
+    coconut: PathBuf,
+    /// The program that holds what is revoked.
+    #[arg(long, env = "COCONUT_PROBE", default_value = "/usr/libexec/coconut/coconut-probe")]
+    probe: PathBuf,
+}
+
+/// One thing that was measured.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// What.
+    pub name: String,
+    /// Of how many runs.
+    pub runs: usize,
+    /// Median, milliseconds.
+    pub p50_ms: f64,
+    /// 99th percentile, milliseconds.
+    pub p99_ms: f64,
+    /// Slowest, milliseconds.
+    pub max_ms: f64,
+    /// Median over the bare counterpart's of the same group.
+    pub ratio: Option<f64>,
+}
+
+impl Row {
+    /// Of samples in milliseconds; none without samples.
+    pub fn of(name: &str, ms: &[f64]) -> Option<Row> {
+        Some(Row {
+            name: name.to_owned(),
+            runs: ms.len(),
+            p50_ms: percentile(ms, 0.5)?,
+            p99_ms: percentile(ms, 0.99)?,
+            max_ms: percentile(ms, 1.0)?,
+            ratio: None,
+        })
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    schema: &'static str,
+    kernel: String,
+    cpus: usize,
+    boot: Boot,
+    spawn: Vec<Row>,
+    revocation: Vec<Row>,
+    /// What could not be measured, and why.
+    missing: Vec<String>,
+}
+
+/// Seconds since the kernel began.
+#[derive(Debug, Serialize)]
+struct Boot {
+    daemon_ready_s: f64,
+    first_agent_s: f64,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    ensure!(demo::control::is_root(), "run this as root, inside the VM");
+    let work = PathBuf::from(format!("/var/tmp/coconut-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&work).with_context(|| work.display().to_string())?;
+    let ctx = Context {
+        coconut: Coconut { program: args.coconut.clone() },
+        probe: args.probe.clone(),
+        out: work.clone(),
+        work: work.clone(),
+        say: Say { quiet: true },
+    };
+    let result = measure(&ctx, args.runs as usize);
+    let _ = std::fs::remove_dir_all(&work);
+    let report = result?;
+    let text = serde_json::to_string_pretty(&report)?;
+    if let Some(out) = &args.out {
+        std::fs::write(out, format!("{text}\n")).with_context(|| out.display().to_string())?;
+    }
+    match args.json {
+        true => println!("{text}"),
+        false => print(&report),
+    }
+    Ok(())
+}
+
+fn measure(ctx: &Context, runs: usize) -> Result<Report> {
+    let boot = boot(ctx)?;
+    let mut missing = Vec::new();
+    let spawn = spawn::measure(ctx, runs, &mut missing)?;
+    let revocation = revoke::measure(ctx, runs)?;
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+    Ok(Report { schema: "coconut.bench-vm/1", kernel, cpus, boot, spawn, revocation, missing })
+}
+
+/// The first agent is the one that is started here: run this first after a boot.
+fn boot(ctx: &Context) -> Result<Boot> {
+    let begun = Instant::now();
+    let ran = ctx.coconut.must(&["run", "--", "/usr/bin/true"])?;
+    ensure!(ran.code == 0, "{}", ran.summary());
+    let first_agent_s = demo::revocation::boottime_ns() as f64 / 1e9;
+    let client = api::client::Client::new(api::broker::API_SOCKET.as_ref())?;
+    let status: api::Status = client.get("/v1/status")?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos() as f64;
+    let since_start = (now - status.started_ns as f64) / 1e9;
+    let now_boot = demo::revocation::boottime_ns() as f64 / 1e9;
+    ensure!(begun.elapsed().as_secs_f64() < first_agent_s, "the clock of the boot runs backwards");
+    Ok(Boot { daemon_ready_s: now_boot - since_start, first_agent_s })
+}
+
+fn print(report: &Report) {
+    println!("kernel {}, {} processors", report.kernel, report.cpus);
+    println!(
+        "boot: the daemon began {:.1} s after the kernel, the first agent had ended after {:.1} s",
+        report.boot.daemon_ready_s, report.boot.first_agent_s
+    );
+    for (title, rows) in [("spawn", &report.spawn), ("revocation", &report.revocation)] {
+        println!(
+            "\n{title:40} {:>6} {:>8} {:>8} {:>8} {:>6}",
+            "runs", "p50 ms", "p99 ms", "max ms", "ratio"
+        );
+        for row in rows {
+            let ratio = row.ratio.map_or("-".to_owned(), |r| format!("{r:.2}"));
+            println!(
+                "{:40} {:>6} {:>8.2} {:>8.2} {:>8.2} {ratio:>6}",
+                row.name, row.runs, row.p50_ms, row.p99_ms, row.max_ms
+            );
+        }
+    }
+    report.missing.iter().for_each(|m| println!("not measured: {m}"));
+}
