@@ -1,0 +1,202 @@
+//! The ports between the VM and us: the command's two outputs as they come, and the status port that tells how it stands.
+
+use anyhow::{Context as _, Result};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Child;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Receives the command's output: `(is_stderr, bytes)`.
+pub type Sink = Box<dyn FnMut(bool, &[u8]) + Send>;
+
+/// Who looks on.
+pub struct Watch {
+    /// Gets the output as it comes.
+    pub sink: Sink,
+    /// Gets notes on the boot: `started`, failed units.
+    pub note: Box<dyn FnMut(&str)>,
+}
+
+/// How the command ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this status.
+    Exit(i32),
+    /// Not at all: the VM did not boot, hung, fell over or ran out of time.
+    Failed(String),
+}
+
+/// The guest says that it is alive every five seconds; under a loaded emulation some come late.
+const SILENCE: Duration = Duration::from_secs(180);
+/// After the status: this long without output is the end of it.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The three sockets that QEMU connects to.
+pub struct Channels {
+    stdout: UnixListener,
+    stderr: UnixListener,
+    status: UnixListener,
+}
+
+enum Event {
+    Output(bool, Vec<u8>),
+    Status(String),
+}
+
+impl Channels {
+    /// Listens in `dir`.
+    pub fn listen(dir: &Path) -> Result<Self> {
+        let socket = |name: &str| {
+            UnixListener::bind(dir.join(format!("{name}.sock"))).context("cannot make a VM port")
+        };
+        Ok(Self { stdout: socket("stdout")?, stderr: socket("stderr")?, status: socket("status")? })
+    }
+
+    /// Follows the run to its end.
+    pub fn watch(
+        self,
+        qemu: &mut Child,
+        mut watch: Watch,
+        boot: Duration,
+        limit: Option<Duration>,
+    ) -> Result<Outcome> {
+        let (sender, events) = channel();
+        forward(self.stdout, false, sender.clone());
+        forward(self.stderr, true, sender.clone());
+        lines(self.status, sender);
+        let mut clock =
+            Clock { boot, limit, started: None, heard: Instant::now(), begin: Instant::now() };
+        loop {
+            if let Some(why) = clock.overdue() {
+                return Ok(Outcome::Failed(why));
+            }
+            match events.recv_timeout(Duration::from_millis(500)) {
+                Ok(Event::Output(is_stderr, bytes)) => (watch.sink)(is_stderr, &bytes),
+                Ok(Event::Status(line)) => {
+                    clock.heard = Instant::now();
+                    if let Some(status) = handle(&line, &mut clock, &mut watch) {
+                        drain(&events, &mut watch);
+                        return Ok(Outcome::Exit(status));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(status) = qemu.try_wait()? {
+                        return Ok(Outcome::Failed(format!(
+                            "it ended by itself ({status}) before the command did"
+                        )));
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(Outcome::Failed(
+                        "it closed its ports before the command ended".to_owned(),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+struct Clock {
+    boot: Duration,
+    limit: Option<Duration>,
+    begin: Instant,
+    started: Option<Instant>,
+    heard: Instant,
+}
+
+impl Clock {
+    fn overdue(&self) -> Option<String> {
+        match self.started {
+            None if self.begin.elapsed() > self.boot => {
+                Some(format!("not up after {} s", self.boot.as_secs()))
+            }
+            None => None,
+            Some(_) if self.heard.elapsed() > SILENCE => {
+                Some(format!("no sign of life for {} s", SILENCE.as_secs()))
+            }
+            Some(started) => {
+                let limit = self.limit.filter(|limit| started.elapsed() > *limit)?;
+                Some(format!("the command did not end within {} s", limit.as_secs()))
+            }
+        }
+    }
+}
+
+fn handle(line: &str, clock: &mut Clock, watch: &mut Watch) -> Option<i32> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    match word {
+        "START" => {
+            clock.started = Some(Instant::now());
+            (watch.note)("started");
+        }
+        "NOTE" => (watch.note)(rest),
+        "EXIT" => return rest.trim().parse().ok(),
+        _ => {}
+    }
+    None
+}
+
+/// The guest's writes return when QEMU has the bytes; what is still in the sockets arrives within moments.
+fn drain(events: &Receiver<Event>, watch: &mut Watch) {
+    while let Ok(event) = events.recv_timeout(QUIET) {
+        if let Event::Output(is_stderr, bytes) = event {
+            (watch.sink)(is_stderr, &bytes);
+        }
+    }
+}
+
+fn accept(listener: &UnixListener) -> Option<UnixStream> {
+    listener.accept().ok().map(|(stream, _)| stream)
+}
+
+fn forward(listener: UnixListener, is_stderr: bool, sender: Sender<Event>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let Some(mut stream) = accept(&listener) else { return };
+        let mut bytes = [0_u8; 65536];
+        while let Ok(n @ 1..) = stream.read(&mut bytes) {
+            if sender.send(Event::Output(is_stderr, bytes[..n].to_vec())).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn lines(listener: UnixListener, sender: Sender<Event>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let Some(stream) = accept(&listener) else { return };
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            if sender.send(Event::Status(line)).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock(begin_ago: u64, started_ago: Option<u64>, heard_ago: u64) -> Clock {
+        let ago = |s| Instant::now().checked_sub(Duration::from_secs(s)).unwrap();
+        Clock {
+            boot: Duration::from_secs(100),
+            limit: Some(Duration::from_secs(50)),
+            begin: ago(begin_ago),
+            started: started_ago.map(ago),
+            heard: ago(heard_ago),
+        }
+    }
+
+    #[test]
+    fn every_way_of_hanging_is_seen() {
+        assert_eq!(clock(99, None, 99).overdue(), None);
+        assert!(clock(101, None, 101).overdue().unwrap().contains("not up"));
+        assert!(clock(300, Some(10), 181).overdue().unwrap().contains("sign of life"));
+        assert!(clock(300, Some(51), 1).overdue().unwrap().contains("did not end"));
+        assert_eq!(clock(300, Some(49), 1).overdue(), None);
+    }
+}

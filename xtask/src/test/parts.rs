@@ -1,0 +1,120 @@
+//! The parts of `./x test` that run on the host.
+
+use super::{Args, Tally};
+use crate::build::cargo;
+use crate::checks::{self, direction, licences};
+use crate::context::Context;
+use crate::prepare;
+use crate::ui::Ui;
+use anyhow::Result;
+use std::fs;
+use std::process::Command;
+
+/// `cargo fmt --check`.
+pub fn fmt(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
+    let step = ui.step("fmt", "cargo fmt --check");
+    let mut fmt = Command::new("cargo");
+    fmt.args(["fmt", "--all", "--check"]).current_dir(&cx.root);
+    step.run(&mut fmt, "./x fmt formats everything")?;
+    step.done("");
+    Ok(Tally::pass())
+}
+
+/// Licences, dependency direction, where `unsafe` may stand.
+pub fn sources(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
+    let step = ui.step("sources", "dependencies and licences");
+    let metadata = checks::metadata(cx)?;
+    let mut all = Tally::default();
+    let checks =
+        [licences::check(&metadata), direction::check(&metadata), direction::check_unsafe(cx)?];
+    for wrong in checks {
+        let tally = Tally::of(wrong);
+        all.passed += tally.passed;
+        all.failed += tally.failed;
+        all.complaints.extend(tally.complaints);
+    }
+    step.done("");
+    Ok(all)
+}
+
+/// clippy, with the profile of the build: llama.cpp and libbpf are compiled once.
+pub fn clippy(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
+    let step = ui.step("clippy", "cargo clippy -D warnings");
+    let mut clippy = cargo(cx, &["clippy", "--release", "--workspace", "--all-targets"]);
+    step.run(clippy.args(["--", "-D", "warnings"]), "")?;
+    step.done("");
+    Ok(Tally::pass())
+}
+
+/// All cargo tests: units, properties, the layout of what kernel and user space share.
+pub fn unit(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
+    let step = ui.step("unit", "cargo test");
+    let mut test = cargo(cx, &["test", "--release", "--workspace", "--no-fail-fast"]);
+    let outcome = step.run(&mut test, "");
+    let log = String::from_utf8_lossy(&fs::read(step.log())?).into_owned();
+    let mut tally = count(&log);
+    if let Err(error) = outcome {
+        tally.failed = tally.failed.max(1);
+        let failures = log.lines().filter(|l| l.starts_with("test ") && l.ends_with("FAILED"));
+        tally.complaints = failures.map(str::to_owned).chain([format!("{error:#}")]).collect();
+    }
+    step.done(&format!("{} tests", tally.passed + tally.failed));
+    Ok(tally)
+}
+
+/// Sums cargo's `test result: ok. 3 passed; 0 failed; …` lines.
+fn count(log: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in log.lines().filter(|l| l.starts_with("test result: ")) {
+        let number = |word: &str| -> u32 {
+            let before = line.split(word).next().unwrap_or_default();
+            before.split_whitespace().next_back().and_then(|n| n.parse().ok()).unwrap_or(0)
+        };
+        tally.passed += number(" passed;");
+        tally.failed += number(" failed;");
+    }
+    tally
+}
+
+/// Tests that are scripts: every executable `test_*` in `workloads/*/tests`.
+pub fn scripts(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for workload in fs::read_dir(cx.path("workloads"))?.flatten() {
+        let Ok(tests) = fs::read_dir(workload.path().join("tests")) else { continue };
+        for test in tests.flatten().filter(|t| t.file_name().to_string_lossy().starts_with("test_"))
+        {
+            let name = test.file_name().to_string_lossy().into_owned();
+            let step = ui.step(&format!("script-{name}"), &name);
+            match step.run(Command::new(test.path()).current_dir(&cx.root), "") {
+                Ok(()) => {
+                    tally.passed += 1;
+                    step.done("");
+                }
+                Err(error) => {
+                    tally.failed += 1;
+                    tally.complaints.push(format!("{error:#}"));
+                }
+            }
+        }
+    }
+    Ok(tally)
+}
+
+/// The image, from what the other parts built.
+pub fn image(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
+    prepare::image(cx, ui)?;
+    Ok(Tally::pass())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_results_are_summed() {
+        let log = "running 3 tests\ntest result: ok. 3 passed; 0 failed; 0 ignored; 0 measured\n\
+            noise\ntest result: FAILED. 10 passed; 2 failed; 1 ignored; 0 measured\n";
+        let tally = count(log);
+        assert_eq!((tally.passed, tally.failed), (13, 2));
+    }
+}
