@@ -70,8 +70,10 @@ pub fn sign(cx: &Context, ui: &Ui) -> Result<()> {
         step.run(new.args(["key", "new", SIGNER, "--dir"]).arg(&keys), "")?;
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
     }
-    let mut key = Key::new("sign-1");
-    key.path(&secret)?.path(&coconut)?;
+    let mut key = Key::new("sign-2");
+    // What the key may grant is a decision and stands in the tree; the key itself never does.
+    let rights = cx.path(&format!("image/trust/{SIGNER}.toml"));
+    key.path(&secret)?.path(&coconut)?.path(&rights)?;
     let signed: Vec<_> = SIGNED.iter().map(|(from, to)| (cx.path(from), cx.path(to))).collect();
     for (manifest, _) in &signed {
         key.path(manifest)?;
@@ -84,10 +86,10 @@ pub fn sign(cx: &Context, ui: &Ui) -> Result<()> {
     }
     stamp.clear();
     fs::create_dir_all(&trust)?;
-    for public in ["pub", "toml"].map(|ending| format!("{SIGNER}.{ending}")) {
-        fs::copy(keys.join(&public), trust.join(&public))
-            .with_context(|| format!("no {public}"))?;
-    }
+    let public = format!("{SIGNER}.pub");
+    fs::copy(keys.join(&public), trust.join(&public)).with_context(|| format!("no {public}"))?;
+    fs::copy(&rights, trust.join(format!("{SIGNER}.toml")))
+        .with_context(|| format!("no {}", rights.display()))?;
     for (manifest, to) in &signed {
         fs::create_dir_all(to.parent().context("no parent folder")?)?;
         fs::copy(manifest, to)?;
