@@ -100,7 +100,6 @@ enum {
 #define FMODE_WRITE 2
 #define FMODE_EXEC 0x20
 #define FMODE_PATH (1 << 14)
-#define FMODE_BACKING (1 << 25)
 #define O_TMPFILE_BIT 020000000
 #define ATTR_MODE 1
 #define ATTR_UID 2
@@ -113,6 +112,8 @@ enum {
 #define TIOCLINUX 0x541C
 
 #define SB_KERNMOUNT (1 << 22)
+/* In place of a mount's namespace: ERR_PTR(-EINVAL). */
+#define MNT_NS_INTERNAL (-22L)
 #define BPF_FS_MAGIC 0xcafe4a11
 #define CGROUP2_MAGIC 0x63677270
 #define TRACEFS_MAGIC 0x74726163

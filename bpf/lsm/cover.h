@@ -157,11 +157,20 @@ static __noinline __u64 cover_dentry(__u64 aid, struct dentry *d, __u32 all_any)
 	return best ?: cover_from(aid, d, NULL, all_any);
 }
 
-/* Pipes, sockets, memfd, anonymous inodes have no path; the lower file of an overlay was decided
- * when the upper one was. */
+/*
+ * On a mount that only the kernel itself has: pipes, sockets, memfd and anonymous inodes, which have
+ * no path, and the lower file of an overlay, which was decided when the upper one was. The mount
+ * decides and not the superblock: that of /dev/mqueue or securityfs is the kernel's too, but who
+ * comes to it by a path comes by an ordinary mount.
+ */
+static __always_inline bool is_internal(const struct path *p)
+{
+	return (long)mount_of(p->mnt)->mnt_ns == MNT_NS_INTERNAL;
+}
+
 static __always_inline bool passes(struct file *f)
 {
-	return (f->f_inode->i_sb->s_flags & SB_KERNMOUNT) || (f->f_mode & FMODE_BACKING);
+	return is_internal(&f->f_path);
 }
 
 /* File systems that are the kernel's own controls: no capability allows an agent to change them. */

@@ -14,7 +14,7 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm)
 	if (unlikely(quarantined(a)))
 		return report_path(a, &f->f_path, DENIAL(QUARANTINE, 0), 0);
 	/* A program without a path (memfd) can be covered by nothing. */
-	if (f->f_inode->i_sb->s_flags & SB_KERNMOUNT)
+	if (passes(f))
 		return report_path(a, &f->f_path, DENIAL(BPRM_CHECK, RIGHT_EXEC), 0);
 	cover = cover_file(a, f, RIGHT_EXEC, 0, true);
 	if (!enough(rights_of(cover), RIGHT_EXEC, 0))

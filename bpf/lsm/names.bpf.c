@@ -263,7 +263,7 @@ int BPF_PROG(inode_getattr, const struct path *path)
 		return tell_daemon(path);
 	if (unlikely(quarantined(a)))
 		return report_path(a, path, DENIAL(QUARANTINE, 0), 0);
-	if (path->dentry->d_sb->s_flags & SB_KERNMOUNT)
+	if (is_internal(path))
 		return 0;
 	if (enough(rights_of(cover_path(a, path, 0, any)), 0, any) ||
 	    is_signpost(a, as(dentry, path->dentry)))

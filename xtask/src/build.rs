@@ -47,7 +47,7 @@ pub fn model(cx: &Context, ui: &Ui) -> Result<()> {
     key.path(&cx.binary("coconut-model"))?;
     let stamp = Stamp::new(cx, "model", &key);
     if stamp.is_fresh(&[&out]) {
-        step.skip("unchanged");
+        step.skip();
         return Ok(());
     }
     stamp.clear();
@@ -81,7 +81,7 @@ pub fn sign(cx: &Context, ui: &Ui) -> Result<()> {
     let stamp = Stamp::new(cx, "sign", &key);
     let outputs: Vec<&Path> = signed.iter().map(|(_, to)| to.as_path()).collect();
     if stamp.is_fresh(&outputs) {
-        step.skip("unchanged");
+        step.skip();
         return Ok(());
     }
     stamp.clear();

@@ -28,7 +28,7 @@ impl Disk {
         key.path(&cx.path("image/cmdline"))?;
         let stamp = Stamp::new(cx, "disk", &key);
         if stamp.is_fresh(&[&disk.file]) {
-            step.skip("unchanged");
+            step.skip();
             return Ok(disk);
         }
         stamp.clear();
@@ -50,8 +50,7 @@ impl Disk {
         ] {
             mkosi.arg(flag).arg(keys.join(file));
         }
-        let options =
-            format!("{} console=ttyS0 systemd.volatile=overlay ro", vm::command_line(cx)?);
+        let options = format!("{} console=ttyS0 systemd.volatile=state ro", vm::command_line(cx)?);
         mkosi.args(["--kernel-command-line", &options, "-f", "build"]);
         step.run(&mut mkosi.command(), hint)?;
         stamp.set()?;

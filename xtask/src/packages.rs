@@ -53,7 +53,7 @@ pub fn build(cx: &Context, ui: &Ui) -> Result<Vec<Package>> {
         .map(|r| Package { name: r.name.clone(), version: version.clone() })
         .collect();
     if stamp.is_fresh(&[&out]) {
-        step.skip("unchanged");
+        step.skip();
         return Ok(packages);
     }
     stamp.clear();

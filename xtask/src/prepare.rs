@@ -5,11 +5,14 @@ use crate::context::Context;
 use crate::disk::Disk;
 use crate::tools::Tools;
 use crate::tree::Tree;
-use crate::ui::Ui;
+use crate::ui::{Ui, seconds};
 use crate::{build, kernel, packages, python, source};
 use anyhow::{Result, anyhow};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 /// What a VM needs.
+#[derive(Clone)]
 pub struct Ready {
     /// The tools tree, with QEMU in it.
     pub tools: Tools,
@@ -19,8 +22,19 @@ pub struct Ready {
     pub accel: Accel,
 }
 
-/// Builds what changed. The downloads run beside the compiler, which is the long pole.
+/// Builds what changed, once in a run of `./x`: the parts of a test share it.
 pub fn image(cx: &Context, ui: &Ui) -> Result<Ready> {
+    static READY: OnceLock<Ready> = OnceLock::new();
+    if let Some(ready) = READY.get() {
+        return Ok(ready.clone());
+    }
+    let ready = build_image(cx, ui)?;
+    Ok(READY.get_or_init(|| ready).clone())
+}
+
+/// The downloads run beside the compiler, which is the long pole.
+fn build_image(cx: &Context, ui: &Ui) -> Result<Ready> {
+    let begun = Instant::now();
     let tools = std::thread::scope(|scope| {
         let downloads = scope.spawn(|| downloads(cx, ui));
         let built = build::binaries(cx, ui);
@@ -32,6 +46,7 @@ pub fn image(cx: &Context, ui: &Ui) -> Result<Ready> {
     let packages = packages::build(cx, ui)?;
     let tree = Tree::prepare(cx, ui, &tools, &packages)?;
     let accel = Accel::find(cx, ui, &tools, &tree.vmlinuz)?;
+    ui.say(&format!("  ✓ {:<34} {:>6}", "the image is ready", seconds(begun.elapsed())));
     Ok(Ready { tools, tree, accel })
 }
 

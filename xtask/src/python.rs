@@ -21,7 +21,7 @@ pub fn prepare(cx: &Context, ui: &Ui, tools: &Tools) -> Result<()> {
     key.path(&cx.path(REQUIREMENTS))?.text(&tools.tree.to_string_lossy());
     let stamp = Stamp::new(cx, "python", &key);
     if stamp.is_fresh(&[&out]) {
-        step.skip("unchanged");
+        step.skip();
         return Ok(());
     }
     stamp.clear();

@@ -25,7 +25,7 @@ pub fn prepare(cx: &Context, ui: &Ui) -> Result<()> {
     }
     let stamp = Stamp::new(cx, "source", &key);
     if stamp.is_fresh(&[&out]) {
-        step.skip("unchanged");
+        step.skip();
         return Ok(());
     }
     stamp.clear();

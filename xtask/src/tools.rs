@@ -32,7 +32,7 @@ impl Tools {
         let owner = if host::is_root() { "root" } else { "user" };
         let tree = cx.cache.join(format!("tools-{owner}-{}", key.finish()));
         if tree.is_dir() {
-            step.skip("in the cache");
+            step.skip();
             return Ok(Self { tree });
         }
         // Built beside and renamed: a build that breaks off never looks like a tree.

@@ -51,7 +51,7 @@ impl Tree {
             key: key.finish(),
         };
         if stamp.is_fresh(&[&tree.root, &tree.disk, &tree.vmlinuz]) {
-            step.skip("unchanged");
+            step.skip();
             return Ok(tree);
         }
         stamp.clear();

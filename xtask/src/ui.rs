@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -34,13 +35,11 @@ impl Ui {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        if bar.is_none() {
-            eprintln!("  · {title} …");
-        }
         let log = self.logs.join(format!("{id}.log"));
         // An old log must not be shown as the tail of this run; one that cannot be written shows at the first write.
         let _ = File::create(&log);
-        Step { ui: self, bar, title: title.to_owned(), log, start: Instant::now() }
+        let announced = Cell::new(false);
+        Step { ui: self, bar, announced, title: title.to_owned(), log, start: Instant::now() }
     }
 
     /// Prints a line above the bars.
@@ -62,6 +61,7 @@ fn style(template: &str) -> ProgressStyle {
 pub struct Step<'a> {
     ui: &'a Ui,
     bar: Option<ProgressBar>,
+    announced: Cell<bool>,
     title: String,
     log: PathBuf,
     start: Instant,
@@ -73,6 +73,13 @@ impl Step<'_> {
         &self.log
     }
 
+    /// Where there are no bars, says that the step has work to do; one that has none is not mentioned.
+    pub fn announce(&self) {
+        if self.bar.is_none() && !self.announced.replace(true) {
+            eprintln!("  · {} …", self.title);
+        }
+    }
+
     /// Shows what the step is doing now.
     pub fn message(&self, text: &str) {
         if let Some(bar) = &self.bar {
@@ -82,6 +89,7 @@ impl Step<'_> {
 
     /// Runs a command with its output in the step's log; on failure the error carries the log's tail and `hint`.
     pub fn run(&self, command: &mut Command, hint: &str) -> Result<()> {
+        self.announce();
         let name = command.get_program().to_string_lossy().into_owned();
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
@@ -124,11 +132,8 @@ impl Step<'_> {
         took
     }
 
-    /// The step had nothing to do.
-    pub fn skip(self, why: &str) {
-        let line = format!("  ✓ {:<34} {:>6}  {why}", self.title, "–");
-        self.close(&line);
-    }
+    /// The step had nothing to do: nobody needs to read of it.
+    pub fn skip(self) {}
 
     fn close(&self, line: &str) {
         if let Some(bar) = &self.bar {

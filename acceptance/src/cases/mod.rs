@@ -7,6 +7,7 @@ mod exit_codes;
 mod isolation;
 mod lifecycle;
 mod manifests;
+mod overlay;
 mod schemas;
 mod seal;
 mod shutdown;
@@ -32,6 +33,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         manifests::CASES,
         delegation::CASES,
         isolation::CASES,
+        overlay::CASES,
         broker::CASES,
         audit::CASES,
         seal::CASES,

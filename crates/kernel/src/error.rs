@@ -117,6 +117,9 @@ impl Error {
             Self::Path { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("create the path first, or correct it in the manifest")
             }
+            Self::Path { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
+                Some("put it on ext4, xfs, tmpfs or erofs; /var/tmp and /srv usually are")
+            }
             Self::Spawn { step, .. } => step.hint(),
             _ => None,
         }

@@ -45,7 +45,7 @@ impl<'a> Builder<'a> {
             (c, Scope::Path(path)) => {
                 let rights = rights(c).ok_or_else(|| mismatch(rule))?;
                 let error = |source| Error::Path { path: path.clone(), rule: rule.id, source };
-                let (node, real) = self.resolver.follow(path).map_err(error)?;
+                let (node, real) = self.resolver.grantable(path).map_err(error)?;
                 let above = self.resolver.above(&real).map_err(error)?;
                 self.inode(node, layer(rule, rights(node.directory)));
                 for node in above {

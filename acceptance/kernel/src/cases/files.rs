@@ -24,6 +24,7 @@ pub fn run(w: &World) -> Result<()> {
     names(w, &a, &b)?;
     attributes(w, &a, &b);
     mounts(w, &a)?;
+    kernels_own(w, &a, &b);
     links(w, &a)?;
     exec(w, &a, &b);
     handed_over(w, &a)?;
@@ -143,6 +144,17 @@ fn mounts(w: &World, a: &Actor) -> Result<()> {
     w.same("an agent's /tmp is its own", &c.tell("open /tmp/mine 0"), &-2);
     w.allowed(&c, "open /proc/self/status 0");
     w.end(&c)
+}
+
+/// File systems whose superblock is the kernel's own, reached by an ordinary mount, are covered like
+/// any other: another agent's message queue, the kernel's security files.
+fn kernels_own(w: &World, a: &Actor, b: &Actor) {
+    w.allowed(b, "open /dev/mqueue/theirs 66");
+    for file in ["/dev/mqueue/theirs", "/sys/kernel/security/lsm"] {
+        w.allowed(b, &format!("open {file} 0"));
+        w.denied(a, &format!("open {file} 0"), EACCES, Hook::FileOpen);
+        w.denied(a, &format!("stat {file}"), EACCES, Hook::InodeGetattr);
+    }
 }
 
 /// What one name may do, another may not.
