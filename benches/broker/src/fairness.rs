@@ -4,6 +4,7 @@
 //! control is the same load at the same engine without fairness.
 
 use crate::client::{Ask, Client, Target};
+use crate::crowd::FLOODER;
 use crate::stats::{Latency, jain, max_min};
 use crate::tenant::{Arrivals, Load, Seen, Window, run};
 use anyhow::{Context, bail};
@@ -188,7 +189,7 @@ impl Plan {
 
     fn flood_load(&self) -> Load {
         Load {
-            tenant: "flood".into(),
+            tenant: FLOODER.into(),
             arrivals: Arrivals::Closed { concurrency: self.flood },
             prompt_words: self.flood_words,
             max_tokens: self.flood_tokens,
@@ -215,8 +216,7 @@ async fn phase(
     let mut tasks = JoinSet::new();
     for (nth, load) in loads.iter().enumerate() {
         let (load, identity) = (load.clone(), identity.clone());
-        let target =
-            Target { url: url.into(), model: model.into(), tenant: Some(load.tenant.clone()) };
+        let target = load.target(url, model);
         tasks.spawn(async move {
             match identity {
                 Identity::Header => Ok(run(&load, &target, window, nth as u64 * 1000 + 1).await),
@@ -229,7 +229,7 @@ async fn phase(
         seen.push(done??);
     }
     seen.sort_by_key(|s| loads.iter().position(|l| l.tenant == s.tenant));
-    Ok(summary(&seen, loads, plan.seconds))
+    Ok(Phase::of(&seen, loads, plan.seconds))
 }
 
 /// One tenant's load in a process of its own, so that the kernel knows whose it is.
@@ -257,32 +257,35 @@ async fn child(
         .with_context(|| format!("the load of {} said nothing sensible", load.tenant))
 }
 
-fn summary(seen: &[Seen], loads: &[Load], seconds: f64) -> Phase {
-    let quiet: Vec<f64> = seen
-        .iter()
-        .filter(|s| s.tenant.starts_with("quiet"))
-        .flat_map(|s| s.first_token_ms.iter().copied())
-        .collect();
-    let got: Vec<f64> = seen.iter().map(|s| s.tokens as f64).collect();
-    let wanted: Vec<f64> = seen
-        .iter()
-        .zip(loads)
-        .map(|(s, l)| match l.arrivals {
-            Arrivals::Closed { .. } => f64::INFINITY,
-            _ => (s.sent * u64::from(l.max_tokens)) as f64,
-        })
-        .collect();
-    let share = max_min(&wanted, got.iter().sum());
-    let over: Vec<f64> = got
-        .iter()
-        .zip(&share)
-        .map(|(g, s)| if *s > 0.0 { (g / s).min(1.5) } else { 0.0 })
-        .collect();
-    Phase {
-        quiet: Latency::of(&quiet),
-        tenants: seen.iter().map(|s| tenant(s, seconds)).collect(),
-        tokens_per_second: got.iter().sum::<f64>() / seconds,
-        jain_of_max_min: jain(&over),
+impl Phase {
+    /// What the tenants saw in a window of `seconds`; `loads` in the same order.
+    pub fn of(seen: &[Seen], loads: &[Load], seconds: f64) -> Self {
+        let quiet: Vec<f64> = seen
+            .iter()
+            .filter(|s| s.tenant.starts_with("quiet"))
+            .flat_map(|s| s.first_token_ms.iter().copied())
+            .collect();
+        let got: Vec<f64> = seen.iter().map(|s| s.tokens as f64).collect();
+        let wanted: Vec<f64> = seen
+            .iter()
+            .zip(loads)
+            .map(|(s, l)| match l.arrivals {
+                Arrivals::Closed { .. } => f64::INFINITY,
+                _ => (s.sent * u64::from(l.max_tokens)) as f64,
+            })
+            .collect();
+        let share = max_min(&wanted, got.iter().sum());
+        let over: Vec<f64> = got
+            .iter()
+            .zip(&share)
+            .map(|(g, s)| if *s > 0.0 { (g / s).min(1.5) } else { 0.0 })
+            .collect();
+        Self {
+            quiet: Latency::of(&quiet),
+            tenants: seen.iter().map(|s| tenant(s, seconds)).collect(),
+            tokens_per_second: got.iter().sum::<f64>() / seconds,
+            jain_of_max_min: jain(&over),
+        }
     }
 }
 
@@ -322,7 +325,7 @@ fn judge(plan: &Plan, solo: &Phase, contended: &Phase, control: Option<&Phase>) 
         ));
     }
     let lost = |p: &Phase| -> u64 {
-        p.tenants.iter().filter(|t| t.tenant != "flood").map(|t| t.sent - t.answered).sum()
+        p.tenants.iter().filter(|t| t.tenant != FLOODER).map(|t| t.sent - t.answered).sum()
     };
     if lost(solo) + lost(contended) > 0 {
         failures.push(format!("{} quiet requests were not answered", lost(solo) + lost(contended)));

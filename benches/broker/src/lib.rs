@@ -2,6 +2,8 @@
 //! Jain's index. Knows nothing of the broker but its public API, so that rivals are measured alike.
 
 pub mod client;
+pub mod crowd;
 pub mod fairness;
+pub mod overhead;
 pub mod stats;
 pub mod tenant;

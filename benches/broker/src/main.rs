@@ -4,13 +4,11 @@ use anyhow::Context;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use coconut_loadgen::client::{Ask, Client, Target};
 use coconut_loadgen::fairness::{Identity, Phase, Plan, Report, calibrate, measure};
+use coconut_loadgen::overhead::{self, Until};
 use coconut_loadgen::stats::Latency;
 use coconut_loadgen::tenant::{self, Arrivals, Load, Window};
-use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Measures OpenAI-compatible servers: latency, requests a second, and fairness among tenants.
@@ -174,36 +172,11 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn latency(args: Simple) -> anyhow::Result<ExitCode> {
     let mut target = Target { url: args.url, model: String::new(), tenant: args.tenant };
     target.model = Client::new(target.clone()).first_model().await?;
-    let left = Arc::new(AtomicU64::new(args.requests));
-    let ask = |seed| Ask {
-        prompt_words: args.words,
-        max_tokens: args.max_tokens,
-        stream: args.stream,
-        seed,
-    };
-    let began = Instant::now();
-    let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..args.concurrency {
-        let (left, target, ask) = (left.clone(), target.clone(), ask(0));
-        workers.spawn(async move {
-            let mut client = Client::new(target);
-            let mut times = Vec::new();
-            while left.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1)).is_ok() {
-                let got = client.chat(ask).await?;
-                anyhow::ensure!(got.status == 200, "the server answered {}", got.status);
-                times.push(got.first.as_secs_f64() * 1e3);
-            }
-            Ok(times)
-        });
-    }
-    let mut times: Vec<f64> = Vec::new();
-    while let Some(done) = workers.join_next().await {
-        times.extend(done??);
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    let latency = Latency::of(&times).context("nothing was measured")?;
-    let rate = times.len() as f64 / seconds;
-    println!("{}", json!({ "requests_per_second": rate, "latency": latency }));
+    let ask =
+        Ask { prompt_words: args.words, max_tokens: args.max_tokens, stream: args.stream, seed: 0 };
+    let until = Until::Requests(args.requests);
+    let cost = overhead::measure(&target, ask, args.concurrency, until).await?;
+    println!("{}", serde_json::to_string(&cost)?);
     Ok(ExitCode::SUCCESS)
 }
 

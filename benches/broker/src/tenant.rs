@@ -45,6 +45,11 @@ pub struct Load {
 }
 
 impl Load {
+    /// Where this tenant sends its requests: the server, with the tenant named in a header.
+    pub fn target(&self, url: &str, model: &str) -> Target {
+        Target { url: url.into(), model: model.into(), tenant: Some(self.tenant.clone()) }
+    }
+
     /// The command line of `coconut-loadgen` that runs this load.
     pub fn arguments(&self, target: &Target, window: Window) -> Vec<String> {
         let mut args: Vec<String> = ["tenant", &self.tenant, "--json"].map(str::to_owned).into();
@@ -98,6 +103,17 @@ pub struct Window {
 
 /// Runs the load.
 pub async fn run(load: &Load, target: &Target, window: Window, seed: u64) -> Seen {
+    run_until(load, target, window, seed, std::future::pending()).await
+}
+
+/// Runs the load; once the window is over, answers are awaited only until `enough` is ready.
+pub async fn run_until(
+    load: &Load,
+    target: &Target,
+    window: Window,
+    seed: u64,
+    enough: impl Future<Output = ()>,
+) -> Seen {
     let seen = Arc::new(Mutex::new(Seen { tenant: load.tenant.clone(), ..Seen::default() }));
     let begin = Instant::now();
     let run = Run { load: load.clone(), target: target.clone(), window, begin, seen: seen.clone() };
@@ -121,7 +137,11 @@ pub async fn run(load: &Load, target: &Target, window: Window, seed: u64) -> See
         }
     }
     let last = end + Duration::from_secs_f64(window.drain);
-    while let Ok(Some(_)) = tokio::time::timeout_at(last, tasks.join_next()).await {}
+    tokio::select! {
+        () = async { while tasks.join_next().await.is_some() {} } => {}
+        () = enough => {}
+        () = tokio::time::sleep_until(last) => {}
+    }
     drop(tasks);
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     seen.clone()
