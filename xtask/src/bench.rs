@@ -1,75 +1,194 @@
 //! `./x bench`: every figure beside its bare or rival counterpart, from one run. Results in `target/bench`.
 
+mod kernel;
+mod summary;
+mod table;
+
+use crate::build::{self, cargo};
 use crate::cli::{direct, pass_through};
 use crate::context::Context;
-use crate::prepare;
-use crate::ui::Ui;
+use crate::prepare::{self, Ready};
+use crate::ui::{Ui, seconds};
 use crate::vm::Vm;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 /// Which benchmarks to run.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only these: host (audit, broker), vm (kernel, spawn, revocation, boot)
+    /// Only these: kernel, audit, vm, broker
     #[arg(value_name = "PART")]
     only: Vec<String>,
+    /// A third of the time, and figures that vary more
+    #[arg(long)]
+    quick: bool,
 }
 
-/// Benchmarks that run in the VM.
+/// The benchmarks in the VM.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
-/// Runs them; results as JSON and text in `target/bench`.
+/// What every part needs.
+struct Bench<'a> {
+    cx: &'a Context,
+    ui: &'a Ui,
+    out: PathBuf,
+    quick: bool,
+    /// None if no part is wanted that boots something.
+    ready: Option<Ready>,
+}
+
+/// Measures, and leaves `NAME.json` in `target/bench`.
+type Run = fn(&Bench<'_>) -> Result<()>;
+
+/// The parts, the quickest first; whether a part needs the image.
+const PARTS: [(&str, &str, bool, Run); 4] = [
+    ("kernel", "guest instructions an operation, with and without policy", true, |b| b.kernel()),
+    ("audit", "records a second, sealed and verified", false, |b| b.audit()),
+    ("vm", "boot, spawn and revocation in the VM", true, |b| b.vm()),
+    ("broker", "the broker beside the bare engine and kvwarden", false, |b| b.broker()),
+];
+
+/// Runs the parts; all of them, even if one fails. The summary is printed and written to `summary.md`.
 pub fn run(cx: &Context, ui: &Ui, args: &Args) -> Result<ExitCode> {
+    let known: Vec<&str> = PARTS.iter().map(|(name, ..)| *name).collect();
+    if let Some(name) = args.only.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no part {name}\nhint: the parts are {}", known.join(", "));
+    }
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let parts: Vec<_> = PARTS.into_iter().filter(|(name, ..)| wanted(name)).collect();
     let out = cx.path("target/bench");
-    fs::create_dir_all(&out)?;
-    if let Some(name) = args.only.iter().find(|name| !["host", "vm"].contains(&name.as_str())) {
-        bail!("no part {name}\nhint: the parts are host and vm");
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let ready = if parts.iter().any(|(_, _, image, _)| *image) {
+        Some(prepare::image(cx, ui)?)
+    } else {
+        build::binaries(cx, ui)?;
+        None
+    };
+    let bench = Bench { cx, ui, out, quick: args.quick, ready };
+    let results: Vec<_> =
+        parts.iter().map(|(name, title, _, run)| (*name, bench.part(name, title, *run))).collect();
+    bench.report(&results)
+}
+
+impl Bench<'_> {
+    fn part(&self, name: &str, title: &str, run: Run) -> Result<Value> {
+        self.ui.say(&format!("{name}: {title}"));
+        let (begin, file) = (Instant::now(), self.json(name));
+        // What an earlier run has left must not pass for this one's.
+        if file.exists() {
+            fs::remove_file(&file)?;
+        }
+        let result = run(self).and_then(|()| {
+            let text = fs::read(&file).with_context(|| format!("no {}", file.display()))?;
+            Ok(serde_json::from_slice(&text)?)
+        });
+        match &result {
+            Ok(_) => self.ui.say(&format!("{name}: {}", seconds(begin.elapsed()))),
+            Err(error) => self.ui.say(&format!("  ✗ {error:#}")),
+        }
+        result
     }
-    let ready = prepare::image(cx, ui)?;
-    if wanted("host") {
-        host(cx, &out)?;
+
+    /// The tables, on standard output and as Markdown.
+    fn report(&self, results: &[(&str, Result<Value>)]) -> Result<ExitCode> {
+        let tables = summary::tables(results);
+        let machine = summary::machine(self.quick);
+        let file = self.out.join("summary.md");
+        let markdown: Vec<String> = tables.iter().map(table::Table::markdown).collect();
+        fs::write(&file, format!("# Figures\n\n{machine}\n\n{}", markdown.join("\n")))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        println!("\n{machine}");
+        tables.iter().for_each(|table| print!("\n{}", table.text()));
+        println!("\nresults: {}", self.out.display());
+        let complete = results.iter().all(|(_, result)| result.is_ok());
+        Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-    if wanted("vm") {
+
+    fn json(&self, name: &str) -> PathBuf {
+        self.out.join(format!("{name}.json"))
+    }
+
+    fn ready(&self) -> Result<&Ready> {
+        self.ready.as_ref().context("the image was not prepared")
+    }
+
+    /// In a VM that counts instructions. The whole output stays in `kernel.txt`.
+    fn kernel(&self) -> Result<()> {
+        let ready = self.ready()?;
+        let step = self.ui.step("bench-kernel", "operations in an initramfs");
+        let mut command = Command::new(self.cx.path("acceptance/kernel/run"));
+        command.arg("bench").current_dir(&self.cx.root);
+        command.env("CARGO_TARGET_DIR", &self.cx.cargo_target);
+        command.env("COCONUT_TOOLS", &ready.tools.tree).env("COCONUT_VMLINUZ", &ready.tree.vmlinuz);
+        step.run(&mut command, "")?;
+        let text = fs::read_to_string(step.log())?;
+        fs::write(self.out.join("kernel.txt"), &text)?;
+        let figures = kernel::parse(&text).map_err(|error| step.failure(&error.to_string(), ""))?;
+        write_json(&self.json("kernel"), &figures)?;
+        step.done("");
+        Ok(())
+    }
+
+    fn audit(&self) -> Result<()> {
+        let step = self.ui.step("bench-audit", "a log of plain and sealed records");
+        // The whole workspace for the same reason as `build::binaries`.
+        let example = ["build", "--release", "--workspace", "--example", "throughput"];
+        step.run(&mut cargo(self.cx, &example), "")?;
+        let mut command = Command::new(self.cx.binary("examples/throughput"));
+        command.arg(if self.quick { "200000" } else { "2000000" }).arg(&self.out);
+        let done = command.stderr(Stdio::inherit()).output()?;
+        if !done.status.success() {
+            bail!("the audit log's throughput was not measured: {}", done.status);
+        }
+        let figures = serde_json::from_slice(&done.stdout).context("not JSON")?;
+        write_json(&self.json("audit"), &figures)?;
+        step.done("");
+        Ok(())
+    }
+
+    fn vm(&self) -> Result<()> {
+        let ready = self.ready()?;
         let vm = Vm {
-            boot: direct(&ready),
+            boot: direct(ready),
             accel: ready.accel,
             cpus: 2,
             memory_mib: 4096,
             share: None,
-            out: Some(out.clone()),
+            out: Some(self.out.clone()),
             append: String::new(),
             qemu: Vec::new(),
             timeout: Some(LIMIT),
         };
-        let command = ["/usr/libexec/coconut/coconut-bench-vm", "--out", "/mnt/out/vm.json"];
-        let command: Vec<String> = command.map(str::to_owned).into();
-        let status = vm.run(cx, &ready.tools, &command, pass_through())?;
+        let runs = if self.quick { "7" } else { "20" };
+        let command = "/usr/libexec/coconut/coconut-bench-vm --out /mnt/out/vm.json --runs";
+        let command: Vec<String> = command.split(' ').chain([runs]).map(str::to_owned).collect();
+        let status = vm.run(self.cx, &ready.tools, &command, pass_through())?;
         if status != 0 {
             bail!("the benchmarks in the VM ended with status {status}");
         }
+        Ok(())
     }
-    println!("results: {}", out.display());
-    Ok(ExitCode::SUCCESS)
+
+    /// Its own program, which starts and ends the servers and tells how far it is.
+    fn broker(&self) -> Result<()> {
+        let mut command = Command::new(self.cx.binary("coconut-bench-broker"));
+        command.arg("--work").arg(&self.out).arg("--out").arg(self.json("broker"));
+        if self.quick {
+            command.args(["--seconds", "8", "--warmup", "3"]);
+        }
+        let status = command.current_dir(&self.cx.root).stdin(Stdio::null()).status()?;
+        if !status.success() {
+            bail!("coconut-bench-broker: {status}");
+        }
+        Ok(())
+    }
 }
 
-/// Every executable `benches/*/run`: on the host, results below `out`.
-fn host(cx: &Context, out: &Path) -> Result<()> {
-    for bench in fs::read_dir(cx.path("benches"))?.flatten() {
-        let script = bench.path().join("run");
-        if !script.exists() {
-            continue;
-        }
-        println!("== {}", bench.file_name().to_string_lossy());
-        let mut command = Command::new(&script);
-        command.current_dir(&cx.root).env("CARGO_TARGET_DIR", &cx.cargo_target);
-        if !command.arg(out).status()?.success() {
-            bail!("{} failed", script.display());
-        }
-    }
-    Ok(())
+fn write_json(file: &Path, figures: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(figures)?;
+    fs::write(file, format!("{text}\n")).with_context(|| format!("cannot write {}", file.display()))
 }
