@@ -126,6 +126,8 @@ impl Bench<'_> {
         command.env("COCONUT_TOOLS", &ready.tools.tree).env("COCONUT_VMLINUZ", &ready.tree.vmlinuz);
         step.run(&mut command, "")?;
         let text = fs::read_to_string(step.log())?;
+        // The log begins with the command line, which is of this machine.
+        let text: String = text.lines().skip(1).map(|line| format!("{line}\n")).collect();
         fs::write(self.out.join("kernel.txt"), &text)?;
         let figures = kernel::parse(&text).map_err(|error| step.failure(&error.to_string(), ""))?;
         write_json(&self.json("kernel"), &figures)?;
@@ -178,7 +180,7 @@ impl Bench<'_> {
         let mut command = Command::new(self.cx.binary("coconut-bench-broker"));
         command.arg("--work").arg(&self.out).arg("--out").arg(self.json("broker"));
         if self.quick {
-            command.args(["--seconds", "8", "--warmup", "3"]);
+            command.args(["--seconds", "8", "--warmup", "5"]);
         }
         let status = command.current_dir(&self.cx.root).stdin(Stdio::null()).status()?;
         if !status.success() {

@@ -114,6 +114,8 @@ fn broker(figures: &Value) -> Vec<Table> {
     }
     tables.extend(list(&figures["scenarios"]).iter().map(scenario));
     if let Some(last) = tables.last_mut() {
+        let (warmup, window) = (number(&figures["warmup_s"]), number(&figures["window_s"]));
+        last.notes.push(format!("load on each server: {window} s, after {warmup} s uncounted"));
         last.notes.extend(missing(figures));
     }
     tables

@@ -38,10 +38,10 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
     /// Seconds that count, of each scenario and server
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 25.0)]
     seconds: f64,
-    /// Seconds before counting begins
-    #[arg(long, default_value_t = 5.0)]
+    /// Seconds before counting begins: a broker that learns needs some
+    #[arg(long, default_value_t = 8.0)]
     warmup: f64,
 }
 
