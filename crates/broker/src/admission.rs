@@ -230,6 +230,11 @@ impl Share for Ticket {
         self.admission.lock().fair.charge(self.flow, tokens);
     }
 
+    fn owed(&self) -> bool {
+        let admission = &self.admission;
+        !admission.policy.fifo && admission.lock().fair.holding(self.flow).behind
+    }
+
     fn crowded(&self) -> bool {
         let admission = &self.admission;
         !admission.policy.fifo && admission.lock().reserve.expects(admission.epoch.elapsed())

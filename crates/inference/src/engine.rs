@@ -1,7 +1,7 @@
 //! The engine's thread: takes jobs, decodes step after step, streams text out.
 
 use crate::sampling::{Sampler, Sampling};
-use crate::step::{CostModel, Demand, Share, plan};
+use crate::step::{CostModel, Demand, Share, plan, size};
 use crate::text::TextStream;
 use crate::{Error, Model, Prompt, model};
 use llama_cpp_2::context::LlamaContext;
@@ -277,7 +277,7 @@ impl<'m, 's> Worker<'m, 's> {
 
     fn step(&mut self) {
         let crowded = self.running.first().is_some_and(|r| r.job.share.crowded());
-        let usual = || self.cost.budget(crowded);
+        let usual = || size(&self.running, self.cost.budget(crowded), self.cost.budget(false));
         let budget = self.config.step.unwrap_or_else(usual).min(self.config.batch);
         self.stats.step_tokens.store(u64::from(budget), Relaxed);
         let grants = plan(&self.running, budget);

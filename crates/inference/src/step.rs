@@ -23,6 +23,10 @@ pub trait Share: Send + Sync {
     fn crowded(&self) -> bool {
         false
     }
+    /// Somebody else has been served more than this account has.
+    fn owed(&self) -> bool {
+        false
+    }
 }
 
 /// What one sequence could use in the next step.
@@ -40,6 +44,15 @@ pub struct Grant {
     pub index: usize,
     /// At least 1.
     pub tokens: u32,
+}
+
+/// Tokens of the next step, where `short` keeps newcomers from waiting and `long` is efficient. Who is
+/// owed service reads its prompt in long steps: short ones would make it pay for those who may come.
+pub fn size<D: Demand>(sequences: &[D], short: u32, long: u32) -> u32 {
+    match sequences.iter().min_by_key(|s| s.share().key()) {
+        Some(first) if first.share().owed() => first.prefill_left().min(long).max(short),
+        _ => short,
+    }
 }
 
 /// Fills a step of at most `budget` tokens, always with the sequence whose account is furthest
@@ -138,6 +151,9 @@ mod tests {
         fn key(&self) -> Key {
             (self.0.load(Relaxed), 0)
         }
+        fn owed(&self) -> bool {
+            self.0.load(Relaxed) == 0
+        }
         fn charge(&self, tokens: u32) {
             self.0.fetch_add(u64::from(tokens), Relaxed);
         }
@@ -164,6 +180,19 @@ mod tests {
         let mut all: Vec<_> = (0..8).map(|_| of(&flood, 0)).collect();
         all.push(of(&quiet, 90));
         assert_eq!(plan(&all, 24), [Grant { index: 8, tokens: 24 }]);
+    }
+
+    #[test]
+    fn only_who_is_owed_service_reads_its_prompt_in_long_steps() {
+        let (quiet, flood) = (Arc::new(Account(0.into())), Arc::new(Account(10_000.into())));
+        let mut all = vec![of(&flood, 0), of(&flood, 90)];
+        assert_eq!(size(&all, 10, 50), 10, "a flooder's prompt keeps nobody waiting");
+        all.push(of(&quiet, 90));
+        assert_eq!(size(&all, 10, 50), 50);
+        all[2].prefill = 20;
+        assert_eq!(size(&all, 10, 50), 20, "its rest is not made longer by the flooder's tokens");
+        all[2].prefill = 0;
+        assert_eq!(size(&all, 10, 50), 10);
     }
 
     #[test]
