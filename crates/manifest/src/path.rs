@@ -64,6 +64,13 @@ impl AbsPath {
         Path::new(&self.0)
     }
 
+    /// The folder that it lies in; none for `/`.
+    pub fn parent(&self) -> Option<AbsPath> {
+        let (folder, name) = self.0.rsplit_once('/')?;
+        let folder = if folder.is_empty() { "/" } else { folder };
+        (!name.is_empty()).then(|| AbsPath(folder.to_owned()))
+    }
+
     /// True if `self` is `tree` or lies below it, by components: `/srv/inputs` is not below `/srv/input`.
     pub fn is_below(&self, tree: &AbsPath) -> bool {
         match self.0.strip_prefix(tree.0.as_str()) {
@@ -114,6 +121,13 @@ mod tests {
         assert!(matches!(AbsPath::parse("/a\0b"), Err(PathError::Control)));
         assert!(matches!(AbsPath::parse("/a;expires=1s"), Err(PathError::Ambiguous)));
         assert!(matches!(AbsPath::parse(&"/a".repeat(3000)), Err(PathError::Long)));
+    }
+
+    #[test]
+    fn a_path_lies_in_its_folder() {
+        assert_eq!(path("/srv/input").parent(), Some(path("/srv")));
+        assert_eq!(path("/srv").parent(), Some(path("/")));
+        assert_eq!(path("/").parent(), None);
     }
 
     #[test]

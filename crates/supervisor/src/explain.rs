@@ -4,7 +4,7 @@ use crate::agent::{Agent, Removal, RemovedRule};
 use crate::denials::Attempt;
 use crate::registry::{Supervisor, UnknownAgent};
 use abi::{AgentId, AgentState, Capability};
-use manifest::{Rule, Scope};
+use manifest::{FsRight, Rule, Scope};
 use std::fmt;
 
 /// Why an attempt was refused.
@@ -72,8 +72,19 @@ fn explain(agent: &Agent, attempt: &Attempt) -> Explanation {
         Reason::Forbidden | Reason::Quarantined | Reason::HeldNow(_) => None,
         _ => wanted,
     };
+    let allow = allow.map(on_what_is_there);
     let manifest_line = allow.as_ref().map(manifest_line);
     Explanation { attempt: attempt.clone(), reason, allow, manifest_line }
+}
+
+/// A rule stands on something that exists: what was to be made is allowed by the folder that it goes into.
+fn on_what_is_there(mut rule: Rule) -> Rule {
+    if let Scope::Fs { right: FsRight::Create, path } = &mut rule.scope
+        && let Some(parent) = path.parent()
+    {
+        *path = parent;
+    }
+    rule
 }
 
 fn reason(agent: &Agent, attempt: &Attempt, wanted: Option<&Rule>) -> Reason {

@@ -250,6 +250,14 @@ fn what_explain_proposes_would_allow_it() {
 }
 
 #[test]
+fn what_is_not_there_yet_is_allowed_by_its_folder() {
+    let mut s = Supervisor::new(Limits::default());
+    let a = start(&mut s, "a", None, &[]);
+    s.deny(a, attempt(Capability::FsCreate, "/srv/out/new")).unwrap();
+    assert_eq!(s.explain(a).unwrap()[0].allow, Some(rule("fs.create=/srv/out")));
+}
+
+#[test]
 fn slots_come_back_and_the_ended_are_remembered_for_a_while() {
     let mut s = Supervisor::new(Limits { agents: 1, ended: 1 });
     let a = start(&mut s, "a", None, &[]);

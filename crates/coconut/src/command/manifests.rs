@@ -54,7 +54,7 @@ fn check(cx: &Context, files: &[PathBuf]) -> Done {
 fn verdict(file: &str, made: Result<&Manifest, &ManifestError>) -> String {
     match made {
         Ok(manifest) => format!(
-            "{file}: ok: agent {} of tenant {}, {} capabilities, {} profiles\n",
+            "{file}: ok: agent {} of tenant {}; capabilities: {}, profiles: {}\n",
             manifest.agent.name,
             manifest.agent.tenant,
             manifest.rules.len(),
