@@ -94,6 +94,16 @@ fn daemon(status: &Status) -> Vec<Feature> {
             "only unsigned manifests can run, with --allow-unsigned; `coconut key new` makes a key",
         ),
     ];
+    if status.sealed {
+        // The seal's own price: it makes no exception for PID 1.
+        facts.push(fact(
+            "unit-filters",
+            false,
+            "systemd cannot attach BPF filters either".into(),
+            "DeviceAllow=, IPAddressDeny= and SocketBindDeny= of units that start after coconutd \
+             have no effect",
+        ));
+    }
     facts.extend(status.degraded.iter().map(|what| {
         fact(
             "degraded",
