@@ -41,7 +41,7 @@ struct Args {
     /// Serve this GGUF model with the embedded engine (llama.cpp)
     #[arg(long, value_name = "FILE.gguf")]
     model: Option<PathBuf>,
-    /// Use this OpenAI-compatible server instead (http://HOST:PORT)
+    /// Use this OpenAI-compatible server instead (http://HOST:PORT or https://HOST)
     #[arg(long, value_name = "URL")]
     backend_url: Option<String>,
     /// Key for the backend server, sent as a bearer token

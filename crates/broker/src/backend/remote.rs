@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, Uri, header};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -22,24 +23,28 @@ const PROMPT_DISCOUNT: u32 = 8;
 pub struct Remote {
     base: String,
     authorization: Option<header::HeaderValue>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Remote {
-    /// `url` is the server's root, with or without `/v1`; `key` is sent as a bearer token.
+    /// `url` is the server's root, with or without `/v1`; `key` is sent as a bearer token. Over https
+    /// the machine's own certificates are trusted (`SSL_CERT_FILE` names others).
     pub fn new(url: &str, key: Option<&str>) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
         let uri: Uri = base.parse().with_context(|| format!("{url} is not a URL"))?;
         match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => bail!(
-                "cannot reach {url}: https backends are not supported yet\n\
-                 hint: put a local proxy that ends TLS in front of it"
-            ),
-            _ => bail!("{url} is no http:// URL"),
+            Some("http" | "https") => {}
+            _ => bail!("{url} is no URL\nhint: write http://HOST:PORT or https://HOST"),
         }
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_native_roots()
+            .context("no certificates to trust\nhint: install ca-certificates")?
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let bearer = |key: &str| header::HeaderValue::from_str(&format!("Bearer {key}"));
         let authorization =
@@ -64,8 +69,11 @@ impl Remote {
             .body(Full::new(body))
             .map_err(|e| ApiError::backend(format!("cannot form the request: {e}")))?;
         self.client.request(request).await.map_err(|e| {
-            tracing::warn!(error = %e, backend = %self.base, "the backend did not answer");
-            ApiError::backend(format!("the backend {} did not answer: {e}", self.base))
+            // The client's own error says no more than that connecting failed.
+            let cause =
+                std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string());
+            tracing::warn!(error = cause, backend = %self.base, "the backend did not answer");
+            ApiError::backend(format!("the backend {} did not answer: {cause}", self.base))
         })
     }
 }
