@@ -54,12 +54,11 @@ impl Tally {
 type Run = fn(&Context, &Ui, &Args) -> Result<Tally>;
 
 /// The parts, in the order in which a failure is cheapest.
-const PARTS: [(&str, &str, Run); 10] = [
+const PARTS: [(&str, &str, Run); 9] = [
     ("fmt", "formatting", parts::fmt),
     ("sources", "dependency direction, unsafe, licences", parts::sources),
     ("clippy", "lints", parts::clippy),
     ("unit", "unit, property and layout tests", parts::unit),
-    ("scripts", "tests of the agents' programs", parts::scripts),
     ("image", "image: tools, packages, root tree", parts::image),
     ("kernel", "kernel policy in an initramfs", vms::kernel),
     ("vm", "./x vm passes output, status and folders", vms::plumbing),

@@ -76,30 +76,6 @@ fn count(log: &str) -> Tally {
     tally
 }
 
-/// Tests that are scripts: every executable `test_*` in `workloads/*/tests`.
-pub fn scripts(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
-    let mut tally = Tally::default();
-    for workload in fs::read_dir(cx.path("workloads"))?.flatten() {
-        let Ok(tests) = fs::read_dir(workload.path().join("tests")) else { continue };
-        for test in tests.flatten().filter(|t| t.file_name().to_string_lossy().starts_with("test_"))
-        {
-            let name = test.file_name().to_string_lossy().into_owned();
-            let step = ui.step(&format!("script-{name}"), &name);
-            match step.run(Command::new(test.path()).current_dir(&cx.root), "") {
-                Ok(()) => {
-                    tally.passed += 1;
-                    step.done("");
-                }
-                Err(error) => {
-                    tally.failed += 1;
-                    tally.complaints.push(format!("{error:#}"));
-                }
-            }
-        }
-    }
-    Ok(tally)
-}
-
 /// The image, from what the other parts built.
 pub fn image(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
     prepare::image(cx, ui)?;
