@@ -37,7 +37,7 @@ enum Command {
     Test(test::Args),
     /// Boot the image and run a command in it as root (none: a root console)
     Vm(VmArgs),
-    /// Build the image: target/image/coconut.raw boots on any UEFI machine
+    /// Build the image: target/image/coconut.raw boots any VM with UEFI firmware
     Image(ImageArgs),
     /// Measure, side by side with the bare or rival counterpart
     Bench(bench::Args),
@@ -169,7 +169,7 @@ fn image(cx: &Context, ui: &Ui, args: &ImageArgs) -> Result<ExitCode> {
         fs::create_dir_all(cx.work.join("stamps"))?;
     }
     let (ready, disk) = prepare::image_and_disk(cx, ui)?;
-    println!("{}  boots on UEFI machines; write it to a disk or a USB stick", disk.file.display());
+    println!("{}  boots through UEFI: the disk of a VM", disk.file.display());
     println!("{}  what exactly is in it", cx.image().join("manifest.json").display());
     println!("{}  our Debian packages", crate::packages::folder(cx).display());
     println!("{}  the disk that ./x vm boots", ready.tree.disk.display());

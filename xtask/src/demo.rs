@@ -50,7 +50,8 @@ pub fn run(cx: &Context, ui: &Ui, args: &Args) -> Result<ExitCode> {
         out: Some(out.clone()),
         append: String::new(),
         qemu: Vec::new(),
-        timeout: Some(LIMIT),
+        // Whoever passes options of its own may want it many times over.
+        timeout: args.more.is_empty().then_some(LIMIT),
     };
     let mut command: Vec<String> = ["coconut", "demo"].map(str::to_owned).into();
     command.extend(args.what.iter().cloned());
