@@ -94,8 +94,10 @@ pub struct CostModel {
 const ALONE: f64 = 0.85;
 /// The same while somebody may: a step then lasts about twice its fixed part.
 const CROWDED: f64 = 0.5;
-/// What a step keeps of its influence when the next one is seen.
-const MEMORY: f64 = 0.99;
+/// What a step keeps of its influence when the next one is seen: some thousand steps, tens of seconds.
+/// A flood alone makes steps of one size, from which no cost can be told; with a memory of a second all
+/// else was forgotten when the next quiet request came, and its prompt was read in small steps.
+const MEMORY: f64 = 0.9995;
 /// Steps before the fit is believed.
 const WARM: f64 = 12.0;
 
@@ -239,5 +241,18 @@ mod tests {
         assert_eq!(linear.budget(false), 4, "nothing to gain from large steps");
         assert!(flat.budget(false) > 200, "large steps pay: {}", flat.budget(false));
         assert!(flat.budget(true) < flat.budget(false), "short steps for a crowd");
+    }
+
+    #[test]
+    fn a_flood_of_equal_steps_does_not_make_it_forget_what_others_cost() {
+        let mut cost = CostModel::new(8, 512);
+        for n in [4u32, 10, 50, 51].iter().cycle().take(400) {
+            cost.observe(*n, 5_000.0 + 500.0 * f64::from(*n));
+        }
+        let before = cost.budget(false);
+        for _ in 0..1000 {
+            cost.observe(4, 7_000.0);
+        }
+        assert_eq!(cost.budget(false), before);
     }
 }
