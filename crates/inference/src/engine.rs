@@ -1,7 +1,8 @@
 //! The engine's thread: takes jobs, decodes step after step, streams text out.
 
+use crate::cost::{CostModel, Work};
 use crate::sampling::{Sampler, Sampling};
-use crate::step::{CostModel, Demand, Share, plan, size};
+use crate::step::{Demand, Grant, Limits, Share, plan};
 use crate::text::TextStream;
 use crate::{Error, Model, Prompt, model};
 use llama_cpp_2::context::LlamaContext;
@@ -89,8 +90,8 @@ pub struct Stats {
     pub busy_us: AtomicU64,
     /// Sequences that hold context now.
     pub running: AtomicU64,
-    /// Tokens that the next step may hold.
-    pub step_tokens: AtomicU64,
+    /// Microseconds that a step may last, as far as its cost is known.
+    pub step_us: AtomicU64,
 }
 
 /// A running engine; dropping it ends its thread after the step under way.
@@ -186,6 +187,9 @@ impl Demand for Running {
             None => (self.job.prompt.len() - self.computed) as u32,
         }
     }
+    fn held(&self) -> u32 {
+        self.computed as u32
+    }
     fn share(&self) -> &dyn Share {
         &*self.job.share
     }
@@ -215,7 +219,7 @@ impl<'m, 's> Worker<'m, 's> {
             model,
             context,
             stats,
-            cost: CostModel::new(8, config.batch),
+            cost: CostModel::default(),
             batch: LlamaBatch::new(config.batch as usize, 1),
             waiting: Vec::new(),
             running: Vec::new(),
@@ -276,32 +280,37 @@ impl<'m, 's> Worker<'m, 's> {
     }
 
     fn step(&mut self) {
-        let crowded = self.running.first().is_some_and(|r| r.job.share.crowded());
-        let usual = || size(&self.running, self.cost.budget(crowded), self.cost.budget(false));
-        let budget = self.config.step.unwrap_or_else(usual).min(self.config.batch);
-        self.stats.step_tokens.store(u64::from(budget), Relaxed);
-        let grants = plan(&self.running, budget);
-        let outputs = self.fill(&grants);
-        let tokens: u32 = grants.iter().map(|g| g.tokens).sum();
+        let grants = plan(&self.running, &self.limits());
+        let work = grants.iter().map(|g| g.work(&self.running[g.index])).sum::<Work>();
         let began = Instant::now();
-        let result = self.context.decode(&mut self.batch);
-        // Logits are fetched inside the measured time: llama.cpp computes lazily.
-        if result.is_ok() {
-            self.context.synchronize();
+        let outputs = self.fill(&grants);
+        match self.context.decode(&mut self.batch) {
+            Ok(()) => {
+                // On some devices it has only begun.
+                self.context.synchronize();
+                self.emit(outputs);
+                self.cost.observe(work, began.elapsed().as_secs_f64() * 1e6);
+            }
+            Err(error) => self.fail(&grants, &error),
         }
-        let micros = began.elapsed().as_secs_f64() * 1e6;
-        self.cost.observe(tokens, micros);
         self.stats.steps.fetch_add(1, Relaxed);
-        self.stats.tokens.fetch_add(u64::from(tokens), Relaxed);
-        self.stats.busy_us.fetch_add(micros as u64, Relaxed);
-        match result {
-            Ok(()) => self.emit(outputs),
-            Err(error) => self.fail(&grants.iter().map(|g| g.index).collect::<Vec<_>>(), &error),
-        }
+        self.stats.tokens.fetch_add(u64::from(work.tokens), Relaxed);
+        self.stats.busy_us.fetch_add(began.elapsed().as_micros() as u64, Relaxed);
+    }
+
+    fn limits(&self) -> Limits {
+        let crowded = self.running.first().is_some_and(|r| r.job.share.crowded());
+        let limits = match self.config.step {
+            Some(tokens) => Limits::fixed(tokens.min(self.config.batch)),
+            None => Limits::learnt(&self.cost, crowded, self.config.batch),
+        };
+        // Saturates: there is no limit while the cost is not known.
+        self.stats.step_us.store(limits.short as u64, Relaxed);
+        limits
     }
 
     /// Builds the batch; returns which running job's next token is at which row of the batch.
-    fn fill(&mut self, grants: &[crate::step::Grant]) -> Vec<(usize, i32)> {
+    fn fill(&mut self, grants: &[Grant]) -> Vec<(usize, i32)> {
         self.batch.clear();
         let mut outputs = Vec::new();
         for grant in grants {
@@ -368,9 +377,9 @@ impl<'m, 's> Worker<'m, 's> {
         finish.is_some() || gone
     }
 
-    fn fail(&mut self, indices: &[usize], error: &llama_cpp_2::DecodeError) {
+    fn fail(&mut self, grants: &[Grant], error: &llama_cpp_2::DecodeError) {
         tracing::error!(%error, "a step failed; its sequences are given up");
-        let mut indices = indices.to_vec();
+        let mut indices: Vec<_> = grants.iter().map(|g| g.index).collect();
         indices.sort_unstable();
         for index in indices.into_iter().rev() {
             let _ = self.running[index].job.events.send(Event::Failed(error.to_string()));

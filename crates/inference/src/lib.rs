@@ -5,6 +5,7 @@
 //! caller's accounts ([`Share`]), so that a sequence that is owed service never waits for more than
 //! the step that is under way. The engine knows nothing of tenants or HTTP.
 
+pub mod cost;
 pub mod engine;
 pub mod model;
 pub mod sampling;

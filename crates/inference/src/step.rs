@@ -1,9 +1,10 @@
-//! What one step of the engine holds: pure planning, and the measured cost of a step.
+//! What one step of the engine holds: pure planning.
 //!
-//! A step costs about `fixed + per_token × tokens`. A small step answers a newcomer soon, a large one
-//! wastes less of the fixed part; [`CostModel`] finds the smallest step that is still efficient, and
-//! [`plan`] fills it in the order of the accounts' virtual time.
+//! A short step answers a newcomer soon, a long one wastes less on what every step costs. [`plan`]
+//! fills a step in the order of the accounts' virtual time until it would last too long, by the
+//! measured [`Cost`].
 
+use crate::cost::{Cost, CostModel, Work};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -33,6 +34,8 @@ pub trait Share: Send + Sync {
 pub trait Demand {
     /// Prompt tokens not computed yet; 0 while it generates (it then takes one token a step).
     fn prefill_left(&self) -> u32;
+    /// Tokens of context that it holds.
+    fn held(&self) -> u32;
     /// Its account.
     fn share(&self) -> &dyn Share;
 }
@@ -46,99 +49,83 @@ pub struct Grant {
     pub tokens: u32,
 }
 
-/// Tokens of the next step, where `short` keeps newcomers from waiting and `long` is efficient. Who is
-/// owed service reads its prompt in long steps: short ones would make it pay for those who may come.
-pub fn size<D: Demand>(sequences: &[D], short: u32, long: u32) -> u32 {
-    match sequences.iter().min_by_key(|s| s.share().key()) {
-        Some(first) if first.share().owed() => first.prefill_left().min(long).max(short),
-        _ => short,
+impl Grant {
+    /// What the grant makes the step compute.
+    pub fn work<D: Demand>(&self, sequence: &D) -> Work {
+        let (n, held) = (u64::from(self.tokens), u64::from(sequence.held()));
+        let last = self.tokens >= sequence.prefill_left();
+        Work { tokens: self.tokens, outputs: last.into(), cells: n * held + n * (n + 1) / 2 }
     }
 }
 
-/// Fills a step of at most `budget` tokens, always with the sequence whose account is furthest
-/// behind. Leaves the step short only if nobody can use more.
-pub fn plan<D: Demand>(sequences: &[D], budget: u32) -> Vec<Grant> {
+/// How long a step lasts while somebody else may come at any time, in shortest steps.
+const SHORT: f64 = 2.0;
+/// The same while nobody may: a seventh of it, at most, goes into what every step costs.
+const LONG: f64 = 7.0;
+/// Tokens in a step while its cost is not known yet.
+const UNKNOWN: u32 = 16;
+
+/// How much a step may hold. One token always fits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Most tokens.
+    pub tokens: u32,
+    /// What they cost.
+    pub cost: Cost,
+    /// Longest that the step may last, in microseconds.
+    pub short: f64,
+    /// The same where it reads the prompt of somebody who is owed service: short steps would make
+    /// them pay for those who may come.
+    pub long: f64,
+}
+
+impl Limits {
+    /// So many tokens, however long they take.
+    pub fn fixed(tokens: u32) -> Self {
+        Self { tokens, cost: Cost::default(), short: f64::INFINITY, long: f64::INFINITY }
+    }
+
+    /// By what was learnt; `crowded` when somebody else may come at any time. At most `tokens`.
+    pub fn learnt(model: &CostModel, crowded: bool, tokens: u32) -> Self {
+        let Some(cost) = model.fit() else { return Self::fixed(UNKNOWN.min(tokens)) };
+        let long = LONG * cost.shortest();
+        let short = if crowded { SHORT * cost.shortest() } else { long };
+        Self { tokens, cost, short, long }
+    }
+
+    fn of<D: Demand>(&self, sequence: &D) -> f64 {
+        if sequence.prefill_left() > 0 && sequence.share().owed() { self.long } else { self.short }
+    }
+}
+
+/// Fills a step within `limits`, always with the sequence whose account is furthest behind. Leaves
+/// it short only if nobody can use more, or the next one's next token would last too long.
+pub fn plan<D: Demand>(sequences: &[D], limits: &Limits) -> Vec<Grant> {
     let mut heap: BinaryHeap<Reverse<(Key, usize)>> =
         sequences.iter().enumerate().map(|(i, s)| Reverse((s.share().key(), i))).collect();
-    let mut left = budget;
+    let (mut left, mut lasts) = (limits.tokens, limits.cost.step);
     let mut grants = Vec::new();
     while left > 0 {
         let Some(Reverse((key, index))) = heap.pop() else { break };
-        let now = sequences[index].share().key();
+        let sequence = &sequences[index];
+        let now = sequence.share().key();
         if now != key {
             // A sibling of the same account was charged since; look again in its new place.
             heap.push(Reverse((now, index)));
             continue;
         }
-        let tokens = sequences[index].prefill_left().max(1).min(left);
-        sequences[index].share().charge(tokens);
+        let room = limits.of(sequence) - lasts;
+        let (fit, takes) = limits.cost.within(sequence, left, room);
+        let tokens = if grants.is_empty() { fit.max(1) } else { fit };
+        if tokens == 0 {
+            break;
+        }
+        sequence.share().charge(tokens);
         grants.push(Grant { index, tokens });
         left -= tokens;
+        lasts += takes;
     }
     grants
-}
-
-/// Learns a step's cost from finished steps, by least squares with forgetting.
-#[derive(Clone, Debug)]
-pub struct CostModel {
-    weight: f64,
-    tokens: f64,
-    tokens2: f64,
-    micros: f64,
-    cross: f64,
-    min: u32,
-    max: u32,
-}
-
-/// Share of the largest step's efficiency that a step must keep while nobody else may come.
-const ALONE: f64 = 0.85;
-/// The same while somebody may: a step then lasts about twice its fixed part.
-const CROWDED: f64 = 0.5;
-/// What a step keeps of its influence when the next one is seen: some thousand steps, tens of seconds.
-/// A flood alone makes steps of one size, from which no cost can be told; with a memory of a second all
-/// else was forgotten when the next quiet request came, and its prompt was read in small steps.
-const MEMORY: f64 = 0.9995;
-/// Steps before the fit is believed.
-const WARM: f64 = 12.0;
-
-impl CostModel {
-    /// Chosen budgets stay within `min..=max` tokens.
-    pub fn new(min: u32, max: u32) -> Self {
-        let max = max.max(min);
-        Self { weight: 0.0, tokens: 0.0, tokens2: 0.0, micros: 0.0, cross: 0.0, min, max }
-    }
-
-    /// A step of `tokens` took `micros`.
-    pub fn observe(&mut self, tokens: u32, micros: f64) {
-        let n = f64::from(tokens);
-        self.weight = self.weight * MEMORY + 1.0;
-        self.tokens = self.tokens * MEMORY + n;
-        self.tokens2 = self.tokens2 * MEMORY + n * n;
-        self.micros = self.micros * MEMORY + micros;
-        self.cross = self.cross * MEMORY + n * micros;
-    }
-
-    /// `(fixed, per_token)` in microseconds, once enough different steps were seen.
-    pub fn fit(&self) -> Option<(f64, f64)> {
-        let spread = self.weight * self.tokens2 - self.tokens * self.tokens;
-        if self.weight < WARM || spread < self.weight * self.weight {
-            return None;
-        }
-        let slope = (self.weight * self.cross - self.tokens * self.micros) / spread;
-        let fixed = (self.micros - slope * self.tokens) / self.weight;
-        (slope > 0.0).then_some((fixed.max(0.0), slope))
-    }
-
-    /// Tokens a step may hold: the fewest that keep enough of what the largest would reach.
-    pub fn budget(&self, crowded: bool) -> u32 {
-        let Some((fixed, per_token)) = self.fit() else { return self.min.max(16).min(self.max) };
-        let max = f64::from(self.max);
-        let best = max / (fixed + per_token * max);
-        let wanted = if crowded { CROWDED } else { ALONE } * best;
-        // n / (fixed + per_token·n) ≥ wanted, solved for n.
-        let n = wanted * fixed / (1.0 - wanted * per_token);
-        if n.is_finite() { (n.ceil() as u32).clamp(self.min, self.max) } else { self.max }
-    }
 }
 
 #[cfg(test)]
@@ -162,18 +149,22 @@ mod tests {
     }
     struct Sequence {
         prefill: u32,
+        held: u32,
         account: Arc<Account>,
     }
     impl Demand for Sequence {
         fn prefill_left(&self) -> u32 {
             self.prefill
         }
+        fn held(&self) -> u32 {
+            self.held
+        }
         fn share(&self) -> &dyn Share {
             &*self.account
         }
     }
     fn of(account: &Arc<Account>, prefill: u32) -> Sequence {
-        Sequence { prefill, account: account.clone() }
+        Sequence { prefill, held: 0, account: account.clone() }
     }
 
     #[test]
@@ -181,20 +172,55 @@ mod tests {
         let (quiet, flood) = (Arc::new(Account(0.into())), Arc::new(Account(10_000.into())));
         let mut all: Vec<_> = (0..8).map(|_| of(&flood, 0)).collect();
         all.push(of(&quiet, 90));
-        assert_eq!(plan(&all, 24), [Grant { index: 8, tokens: 24 }]);
+        assert_eq!(plan(&all, &Limits::fixed(24)), [Grant { index: 8, tokens: 24 }]);
+    }
+
+    fn limits(short: f64, long: f64) -> Limits {
+        let cost = Cost { step: 2.0, token: 1.0, output: 5.0, cell: 0.01 };
+        Limits { tokens: 512, cost, short, long }
+    }
+    fn tokens(grants: &[Grant]) -> Vec<(usize, u32)> {
+        grants.iter().map(|g| (g.index, g.tokens)).collect()
+    }
+
+    #[test]
+    fn a_flood_makes_steps_as_short_as_they_may_be() {
+        let flood = Arc::new(Account(10_000.into()));
+        let mut all: Vec<_> = (0..4).map(|_| of(&flood, 0)).collect();
+        // One answer: 2 + 1 + 5 + 0.01 × 1; another: 6.01 more.
+        assert_eq!(plan(&all, &limits(16.0, 56.0)).len(), 2);
+        assert_eq!(plan(&all, &limits(56.0, 56.0)).len(), 4);
+        all.iter_mut().for_each(|s| s.held = 200);
+        assert_eq!(plan(&all, &limits(16.0, 56.0)).len(), 1, "its context costs as well");
+        assert_eq!(plan(&all, &limits(1.0, 1.0)).len(), 1, "one token always fits");
     }
 
     #[test]
     fn only_who_is_owed_service_reads_its_prompt_in_long_steps() {
         let (quiet, flood) = (Arc::new(Account(0.into())), Arc::new(Account(10_000.into())));
         let mut all = vec![of(&flood, 0), of(&flood, 90)];
-        assert_eq!(size(&all, 10, 50), 10, "a flooder's prompt keeps nobody waiting");
+        let flooded = plan(&all, &limits(16.0, 56.0));
+        assert_eq!(tokens(&flooded), [(0, 1), (1, 7)], "a flooder's prompt keeps nobody waiting");
         all.push(of(&quiet, 90));
-        assert_eq!(size(&all, 10, 50), 50);
+        assert_eq!(tokens(&plan(&all, &limits(16.0, 56.0))), [(2, 44)]);
+        quiet.0.store(0, Relaxed);
         all[2].prefill = 20;
-        assert_eq!(size(&all, 10, 50), 20, "its rest is not made longer by the flooder's tokens");
-        all[2].prefill = 0;
-        assert_eq!(size(&all, 10, 50), 10);
+        let rest = plan(&all, &limits(16.0, 56.0));
+        assert_eq!(tokens(&rest), [(2, 20)], "the flooder's tokens do not make its rest longer");
+    }
+
+    #[test]
+    fn what_is_granted_is_what_is_computed() {
+        let quiet = Arc::new(Account::default());
+        let mut sequence = of(&quiet, 20);
+        sequence.held = 100;
+        let work = |tokens| Grant { index: 0, tokens }.work(&sequence);
+        assert_eq!(work(3), Work { tokens: 3, outputs: 0, cells: 101 + 102 + 103 });
+        assert_eq!(work(20).outputs, 1, "the prompt's last token is answered");
+        let limits = limits(1e9, 1e9);
+        let (tokens, micros) = limits.cost.within(&sequence, 512, 1e9);
+        let all = limits.cost.of(work(tokens)) - limits.cost.step;
+        assert!(tokens == 20 && (micros - all).abs() < 1e-6, "{micros} and {all}");
     }
 
     #[test]
@@ -202,7 +228,7 @@ mod tests {
         let (quiet, flood) = (Arc::new(Account(0.into())), Arc::new(Account(10_000.into())));
         let mut all: Vec<_> = (0..8).map(|_| of(&flood, 0)).collect();
         all.push(of(&quiet, 5));
-        let grants = plan(&all, 8);
+        let grants = plan(&all, &Limits::fixed(8));
         assert_eq!(grants[0], Grant { index: 8, tokens: 5 });
         assert_eq!(grants.iter().map(|g| g.tokens).sum::<u32>(), 8);
     }
@@ -214,7 +240,7 @@ mod tests {
         all.push(of(&one, 0));
         let mut served = 0;
         for _ in 0..100 {
-            served += plan(&all, 2).iter().filter(|g| g.index == 12).count();
+            served += plan(&all, &Limits::fixed(2)).iter().filter(|g| g.index == 12).count();
         }
         assert!(served >= 99, "one token a step is all it can use; it got {served} of 100");
     }
@@ -223,36 +249,10 @@ mod tests {
     fn a_step_never_exceeds_its_budget_and_never_repeats_a_sequence() {
         let account = Arc::new(Account::default());
         let all: Vec<_> = (0..5).map(|i| of(&account, i * 7)).collect();
-        let grants = plan(&all, 20);
+        let grants = plan(&all, &Limits::fixed(20));
         assert_eq!(grants.iter().map(|g| g.tokens).sum::<u32>(), 20);
         let mut seen: Vec<_> = grants.iter().map(|g| g.index).collect();
         seen.dedup();
         assert_eq!(seen.len(), grants.len());
-    }
-
-    #[test]
-    fn the_budget_follows_the_measured_cost() {
-        let mut linear = CostModel::new(4, 512);
-        let mut flat = CostModel::new(4, 512);
-        for n in [1u32, 4, 9, 16, 25].iter().cycle().take(200) {
-            linear.observe(*n, 100.0 + 1000.0 * f64::from(*n));
-            flat.observe(*n, 10_000.0 + 20.0 * f64::from(*n));
-        }
-        assert_eq!(linear.budget(false), 4, "nothing to gain from large steps");
-        assert!(flat.budget(false) > 200, "large steps pay: {}", flat.budget(false));
-        assert!(flat.budget(true) < flat.budget(false), "short steps for a crowd");
-    }
-
-    #[test]
-    fn a_flood_of_equal_steps_does_not_make_it_forget_what_others_cost() {
-        let mut cost = CostModel::new(8, 512);
-        for n in [4u32, 10, 50, 51].iter().cycle().take(400) {
-            cost.observe(*n, 5_000.0 + 500.0 * f64::from(*n));
-        }
-        let before = cost.budget(false);
-        for _ in 0..1000 {
-            cost.observe(4, 7_000.0);
-        }
-        assert_eq!(cost.budget(false), before);
     }
 }

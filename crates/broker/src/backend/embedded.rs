@@ -134,7 +134,7 @@ impl Backend for Embedded {
             ("tokens_written_total", "counter", &s.written),
             ("busy_microseconds_total", "counter", &s.busy_us),
             ("sequences_running", "gauge", &s.running),
-            ("step_tokens", "gauge", &s.step_tokens),
+            ("step_limit_microseconds", "gauge", &s.step_us),
         ]
         .iter()
         .map(|(name, kind, value)| {

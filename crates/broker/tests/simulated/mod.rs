@@ -3,7 +3,7 @@
 use coconut_broker::admission::{Admission, Policy, Ticket};
 use coconut_broker::fair::Lane;
 use inference::Share;
-use inference::step::{Demand, plan};
+use inference::step::{Demand, Limits, plan};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -72,6 +72,9 @@ struct Got {
 impl Demand for Sequence {
     fn prefill_left(&self) -> u32 {
         self.prompt_left
+    }
+    fn held(&self) -> u32 {
+        0
     }
     fn share(&self) -> &dyn Share {
         &self.ticket
@@ -210,7 +213,7 @@ async fn compute(world: Rc<World>) {
             continue;
         }
         let granted: Vec<(usize, u32)> = if e.yields {
-            plan(&running, e.step).iter().map(|g| (g.index, g.tokens)).collect()
+            plan(&running, &Limits::fixed(e.step)).iter().map(|g| (g.index, g.tokens)).collect()
         } else {
             in_order(&running, e.step)
         };
