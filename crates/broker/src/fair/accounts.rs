@@ -19,12 +19,14 @@ struct Account {
     waiting: bool,
 }
 
-/// The accounts, their clock, and who is waiting, in order of virtual time.
+/// The accounts, how far service has come, and who is waiting, in order of virtual time.
 pub struct Accounts {
-    /// The largest virtual time at which service began (start-time fair queueing).
-    clock: u64,
-    /// How far behind the clock an account may be.
+    /// The largest virtual time at which service began in this busy period (start-time fair queueing).
+    front: u64,
+    /// How far behind the front an account may be.
     credit: u64,
+    /// Requests queued or running, of all accounts.
+    present: u64,
     accounts: Vec<Account>,
     free: Vec<Slot>,
     waiting: BTreeSet<(u64, Slot)>,
@@ -37,8 +39,9 @@ impl Accounts {
     pub fn new(credit: u32) -> Self {
         let credit = u64::from(credit) * SCALE / u64::from(DEFAULT_WEIGHT);
         Self {
-            clock: credit,
+            front: 0,
             credit,
+            present: 0,
             accounts: Vec::new(),
             free: Vec::new(),
             waiting: BTreeSet::new(),
@@ -48,10 +51,10 @@ impl Accounts {
     }
 
     fn floor(&self) -> u64 {
-        self.clock - self.credit
+        self.front.saturating_sub(self.credit)
     }
 
-    /// A new idle account, as far behind the clock as one may be.
+    /// A new idle account, as far behind the front as one may be.
     pub fn open(&mut self) -> Slot {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.accounts.push(Account::default());
@@ -76,6 +79,7 @@ impl Accounts {
         }
         a.weight = weight;
         a.present += 1;
+        self.present += 1;
         self.weight_present += u64::from(weight);
     }
 
@@ -83,16 +87,25 @@ impl Accounts {
     pub fn exit(&mut self, slot: Slot) {
         let a = &mut self.accounts[slot];
         a.present -= 1;
+        self.present -= 1;
         if a.present == 0 {
             self.weight_present -= u64::from(a.weight);
             self.idle.insert((a.time, slot));
         }
     }
 
-    /// Frees an idle account that no longer differs from a new one.
+    /// Frees an idle account that no longer differs from a new one: one that is as far behind as one may
+    /// be, or any when nobody is present. What was served while others left capacity idle is owed to
+    /// nobody, so a busy period ends with all accounts (Parekh and Gallager, 1993; Goyal, Vin and Cheng,
+    /// 1996). Kept, it would let a newcomer take its whole credit from those who had used an idle engine.
     pub fn forget(&mut self) -> Option<Slot> {
-        let (time, slot) = *self.idle.first()?;
-        if time > self.floor() {
+        let Some((time, slot)) = self.idle.first().copied() else {
+            if self.present == 0 {
+                self.front = 0;
+            }
+            return None;
+        };
+        if time > self.floor() && self.present > 0 {
             return None;
         }
         self.idle.pop_first();
@@ -102,7 +115,7 @@ impl Accounts {
 
     /// Serves the account: its virtual time advances by `tokens / weight`.
     pub fn charge(&mut self, slot: Slot, tokens: u32) {
-        self.clock = self.clock.max(self.accounts[slot].time);
+        self.front = self.front.max(self.accounts[slot].time);
         let floor = self.floor();
         let a = &mut self.accounts[slot];
         let before = a.time;
@@ -142,9 +155,11 @@ impl Accounts {
         self.accounts[slot].time
     }
 
-    /// Whether the account lags behind the one that was served most, by more than one turn or so.
+    /// Whether the account lags behind the one that was served most, by more than one turn or so; also
+    /// when nobody has been served yet.
     pub fn is_behind(&self, slot: Slot) -> bool {
-        self.accounts[slot].time + TURN < self.clock
+        let time = self.accounts[slot].time;
+        time <= self.floor() || time + TURN < self.front
     }
 
     /// Weight of an account.

@@ -2,9 +2,10 @@
 //!
 //! Pure: no clocks, no locks, no I/O. Every tenant has an account in *virtual time*, which advances
 //! by `tokens / weight` as tokens are computed for it; whoever is furthest behind is served next. An
-//! account that was idle may lag behind the clock by at most a credit, so that somebody who uses
-//! less than the fair share is served at once, and nobody can save up more than one burst. Agents
-//! share their tenant's service by the same rule. All operations are `O(log n)`.
+//! account that was idle may lag behind the one served most by at most a credit, so that somebody who
+//! uses less than the fair share is served at once, and nobody can save up more than one burst. When
+//! nobody is present all accounts end: what was served while capacity was left over is owed to nobody.
+//! Agents share their tenant's service by the same rules. All operations are `O(log n)`.
 
 mod accounts;
 

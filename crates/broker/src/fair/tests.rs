@@ -96,6 +96,43 @@ fn who_was_idle_goes_first_but_saves_up_one_burst_only() {
 }
 
 #[test]
+fn what_was_used_of_an_idle_engine_is_owed_to_nobody() {
+    let mut queue = FairQueue::new(CREDIT);
+    for _ in 0..200 {
+        let flow = queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
+        queue.next(|_| true);
+        queue.charge(flow, 70);
+        queue.leave(flow);
+    }
+    assert_eq!(queue.remembered(), 0, "a busy period ends with all accounts");
+    let newcomer = queue.arrive(&lane("newcomer", 100, "x", 100), |_| "newcomer");
+    queue.next(|_| true);
+    let quiet = queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
+    assert_eq!(queue.key(newcomer).0, queue.key(quiet).0, "neither owes the other anything");
+    queue.charge(newcomer, 17);
+    queue.charge(newcomer, 1);
+    assert!(queue.holding(quiet).behind && !queue.holding(newcomer).behind);
+}
+
+#[test]
+fn a_debt_lasts_while_anybody_is_present() {
+    let mut queue = FairQueue::new(CREDIT);
+    let flood = queue.arrive(&lane("flood", 100, "x", 100), |_| "flood");
+    queue.next(|_| true);
+    queue.charge(flood, 700);
+    queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
+    // It goes and comes back, to be new again.
+    queue.leave(flood);
+    queue.arrive(&lane("flood", 100, "x", 100), |_| "flood");
+    let (flow, who) = queue.next(|_| true).expect("two wait");
+    assert_eq!(who, "quiet");
+    queue.charge(flow, 600);
+    queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
+    queue.leave(flow);
+    assert_eq!(queue.next(|_| true).map(|n| n.1), Some("quiet"), "it is still behind");
+}
+
+#[test]
 fn a_tenant_that_cannot_use_its_share_does_not_save_it_up() {
     let mut queue = FairQueue::new(CREDIT);
     let slow = queue.arrive(&lane("slow", 100, "x", 100), |_| ());
