@@ -1,8 +1,9 @@
-//! The Dream Team: 31 agents review a source tree, and every one of them ends clean.
+//! The Dream Team: 31 agents review a source tree, every one of them ends clean, and none could do more.
 
 use crate::Context;
 use crate::coconut::shell_code;
 use crate::report::{Check, Demonstration, Recorder};
+use crate::turned;
 use abi::AgentState;
 use anyhow::{Context as _, Result, bail};
 use api::agent::{Agent, AgentList};
@@ -49,6 +50,13 @@ fn demonstrate(ctx: &Context, input: Option<&Path>, r: &mut Recorder) -> Result<
     r.columns("the Dream Team", "seen", "");
     for check in judge(shell_code(status), &ended, &documents(&out)) {
         r.check(check);
+    }
+    if !ended.is_empty() {
+        r.step("a reviewer turns hostile: a shell with its rights; the same shell outside");
+        r.columns("a turned reviewer cannot", "with its rights", "without Coconut");
+        for check in turned::checks(ctx, &ended)? {
+            r.check(check);
+        }
     }
     r.figure("agents", ended.len() as f64, "count");
     Ok(())

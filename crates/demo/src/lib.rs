@@ -21,6 +21,7 @@ pub mod revocation;
 pub mod scene;
 pub mod statistics;
 pub mod tamper;
+pub mod turned;
 
 use std::path::PathBuf;
 
