@@ -73,7 +73,7 @@ impl Cost {
     }
 
     /// Microseconds of the token that follows `before` others of the same sequence in a step.
-    pub fn token_of<D: Demand>(&self, sequence: &D, before: u32, left: u32) -> f64 {
+    fn token_of<D: Demand>(&self, sequence: &D, before: u32, left: u32) -> f64 {
         let attended = f64::from(sequence.held() + before + 1);
         let output = if before + 1 == left { self.output } else { 0.0 };
         self.token + self.cell * attended + output

@@ -196,6 +196,28 @@ mod tests {
     }
 
     #[test]
+    fn limits_follow_the_measured_cost() {
+        let mut model = CostModel::default();
+        assert_eq!(Limits::learnt(&model, true, 512), Limits::fixed(UNKNOWN));
+        assert_eq!(Limits::learnt(&model, true, 8), Limits::fixed(8));
+        for tokens in (1..8).cycle().take(200) {
+            let work =
+                Work { tokens, outputs: u32::from(tokens < 4), cells: 50 * u64::from(tokens) };
+            model.observe(work, 2000.0 + 10.0 * f64::from(tokens));
+        }
+        let (crowded, alone) =
+            (Limits::learnt(&model, true, 512), Limits::learnt(&model, false, 512));
+        let shortest = crowded.cost.shortest();
+        assert!((shortest - 2010.0).abs() < 100.0, "{shortest}");
+        assert_eq!((crowded.short, crowded.long), (2.0 * shortest, 7.0 * shortest));
+        assert_eq!((alone.short, alone.long), (7.0 * shortest, 7.0 * shortest));
+        // Where every step costs much, a short one still holds many tokens.
+        let flood = Arc::new(Account(10_000.into()));
+        let granted = |limits| plan(&[of(&flood, 400)], limits)[0].tokens;
+        assert!(granted(&crowded) > 50 && granted(&alone) > granted(&crowded));
+    }
+
+    #[test]
     fn only_who_is_owed_service_reads_its_prompt_in_long_steps() {
         let (quiet, flood) = (Arc::new(Account(0.into())), Arc::new(Account(10_000.into())));
         let mut all = vec![of(&flood, 0), of(&flood, 90)];
