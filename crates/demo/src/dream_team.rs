@@ -128,23 +128,7 @@ mod tests {
     use uuid::Uuid;
 
     fn agent(parent: Option<Uuid>, state: AgentState) -> Agent {
-        Agent {
-            aid: Uuid::now_v7(),
-            name: "a".into(),
-            tenant: "t".into(),
-            parent,
-            state,
-            pid: None,
-            uid: 1,
-            owner: 0,
-            command: vec![],
-            weight: 100,
-            started_ns: 0,
-            ended_ns: None,
-            exit: None,
-            denials: 0,
-            uses: 0,
-        }
+        Agent { parent, state, ..crate::ended_agent("a", &[]) }
     }
 
     #[test]

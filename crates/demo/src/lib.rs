@@ -52,3 +52,25 @@ impl Context {
         format!("{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+/// For tests: an agent that ended clean.
+#[cfg(test)]
+fn ended_agent(name: &str, command: &[&str]) -> api::agent::Agent {
+    api::agent::Agent {
+        aid: uuid::Uuid::now_v7(),
+        name: name.into(),
+        tenant: "t".into(),
+        parent: None,
+        state: abi::AgentState::TerminatedClean,
+        pid: None,
+        uid: 1,
+        owner: 0,
+        command: command.iter().map(ToString::to_string).collect(),
+        weight: 100,
+        started_ns: 0,
+        ended_ns: None,
+        exit: None,
+        denials: 0,
+        uses: 0,
+    }
+}

@@ -173,8 +173,6 @@ fn first_file(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::AgentState;
-    use uuid::Uuid;
 
     fn reviewer(number: u32, root: &Path, module: &str) -> Agent {
         let name = format!("reviewer-{number}");
@@ -182,23 +180,7 @@ mod tests {
         let out = format!("/work/run-1/{name}/result.json");
         let module = format!("m:{module}");
         let command = ["treescan", "review", "--root", &root, "--out", &out, "--module", &module];
-        Agent {
-            aid: Uuid::now_v7(),
-            command: command.map(str::to_owned).into(),
-            name,
-            tenant: "t".into(),
-            parent: None,
-            state: AgentState::TerminatedClean,
-            pid: None,
-            uid: 1,
-            owner: 0,
-            weight: 100,
-            started_ns: 0,
-            ended_ns: None,
-            exit: None,
-            denials: 0,
-            uses: 0,
-        }
+        crate::ended_agent(&name, &command)
     }
 
     fn tree() -> tempfile::TempDir {
