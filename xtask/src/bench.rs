@@ -7,6 +7,7 @@ mod table;
 use crate::build::{self, cargo};
 use crate::cli::{direct, pass_through};
 use crate::context::Context;
+use crate::life::Patience;
 use crate::prepare::{self, Ready};
 use crate::ui::{Ui, seconds};
 use crate::vm::Vm;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Which benchmarks to run.
 #[derive(clap::Args)]
@@ -27,9 +28,6 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
 }
-
-/// The benchmarks in the VM.
-const LIMIT: Duration = Duration::from_secs(40 * 60);
 
 /// What every part needs.
 struct Bench<'a> {
@@ -163,7 +161,7 @@ impl Bench<'_> {
             out: Some(self.out.clone()),
             append: String::new(),
             qemu: Vec::new(),
-            timeout: Some(LIMIT),
+            patience: Patience::Alive,
         };
         let runs = if self.quick { "7" } else { "20" };
         let command = "/usr/libexec/coconut/coconut-bench-vm --out /mnt/out/vm.json --runs";

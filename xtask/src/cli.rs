@@ -3,6 +3,7 @@
 use crate::channels::Watch;
 use crate::context::Context;
 use crate::kernel::Kernel;
+use crate::life::Patience;
 use crate::prepare::{self, Ready};
 use crate::ui::Ui;
 use crate::vm::{Boot, Vm};
@@ -126,7 +127,7 @@ fn vm(cx: &Context, ui: &Ui, args: VmArgs) -> Result<ExitCode> {
         out: args.out,
         append: args.append,
         qemu: Vec::new(),
-        timeout: args.timeout.map(Duration::from_secs),
+        patience: args.timeout.map_or(Patience::Alive, |s| Patience::Until(Duration::from_secs(s))),
     };
     if args.command.is_empty() {
         eprintln!("A root console of the VM; `poweroff` ends it.");

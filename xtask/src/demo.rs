@@ -2,6 +2,7 @@
 
 use crate::cli::{direct, pass_through};
 use crate::context::Context;
+use crate::life::Patience;
 use crate::prepare;
 use crate::sandbox::remove_tree;
 use crate::ui::{Ui, seconds};
@@ -10,7 +11,7 @@ use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What to show.
 #[derive(clap::Args)]
@@ -31,9 +32,6 @@ pub struct Args {
     more: Vec<String>,
 }
 
-/// The whole demonstration, under emulation on a loaded machine.
-const LIMIT: Duration = Duration::from_secs(40 * 60);
-
 /// Runs it; the exit status is the demonstration's.
 pub fn run(cx: &Context, ui: &Ui, args: &Args) -> Result<ExitCode> {
     let out = cx.path("target/demo");
@@ -50,8 +48,7 @@ pub fn run(cx: &Context, ui: &Ui, args: &Args) -> Result<ExitCode> {
         out: Some(out.clone()),
         append: String::new(),
         qemu: Vec::new(),
-        // Whoever passes options of its own may want it many times over.
-        timeout: args.more.is_empty().then_some(LIMIT),
+        patience: Patience::Progress,
     };
     let mut command: Vec<String> = ["coconut", "demo"].map(str::to_owned).into();
     command.extend(args.what.iter().cloned());

@@ -12,6 +12,7 @@ mod disk;
 mod host;
 mod kernel;
 mod key;
+mod life;
 mod packages;
 mod prepare;
 mod python;

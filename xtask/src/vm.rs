@@ -3,6 +3,7 @@
 use crate::accel::Accel;
 use crate::channels::{Channels, Outcome, Watch};
 use crate::context::Context;
+use crate::life::{Life, Patience};
 use crate::sandbox::Sandbox;
 use crate::tools::Tools;
 use anyhow::{Context as _, Result, bail};
@@ -35,12 +36,9 @@ pub struct Vm {
     pub append: String,
     /// More QEMU options.
     pub qemu: Vec<String>,
-    /// The command must have ended by then.
-    pub timeout: Option<Duration>,
+    /// When it is given up.
+    pub patience: Patience,
 }
-
-/// Under emulation a loaded machine boots in a minute; four are a fault.
-const BOOT_PATIENCE: Duration = Duration::from_secs(240);
 
 impl Vm {
     /// Runs a command as root in the VM. Its output goes to `watch`, its status comes back.
@@ -80,7 +78,8 @@ impl Vm {
             .spawn()
             .context("cannot start qemu")?;
         let mut guard = Running { qemu: child, helpers };
-        let outcome = channels.watch(&mut guard.qemu, watch, BOOT_PATIENCE, self.timeout)?;
+        let life = Life::new(guard.qemu.id(), &console, self.patience);
+        let outcome = channels.watch(&mut guard.qemu, watch, life)?;
         drop(guard);
         match outcome {
             Outcome::Exit(status) => Ok(status),
@@ -206,8 +205,9 @@ impl Vm {
             let log = File::create(cx.work.join(format!("logs/virtiofsd-{name}.log")))?;
             let mut command = daemon.command();
             command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-            children.push(command.spawn().context("cannot start virtiofsd")?);
-            wait_for(&run.join(format!("fs-{name}.sock")))?;
+            let mut child = command.spawn().context("cannot start virtiofsd")?;
+            wait_for(&run.join(format!("fs-{name}.sock")), &mut child)?;
+            children.push(child);
         }
         Ok(children)
     }
@@ -253,14 +253,15 @@ fn explain(cx: &Context, why: &str, console: &Path) -> String {
     )
 }
 
-fn wait_for(socket: &Path) -> Result<()> {
-    for _ in 0..200 {
-        if socket.exists() {
-            return Ok(());
+/// It makes its socket or ends: how long that takes is the machine's affair.
+fn wait_for(socket: &Path, daemon: &mut Child) -> Result<()> {
+    while !socket.exists() {
+        if let Some(status) = daemon.try_wait()? {
+            bail!("virtiofsd did not start ({status})\nhint: see target/x/logs/virtiofsd-*.log");
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    bail!("virtiofsd did not start\nhint: see target/x/logs/virtiofsd-*.log")
+    Ok(())
 }
 
 /// Each argument followed by a NUL: any byte that an argument may hold comes through.

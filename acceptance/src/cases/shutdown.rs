@@ -2,24 +2,26 @@
 
 use super::Case;
 use crate::world::World;
+use abi::Verdict;
 use anyhow::{Context as _, Result, bail, ensure};
+use api::audit::Record;
 use demo::audit::{Kept, verify};
+use demo::progress::Progress;
 use demo::tamper;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use uuid::Uuid;
 
 /// The table.
 pub const CASES: &[Case] = &[Case {
     name: "stop.orderly",
-    promise: "at shutdown every agent is ended, the end is under a last checkpoint, the next start goes on with the log",
+    promise: "at shutdown every agent is ended and on record, all is under a last checkpoint, the next start goes on with the log",
     run: orderly,
 }];
 
 /// Everything that runs now, but the daemon and what needs it.
 const TARGET: &str = "coconut-acceptance-stop.target";
-/// Longest time that PID 1 gives the daemon.
-const STOP: Duration = Duration::from_secs(120);
 
 fn orderly(world: &World) -> Result<String> {
     let name = world.ctx.unique("until-the-end");
@@ -37,15 +39,33 @@ fn orderly(world: &World) -> Result<String> {
     let ran = verify(&world.ctx, &log, &[("--key", &before.key), ("--since", &before.checkpoint)])?;
     ensure!(ran.code == 0, "the log is not sound: {} {}", ran.summary(), ran.stdout.trim());
     let records = world.ctx.coconut.records(&["--dir", &log.display().to_string()])?;
-    let last = records.last().context("the log is empty")?;
-    ensure!(last.kind.name() == "shutdown", "the last record is {last:?}");
-    let aid = detail.agent.aid;
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout)?;
+    let covered = report["records"].as_u64().context("the report counts no records")?;
+    let uncovered = std::fs::metadata(log.join("journal"))?.len();
     ensure!(
-        records.iter().any(|r| r.agent == aid && r.kind.name() == "exit"),
-        "the agent's end is not on record"
+        covered == records.len() as u64 && uncovered == 0,
+        "{covered} of {} records are under the last checkpoint, {uncovered} bytes under none",
+        records.len()
     );
+    all_ended(&records, detail.agent.aid)?;
     start_again(world, &Kept { checkpoint: log.join("checkpoint"), ..before })?;
     Ok(format!("({} records)", records.len()))
+}
+
+/// Every agent's end is on record, and after the daemon's nothing that an agent did. Who else is refused
+/// something at the end, and in which order, is nobody's business here.
+fn all_ended(records: &[Record], ours: Uuid) -> Result<()> {
+    let of = |kind: &str| records.iter().filter(move |r| r.kind.name() == kind);
+    let Some(end) = of("shutdown").last() else { bail!("the daemon's end is not on record") };
+    let ended: Vec<Uuid> =
+        of("exit").filter(|r| r.sequence < end.sequence).map(|r| r.agent).collect();
+    ensure!(ended.contains(&ours), "the agent's end is not on record before the daemon's");
+    let alive = of("spawn").find(|r| r.verdict != Verdict::Deny && !ended.contains(&r.agent));
+    ensure!(alive.is_none(), "an agent has begun and not ended: {alive:?}");
+    let of_agent = |r: &&Record| !r.agent.is_nil() && r.kind.name() != "inference";
+    let late = records.iter().filter(of_agent).find(|r| r.sequence > end.sequence);
+    ensure!(late.is_none(), "an agent did something after the daemon's end: {late:?}");
+    Ok(())
 }
 
 /// The next start goes on with the same log.
@@ -62,10 +82,7 @@ fn start_again(world: &World, before: &Kept) -> Result<()> {
 
 /// `systemctl stop` is refused; a change to a target that does not want the daemon is not.
 fn stop_as_at_shutdown() -> Result<()> {
-    let units = Command::new("systemctl")
-        .args(["list-units", "--state=active", "--plain", "--no-legend", "--full"])
-        .output()?;
-    let units = String::from_utf8_lossy(&units.stdout).into_owned();
+    let units = units(&["list-units", "--state=active"])?;
     let kept: Vec<&str> = units
         .lines()
         .filter_map(|line| line.split_whitespace().next())
@@ -85,6 +102,12 @@ fn stop_as_at_shutdown() -> Result<()> {
     Ok(())
 }
 
+fn units(command: &[&str]) -> Result<String> {
+    let options = ["--plain", "--no-legend", "--full"];
+    let done = Command::new("systemctl").args(command).args(options).output()?;
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
 fn own_unit() -> Result<String> {
     let cgroup = std::fs::read_to_string("/proc/self/cgroup")?;
     let unit = cgroup.trim().rsplit('/').find(|part| part.ends_with(".service"));
@@ -92,14 +115,17 @@ fn own_unit() -> Result<String> {
 }
 
 fn wait_for_end() -> Result<()> {
-    let until = Instant::now() + STOP;
-    while Instant::now() < until {
+    let mut progress = Progress::of("PID 1 to end the daemon");
+    loop {
         let state = Command::new("systemctl").args(["is-active", "coconutd.service"]).output()?;
-        match String::from_utf8_lossy(&state.stdout).trim() {
+        let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
+        match state.as_str() {
             "inactive" => return Ok(()),
             "failed" => bail!("the daemon did not end cleanly"),
             _ => std::thread::sleep(Duration::from_millis(300)),
         }
+        // It ends units before, and agents one after another; each is in the log.
+        let log = Path::new(api::audit::LOG_DIRECTORY).join("checkpoint");
+        progress.seen((std::fs::read(log).ok(), units(&["list-jobs"])?))?;
     }
-    bail!("PID 1 did not end the daemon within {} s", STOP.as_secs())
 }

@@ -55,7 +55,7 @@ struct Simple {
 }
 
 #[derive(Args)]
-#[command(group(ArgGroup::new("arrivals").required(true).args(["even", "poisson", "closed"])))]
+#[command(group(ArgGroup::new("arrivals").required(true).args(["even", "poisson", "closed", "on_input"])))]
 struct TenantArgs {
     /// The tenant's name
     name: String,
@@ -77,6 +77,9 @@ struct TenantArgs {
     /// So many requests at once, each followed by the next when it is answered
     #[arg(long, value_name = "N")]
     closed: Option<usize>,
+    /// One request for each line of stdin, which is the number of its words; prints each outcome as JSON
+    #[arg(long)]
+    on_input: bool,
     /// Words in each prompt
     #[arg(long, default_value_t = 32)]
     prompt_words: usize,
@@ -198,6 +201,10 @@ async fn one_tenant(args: TenantArgs) -> anyhow::Result<ExitCode> {
         Some(model) => model,
         None => Client::new(target.clone()).first_model().await?,
     };
+    if args.on_input {
+        coconut_loadgen::asked::run(target, args.max_tokens).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let window = Window { warmup: args.warmup, seconds: args.seconds, drain: args.drain };
     let seen = tenant::run(&load, &target, window, 1).await;
     if args.json {

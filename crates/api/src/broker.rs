@@ -95,6 +95,15 @@ pub struct Usage {
     pub queued_us: u64,
     /// Microseconds to the first token after admission.
     pub first_token_us: u64,
+    /// Steps of the engine from the request's arrival to its first token, the one under way included.
+    #[serde(default)]
+    pub steps: u64,
+    /// Of these, the steps in which nothing was computed for the request's tenant: it waited for others.
+    #[serde(default)]
+    pub passed_steps: u64,
+    /// Tokens computed for other tenants in all of these steps.
+    #[serde(default)]
+    pub others_tokens: u64,
     /// None: served. Otherwise why it was refused or broken off.
     pub refused: Option<String>,
 }

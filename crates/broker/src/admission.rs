@@ -10,11 +10,11 @@
 //!   often newcomers come and how often slots come free, because what was admitted together also
 //!   ends together ([`reserve`](crate::reserve)).
 
-use crate::fair::{FairQueue, Flow, Lane};
+use crate::fair::{Computed, FairQueue, Flow, Lane};
 use crate::reserve::Reserve;
 use inference::Share;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -50,9 +50,14 @@ const STEP_CREDIT: u32 = 512;
 /// Credit in tokens for each slot where requests run to their end: a long answer.
 const SLOT_CREDIT: u32 = 256;
 
+/// What is done at the very moment at which the turn comes.
+pub type AtTurn = Box<dyn FnOnce(Arc<Ticket>) + Send>;
+
 struct Waiting {
     id: u64,
     admit: oneshot::Sender<()>,
+    ticket: Weak<Ticket>,
+    at_turn: AtTurn,
 }
 
 struct State {
@@ -76,8 +81,23 @@ pub struct Ticket {
     admission: Arc<Admission>,
     flow: Flow,
     id: u64,
-    admitted: bool,
-    queued_for: Duration,
+    came: Instant,
+    /// What was computed before the request came: for all, and for its tenant.
+    before: [Computed; 2],
+    turn: OnceLock<Instant>,
+    waited: Arc<OnceLock<Waited>>,
+}
+
+/// What the backend did between a request's arrival and its first token. Counts of work, not of time:
+/// the same on a busy machine as on an idle one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Steps, the one under way at the arrival included.
+    pub steps: u64,
+    /// Of these, those in which nothing was computed for the request's tenant.
+    pub passed: u64,
+    /// Tokens computed in them for other tenants.
+    pub others: u64,
 }
 
 /// Numbers for metrics.
@@ -111,29 +131,41 @@ impl Admission {
         Arc::new(Self { state: Mutex::new(state), policy, epoch: Instant::now() })
     }
 
-    /// Waits for the request's turn. Dropping the future gives the place up.
-    pub async fn admit(self: &Arc<Self>, lane: &Lane<'_>) -> Result<Ticket, Refused> {
-        let came = Instant::now();
-        let (mut ticket, turn) = self.enter(lane)?;
+    /// Waits for the request's turn. Dropping the future gives the place up. `at_turn` runs while the
+    /// queue is locked: it must not wait, and what it starts sees the queue as it is.
+    pub async fn admit(
+        self: &Arc<Self>,
+        lane: &Lane<'_>,
+        at_turn: AtTurn,
+    ) -> Result<Arc<Ticket>, Refused> {
+        let (ticket, turn) = self.enter(lane, at_turn)?;
         // The sender lives in the queue and is only dropped when it is used or withdrawn.
         let _ = turn.await;
-        ticket.admitted = true;
-        ticket.queued_for = came.elapsed();
         Ok(ticket)
     }
 
     fn enter(
         self: &Arc<Self>,
         lane: &Lane<'_>,
-    ) -> Result<(Ticket, oneshot::Receiver<()>), Refused> {
+        at_turn: AtTurn,
+    ) -> Result<(Arc<Ticket>, oneshot::Receiver<()>), Refused> {
         let (admit, turn) = oneshot::channel();
         let mut state = self.lock();
         let id = state.next_id;
         state.next_id += 1;
-        let flow = state.fair.arrive(lane, |_| Waiting { id, admit });
+        let ticket = Arc::new_cyclic(|ticket: &Weak<Ticket>| {
+            let ticket = ticket.clone();
+            let flow = state.fair.arrive(lane, |_| Waiting { id, admit, ticket, at_turn });
+            let before = state.fair.computed(flow);
+            let (admission, came) = (self.clone(), Instant::now());
+            let (turn, waited) = Default::default();
+            Ticket { admission, flow, id, came, before, turn, waited }
+        });
+        let flow = ticket.flow;
         let queued = state.fair.queued_of(flow);
         if queued > self.policy.max_queued {
-            state.fair.withdraw(flow, |w| w.id == id);
+            drop(state);
+            // With the ticket, the place is given up.
             return Err(Refused::QueueFull { tenant: lane.tenant.to_owned(), queued: queued - 1 });
         }
         if self.policy.fifo {
@@ -141,19 +173,27 @@ impl Admission {
         } else if state.fair.holding(flow).entitled(self.policy.slots) {
             state.reserve.newcomer(self.epoch.elapsed());
         }
-        self.dispatch(&mut state);
-        let queued_for = Duration::ZERO;
-        let ticket = Ticket { admission: self.clone(), flow, id, admitted: false, queued_for };
+        let started = self.dispatch(&mut state);
+        drop(state);
+        drop(started);
         Ok((ticket, turn))
     }
 
-    /// Admits as many as may start now.
-    fn dispatch(&self, state: &mut State) {
+    /// Admits as many as may start now. Drop what it returns only when the lock is released: it may
+    /// be the last that is left of a ticket.
+    #[must_use]
+    fn dispatch(&self, state: &mut State) -> Vec<Arc<Ticket>> {
+        let mut started = Vec::new();
         while let Some(waiting) = self.next(state) {
             state.running += 1;
             // A caller that has just gone away drops its ticket, which undoes this.
+            let Some(ticket) = waiting.ticket.upgrade() else { continue };
+            let _ = ticket.turn.set(Instant::now());
+            (waiting.at_turn)(ticket.clone());
             let _ = waiting.admit.send(());
+            started.push(ticket);
         }
+        started
     }
 
     fn next(&self, state: &mut State) -> Option<Waiting> {
@@ -212,9 +252,19 @@ impl State {
 }
 
 impl Ticket {
+    /// When the request's turn came.
+    pub fn turn(&self) -> Instant {
+        self.turn.get().copied().unwrap_or(self.came)
+    }
+
     /// How long the request waited.
     pub fn queued_for(&self) -> Duration {
-        self.queued_for
+        self.turn().duration_since(self.came)
+    }
+
+    /// Where it will stand what was done before the first token; also after the ticket's end.
+    pub fn waited(&self) -> Arc<OnceLock<Waited>> {
+        self.waited.clone()
     }
 }
 
@@ -239,20 +289,37 @@ impl Share for Ticket {
         let admission = &self.admission;
         !admission.policy.fifo && admission.lock().reserve.expects(admission.epoch.elapsed())
     }
+
+    fn computed(&self, step: u64, tokens: u32) {
+        self.admission.lock().fair.book(self.flow, step, tokens);
+    }
+
+    fn answered(&self) {
+        let [all, own] = self.admission.lock().fair.computed(self.flow);
+        let [all_before, own_before] = self.before;
+        let steps = all.steps - all_before.steps;
+        let passed = steps.saturating_sub(own.steps - own_before.steps);
+        let others = (all.tokens - all_before.tokens) - (own.tokens - own_before.tokens);
+        // Only the first token's counts are kept.
+        let _ = self.waited.set(Waited { steps, passed, others });
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let admission = self.admission.clone();
         let mut state = admission.lock();
-        // Admitted but never told: the turn came while the caller was going away.
         let id = self.id;
-        if self.admitted || state.fair.withdraw(self.flow, |w| w.id == id).is_none() {
+        // Neither started nor in the queue: its turn came while the caller was going away.
+        let started = self.turn.get().is_some();
+        if started || state.fair.withdraw(self.flow, |w| w.id == id).is_none() {
             state.fair.leave(self.flow);
             state.running -= 1;
             state.reserve.released(admission.epoch.elapsed());
         }
-        admission.dispatch(&mut state);
+        let next = admission.dispatch(&mut state);
+        drop(state);
+        drop(next);
     }
 }
 

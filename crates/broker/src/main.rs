@@ -68,6 +68,10 @@ struct Args {
     #[arg(long, value_name = "HEADER", requires = "standalone")]
     trust_header: Option<String>,
 
+    /// With --standalone: print a record of every call to stdout, as lines of JSON
+    #[arg(long, requires = "standalone")]
+    print_usage: bool,
+
     /// Requests that the backend works on at once [default: 4 embedded, 16 at a server]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=128))]
     slots: Option<u32>,
@@ -200,7 +204,8 @@ fn identity(args: &Args) -> (Identity, UsageLog) {
         if let Some(header) = &trusted_header {
             tracing::warn!(header, "callers are believed to be who this header says");
         }
-        return (Identity::Standalone { trusted_header }, UsageLog::none());
+        let usage = if args.print_usage { UsageLog::to_stdout() } else { UsageLog::none() };
+        return (Identity::Standalone { trusted_header }, usage);
     }
     let socket = args.coconutd.clone().unwrap_or_else(|| API_SOCKET.into());
     let book = LaneBook::new(socket.clone());

@@ -1,7 +1,7 @@
 //! The HTTP front: routes, and a call's way from its bytes to its answer.
 
-use crate::admission::{Admission, Refused};
-use crate::backend::{Backend, Prepared, Reply};
+use crate::admission::{Admission, AtTurn, Refused};
+use crate::backend::{After, Backend, Start};
 use crate::fair::Lane;
 use crate::identity::{Caller, Connection, End, Identity, UnixPeer};
 use crate::metrics::Metrics;
@@ -19,10 +19,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::{IncomingStream, Listener};
 use bytes::Bytes;
+use inference::Event;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Largest request body.
 const MAX_BODY: usize = 16 << 20;
@@ -143,6 +145,12 @@ async fn metrics(State(b): State<Arc<Broker>>) -> Response {
     (kind, Body::from(text)).into_response()
 }
 
+/// Where an admitted call's answer comes from.
+enum Reply<'a> {
+    Events(UnboundedReceiver<Event>),
+    Upstream(After<'a>),
+}
+
 impl Broker {
     async fn answer(&self, endpoint: Endpoint, peer: Peer, request: Request) -> Response {
         match self.try_answer(endpoint, peer, request).await {
@@ -193,7 +201,22 @@ impl Broker {
             agent: &caller.key,
             agent_weight: caller.weight,
         };
-        let ticket = self.admission.admit(&lane).await.map_err(
+        let record = Usage {
+            model: prepared.model.clone(),
+            prompt_tokens: prepared.prompt_tokens,
+            ..record
+        };
+        let wanted = Wanted {
+            endpoint: call.endpoint,
+            model: prepared.model.clone(),
+            stream: call.stream,
+            include_usage: call.include_usage,
+        };
+        let (at_turn, reply): (AtTurn, _) = match self.backend.start(call, prepared)? {
+            Start::AtTurn(begin, events) => (begin, Reply::Events(events)),
+            Start::After(begin) => (Box::new(drop), Reply::Upstream(begin)),
+        };
+        let ticket = self.admission.admit(&lane, at_turn).await.map_err(
             |Refused::QueueFull { tenant, queued }| {
                 ApiError::limited(
                     format!("tenant {tenant} has {queued} requests waiting already"),
@@ -202,30 +225,22 @@ impl Broker {
                 .code("queue_full")
             },
         )?;
-        let record = Usage {
-            model: prepared.model.clone(),
-            prompt_tokens: prepared.prompt_tokens,
-            ..record
-        };
         let session =
             Session::new(ticket, reservation, record, self.usage.clone(), self.metrics.clone());
-        Ok(self.run(call, prepared, session).await)
+        Ok(self.run(reply, wanted, session).await)
     }
 
     /// From here on the session writes the record, whatever happens.
-    async fn run(&self, call: Call, prepared: Prepared, mut session: Session) -> Response {
-        let wanted = Wanted {
-            endpoint: call.endpoint,
-            model: prepared.model.clone(),
-            stream: call.stream,
-            include_usage: call.include_usage,
+    async fn run(&self, reply: Reply<'_>, wanted: Wanted, mut session: Session) -> Response {
+        let begin = match reply {
+            Reply::Events(events) => return respond::events(events, wanted, session).await,
+            Reply::Upstream(begin) => begin,
         };
         let Some(ticket) = session.ticket() else {
             return ApiError::unavailable("the call lost its place").into_response();
         };
-        match self.backend.run(call, prepared, ticket).await {
-            Ok(Reply::Events(events)) => respond::events(events, wanted, session).await,
-            Ok(Reply::Upstream(answer)) => respond::upstream(answer, wanted.stream, session).await,
+        match begin(ticket).await {
+            Ok(answer) => respond::upstream(answer, wanted.stream, session).await,
             Err(error) => {
                 session.failed(&error.message);
                 error.into_response()
@@ -271,6 +286,9 @@ fn record(caller: &Caller, call: &Call) -> Usage {
         time_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         queued_us: 0,
         first_token_us: 0,
+        steps: 0,
+        passed_steps: 0,
+        others_tokens: 0,
         refused: None,
     }
 }

@@ -1,14 +1,14 @@
 //! One call from admission to its last byte: what it holds, and the record that it leaves.
 
-use crate::admission::Ticket;
+use crate::admission::{Ticket, Waited};
 use crate::identity::limits::Reservation;
 use crate::metrics::Metrics;
 use crate::openai::answer::TokenUsage;
 use crate::usage::UsageLog;
 use api::broker::Usage;
 use inference::Share;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use tokio::time::Instant;
 
 /// An admitted call. Dropping it frees its slot and writes its record.
 pub struct Session {
@@ -18,6 +18,7 @@ pub struct Session {
     log: UsageLog,
     metrics: Arc<Metrics>,
     admitted: Instant,
+    waited: Arc<OnceLock<Waited>>,
     charged: u32,
     ended: bool,
 }
@@ -25,16 +26,17 @@ pub struct Session {
 impl Session {
     /// `record` names the caller and the model; the rest is filled in.
     pub fn new(
-        ticket: Ticket,
+        ticket: Arc<Ticket>,
         reservation: Reservation,
         record: Usage,
         log: UsageLog,
         metrics: Arc<Metrics>,
     ) -> Self {
         let record = Usage { queued_us: micros(ticket.queued_for()), ..record };
-        let ticket = Some(Arc::new(ticket));
-        let admitted = Instant::now();
-        Self { ticket, reservation, record, log, metrics, admitted, charged: 0, ended: false }
+        let (admitted, waited) = (ticket.turn(), ticket.waited());
+        let ticket = Some(ticket);
+        let (charged, ended) = (0, false);
+        Self { ticket, reservation, record, log, metrics, admitted, waited, charged, ended }
     }
 
     /// Who pays; none after [`Session::hand_over`].
@@ -50,6 +52,11 @@ impl Session {
     fn charge(&mut self, tokens: u32) {
         if let Some(ticket) = &self.ticket {
             ticket.charge(tokens);
+            // Another server tells of no steps.
+            ticket.computed(0, tokens);
+            if self.charged == 0 && tokens > 0 {
+                ticket.answered();
+            }
             self.charged += tokens;
         }
     }
@@ -95,6 +102,11 @@ impl Drop for Session {
         }
         let used = u64::from(self.record.prompt_tokens) + u64::from(self.record.completion_tokens);
         self.reservation.used(used);
+        if let Some(waited) = self.waited.get() {
+            self.record.steps = waited.steps;
+            self.record.passed_steps = waited.passed;
+            self.record.others_tokens = waited.others;
+        }
         self.metrics.finished(&self.record);
         self.log.record(self.record.clone());
     }

@@ -4,6 +4,7 @@
 use crate::daemon;
 use crate::openai::ApiError;
 use api::broker::Usage;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -20,13 +21,19 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct UsageLog {
     sender: Option<UnboundedSender<Usage>>,
+    print: bool,
     waiting: Arc<AtomicUsize>,
 }
 
 impl UsageLog {
     /// Without a daemon: records only go to our own log, at level debug.
     pub fn none() -> Self {
-        Self { sender: None, waiting: Arc::default() }
+        Self { sender: None, print: false, waiting: Arc::default() }
+    }
+
+    /// Without a daemon: records go to stdout, as lines of JSON.
+    pub fn to_stdout() -> Self {
+        Self { print: true, ..Self::none() }
     }
 
     /// Sends records to coconutd; must be called within a tokio runtime.
@@ -34,7 +41,7 @@ impl UsageLog {
         let (sender, receiver) = unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         tokio::spawn(deliver(socket, receiver, waiting.clone()));
-        Self { sender: Some(sender), waiting }
+        Self { sender: Some(sender), print: false, waiting }
     }
 
     /// Refuses a new call while too many records wait.
@@ -48,12 +55,23 @@ impl UsageLog {
     /// One more record.
     pub fn record(&self, usage: Usage) {
         tracing::debug!(?usage, "call");
+        if self.print
+            && let Err(error) = print(&usage)
+        {
+            tracing::warn!(%error, "a record could not be printed");
+        }
         if let Some(sender) = &self.sender {
             self.waiting.fetch_add(1, Relaxed);
             // The receiver lives as long as the process.
             let _ = sender.send(usage);
         }
     }
+}
+
+fn print(usage: &Usage) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(usage)?)?;
+    out.flush()
 }
 
 async fn deliver(

@@ -4,7 +4,7 @@
 
 mod simulated;
 
-use simulated::{Engine, Load, jain, percentile, simulate};
+use simulated::{Engine, Load, Step, jain, percentile, simulate};
 
 const QUIET: Load = Load::Random { every_ms: 1000.0, prompt: 32, tokens: 64 };
 const FLOOD: Load = Load::Closed { at_once: 64, prompt: 32, tokens: 64 };
@@ -16,11 +16,17 @@ const SERVER: Engine = Engine {
     per_token_ms: 0.5,
     prefill_ms: 0.125,
     yields: false,
-    step: 528,
+    step: Step::Tokens(528),
 };
 /// The embedded engine on an emulated CPU: a step's cost is about linear in its tokens.
-const EMBEDDED: Engine =
-    Engine { slots: 4, fixed_ms: 5.0, per_token_ms: 0.5, prefill_ms: 0.5, yields: true, step: 16 };
+const EMBEDDED: Engine = Engine {
+    slots: 4,
+    fixed_ms: 5.0,
+    per_token_ms: 0.5,
+    prefill_ms: 0.5,
+    yields: true,
+    step: Step::Tokens(16),
+};
 
 fn four(flood: bool) -> Vec<(&'static str, u32, Load)> {
     let mut tenants = vec![("q0", 100, QUIET), ("q1", 100, QUIET), ("q2", 100, QUIET)];

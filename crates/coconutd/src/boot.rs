@@ -130,10 +130,22 @@ fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Ends every agent, records it, and signs a last checkpoint.
-pub async fn stop(daemon: &Arc<Daemon>) {
-    reap::end_all(daemon).await;
+/// Ends every agent and the policy, records it, and signs a last checkpoint over all that was decided.
+///
+/// # Errors
+/// When `unload` fails; the end is on record all the same.
+pub async fn stop(
+    daemon: &Arc<Daemon>,
+    unload: impl FnOnce() -> kernel::Result<()>,
+) -> kernel::Result<()> {
+    let agents = reap::end_all(daemon).await;
+    let unloaded = unload();
+    // Nothing is decided any more. What was, up to PID 1's last refused call, is in the ring.
+    daemon.emptied.notified().await;
+    daemon.sink.record(own(Kind::Shutdown, "coconutd", format!("agents={agents}")));
+    daemon.sink.flush().await;
     for socket in [daemon.config.api_socket(), daemon.config.stdio_socket()] {
         let _ = std::fs::remove_file(socket);
     }
+    unloaded
 }

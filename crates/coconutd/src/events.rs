@@ -37,10 +37,11 @@ impl Drain {
             let (daemon, sequences) = (&self.daemon, &mut self.sequences);
             let mut take = |event: &Event| take(daemon, sequences, event);
             match self.source.poll(WAIT, &mut take) {
-                Ok(0) => {}
+                Ok(0) => self.daemon.emptied.notify_waiters(),
                 Ok(_) => self.daemon.drained.notify_waiters(),
                 Err(error) => {
                     tracing::error!(%error, "cannot read the kernel's events");
+                    self.daemon.emptied.notify_waiters();
                     std::thread::sleep(WAIT);
                 }
             }

@@ -102,8 +102,15 @@ impl Inner {
         entry.verdict = if usage.refused.is_some() { Verdict::Deny } else { Verdict::Allow };
         entry.object.clone_from(&usage.model);
         entry.detail = format!(
-            "prompt_tokens={} completion_tokens={} queued_us={} first_token_us={}",
-            usage.prompt_tokens, usage.completion_tokens, usage.queued_us, usage.first_token_us
+            "prompt_tokens={} completion_tokens={} queued_us={} first_token_us={} steps={} \
+             passed_steps={} others_tokens={}",
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.queued_us,
+            usage.first_token_us,
+            usage.steps,
+            usage.passed_steps,
+            usage.others_tokens
         );
         if let Some(why) = &usage.refused {
             entry.detail.push_str(&format!(" refused={}", crate::translate::word(why)));

@@ -74,7 +74,6 @@ async fn live() -> anyhow::Result<()> {
     terminate.recv().await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping: ending every agent");
-    boot::stop(&daemon).await;
-    // So that the next coconutd can load its own.
-    Ok(kernel.unload()?)
+    // Unloaded, so that the next coconutd can load its own.
+    Ok(boot::stop(&daemon, || kernel.unload()).await?)
 }

@@ -129,6 +129,8 @@ pub struct Daemon {
     pub policy: tokio::sync::Mutex<()>,
     /// Told after each batch of kernel events.
     pub drained: Notify,
+    /// A look at the ring found nothing in it.
+    pub emptied: Notify,
     /// Told when something was given that may expire.
     pub expiry: Notify,
     /// Nanoseconds since the UNIX epoch.
@@ -184,6 +186,7 @@ impl Daemon {
             trust: parts.trust,
             policy: tokio::sync::Mutex::new(()),
             drained: Notify::new(),
+            emptied: Notify::new(),
             expiry: Notify::new(),
             started_ns: clock::wall_ns(),
             sealed: AtomicBool::new(false),

@@ -103,6 +103,14 @@ impl Process {
         self.errors.so_far()
     }
 
+    /// Processor time that it has used, in clock ticks: grows while it does anything.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // After the name, which may hold anything, the fields begin with the third.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+    }
+
     /// Closes its stdin and waits for its end.
     ///
     /// # Errors
@@ -123,6 +131,20 @@ impl Drop for Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_computes_uses_time_and_one_that_sleeps_does_not() {
+        let user = User { uid: 0, gid: 0 };
+        let run = |script: &str| {
+            let args = ["-c", script].map(str::to_owned);
+            Process::start(user, Path::new("/bin/sh"), &args, None).unwrap()
+        };
+        let (busy, idle) = (run("while :; do :; done"), run("exec sleep 1000"));
+        while busy.cpu_ticks() < 20 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(idle.cpu_ticks() < 10, "{}", idle.cpu_ticks());
+    }
 
     #[test]
     fn a_user_is_found_by_name() {

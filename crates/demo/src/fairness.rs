@@ -1,21 +1,48 @@
-//! Fairness: four tenants share one engine and one of them floods it; the others hardly notice.
-//! The control is the same load on the same engine without lanes.
+//! Fairness: four tenants share one engine and one of them floods it; the others wait for nothing but
+//! the step that is under way. The verdicts are counts of what the engine did, which no noise can
+//! touch; milliseconds stand beside them. The control is the same load without lanes.
 
 use crate::Context;
-use crate::load::{Engines, Load, Seen, Tenant};
+use crate::load::{Counts, Quiet, Site, Waited};
 use crate::report::{Check, Control, Demonstration, Recorder};
-use crate::statistics::percentile;
+use crate::statistics::{Interval, percentile};
 use anyhow::{Context as _, Result, ensure};
+use std::time::Duration;
 
 const TITLE: &str = "a tenant that floods the model delays nobody but itself";
 /// Tenants that only ask now and then.
 const QUIET: [&str; 3] = ["amal", "bo", "chen"];
 /// The tenant that asks for all it can get.
 const FLOODER: &str = "mallory";
-/// p99/p50 of the quiet tenants' time to first token, at most.
-const STEADY: f64 = 1.5;
-/// p99 under the flood against p99 alone, at most.
-const SLOWER: f64 = 2.0;
+/// Steps that may pass a quiet request over: the one that is under way when it comes.
+const PASSED: u64 = 1;
+/// Tokens that others may get meanwhile: in that step, and in the one that reads the prompt's end. The
+/// engine's steps hold at most 512; while others may come they are much shorter (`steps-short`).
+const OTHERS: u64 = 2 * 512;
+/// Steps by which the control passes each over, at least, for a harm.
+const HARM: u64 = 20;
+/// Each tenant in turn, so often in a block.
+const ROUNDS: u32 = 2;
+/// Between two quiet requests the engine computes so many times what one of them takes, for others:
+/// a quiet tenant then has a twelfth of the engine, and its fair share is a fourth.
+const QUIETNESS: u64 = 4;
+/// A quiet prompt is so long that its first token takes about this long alone.
+const FIRST_TOKEN_MS: f64 = 100.0;
+/// Longest quiet prompt, in words: its tokens are within the credit of who is owed service.
+const MOST_WORDS: u32 = 150;
+/// Blocks of the quiet tenants alone that differ by more than this say nothing about milliseconds.
+const NOISY: f64 = 1.5;
+/// Between two quiet requests while nobody else is there.
+const REST: Duration = Duration::from_millis(200);
+
+/// How much is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Pairs of blocks: alone, then flooded.
+    pub pairs: u32,
+    /// Requests that the flooder keeps in flight.
+    pub flood: u32,
+}
 
 /// Runs the demonstration.
 pub fn run(ctx: &Context, load: Load) -> Demonstration {
@@ -24,157 +51,294 @@ pub fn run(ctx: &Context, load: Load) -> Demonstration {
     recorder.finish("fairness", TITLE, result)
 }
 
-/// Percentiles of the quiet tenants together, milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Latency {
-    /// Median.
-    pub p50: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// How many.
-    pub samples: usize,
+/// What the quiet requests of one site saw.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// Requests, and those that were not answered.
+    asked: usize,
+    lost: Vec<String>,
+    /// What the engine did meanwhile, of each.
+    waited: Vec<Waited>,
 }
 
-impl Latency {
-    /// Of all samples together.
-    ///
-    /// # Errors
-    /// Without samples.
-    pub fn of(seen: &[Seen]) -> Result<Latency> {
-        let all: Vec<f64> = seen.iter().flat_map(|s| &s.first_token_ms).copied().collect();
-        let at = |p| percentile(&all, p).context("no request was answered");
-        Ok(Latency { p50: at(0.5)?, p99: at(0.99)?, samples: all.len() })
-    }
-
-    fn steady(&self) -> f64 {
-        self.p99 / self.p50
-    }
+/// Times to first token, a vector for each block.
+#[derive(Clone, Debug, Default)]
+struct Blocks {
+    alone: Vec<Vec<f64>>,
+    flooded: Vec<Vec<f64>>,
 }
 
 fn demonstrate(ctx: &Context, load: Load, r: &mut Recorder) -> Result<()> {
-    r.step("the control's engine starts; how long is a prompt of 150 ms here?");
-    let engines = Engines::start(load, QUIET.len())?;
-    let pace = engines.pace;
+    let site = Site::broker(ctx);
+    let start = |name: &&str| site.quiet(name);
+    let mut quiet: Vec<Quiet> = QUIET.iter().map(start).collect::<Result<_>>()?;
+    let (words, own) = calibrate(&site, &mut quiet)?;
     r.step(format!(
-        "{} words take {:.0} ms; each quiet tenant asks every {:.1} s, for {} s",
-        pace.words, pace.first_token_ms, pace.period, pace.seconds
+        "{words} words take about {FIRST_TOKEN_MS} ms here; between two quiet requests the engine \
+         computes {} tokens for others",
+        own * QUIETNESS
     ));
-    r.step("the quiet tenants alone");
-    let alone = Latency::of(&engines.fair(ctx, &tenants(false))?)?;
-    r.step(format!("the same while {FLOODER} keeps {} requests in flight", load.flood));
-    let seen = engines.fair(ctx, &tenants(true))?;
-    let (quiet, flood) = seen.split_at(QUIET.len());
-    let flooded = Latency::of(quiet)?;
-    r.step("the control: the same load on the same engine, first come, first served");
-    let plain_seen = engines.first_come(&tenants(true))?;
-    let fifo = Latency::of(&plain_seen[..QUIET.len()])?;
-    drop(engines);
-    let least = load.samples as usize * 9 / 10;
-    ensure!(flooded.samples >= least, "only {} answers came", flooded.samples);
-    table(r, alone, flooded, fifo);
-    r.columns("under the flood", "with lanes", "without lanes");
-    for check in judge(alone, flooded, fifo) {
-        r.check(check);
+    let before = site.counts()?;
+    let mut seen = Seen::default();
+    let mut blocks = Blocks::default();
+    // Requests before this one are of no flooded block.
+    let mut flooded_at = Vec::new();
+    for pair in 1..=load.pairs {
+        r.step(format!("{pair} of {}: the quiet tenants alone, then beside the flood", load.pairs));
+        blocks.alone.push(alone(&site, &mut quiet, words, &mut seen)?);
+        let flood = site.flooder(FLOODER, load.flood)?;
+        flooded_at.push(asked(&quiet));
+        blocks.flooded.push(flooded(&site, &mut quiet, words, own, &mut seen)?);
+        drop(flood);
+        site.until("the flood to be over", |counts| counts.present == 0)?;
     }
-    for check in served(quiet, flood) {
-        r.check(check);
+    let after = site.counts()?;
+    for (of, records) in site.records(&quiet)?.iter().enumerate() {
+        for from in flooded_at.iter().map(|asked| asked[of]) {
+            seen.waited.extend(&records[from..from + ROUNDS as usize]);
+        }
     }
-    for (name, l) in [("alone", alone), ("flooded", flooded), ("fifo", fifo)] {
-        r.figure(&format!("ttft_{name}_p50"), l.p50, "ms");
-        r.figure(&format!("ttft_{name}_p99"), l.p99, "ms");
-        r.figure(&format!("ttft_{name}_samples"), l.samples as f64, "count");
-    }
+    drop(quiet);
+    let control = control(load, words, own, r)?;
+    report(r, &seen, &control, &blocks, [before, after]);
     Ok(())
 }
 
-fn tenants(flooded: bool) -> Vec<Tenant> {
-    let quiet = QUIET.iter().enumerate().map(|(n, name)| Tenant::quiet(name, n, QUIET.len()));
-    quiet.chain(flooded.then(|| Tenant::flooder(FLOODER))).collect()
+fn asked(quiet: &[Quiet]) -> Vec<usize> {
+    quiet.iter().map(Quiet::asked).collect()
 }
 
-fn table(r: &Recorder, alone: Latency, ours: Latency, fifo: Latency) {
-    r.say.line(format!(
-        "\n      {:34}{:>10}{:>10}{:>10}{:>9}",
-        "quiet tenants' time to first token", "p50 ms", "p99 ms", "p99/p50", "samples"
-    ));
-    for (name, l) in [("alone", alone), ("flooded, with lanes", ours), ("flooded, without", fifo)] {
-        r.say.line(format!(
-            "      {name:34}{:>10.0}{:>10.0}{:>10.2}{:>9}",
-            l.p50,
-            l.p99,
-            l.steady(),
-            l.samples
-        ));
+/// Words of a prompt that takes about [`FIRST_TOKEN_MS`], and tokens that such a request takes.
+fn calibrate(site: &Site<'_>, quiet: &mut [Quiet]) -> Result<(u32, u64)> {
+    let mut words = 32;
+    for _ in 0..6 {
+        // The first one warms up.
+        one(site, &mut quiet[0], words)?;
+        let took = one(site, &mut quiet[0], words)?.context("the engine does not answer")?;
+        if took >= FIRST_TOKEN_MS * 0.8 || words >= MOST_WORDS {
+            break;
+        }
+        let factor = (FIRST_TOKEN_MS / took).clamp(1.1, 3.0);
+        words = ((f64::from(words) * factor) as u32).min(MOST_WORDS);
+    }
+    let before = site.counts()?;
+    one(site, &mut quiet[0], words)?;
+    Ok((words, site.counts()?.tokens - before.tokens))
+}
+
+/// One request to its end; its time to first token, if it was answered.
+fn one(site: &Site<'_>, quiet: &mut Quiet, words: u32) -> Result<Option<f64>> {
+    site.send(quiet, words)?;
+    Ok(site.receive(quiet)?.first_token_ms)
+}
+
+impl Seen {
+    /// Sends one request and keeps what came of it.
+    fn ask(&mut self, site: &Site<'_>, quiet: &mut Quiet, words: u32) -> Result<Option<f64>> {
+        site.send(quiet, words)?;
+        self.answer(site, quiet)
+    }
+
+    fn answer(&mut self, site: &Site<'_>, quiet: &Quiet) -> Result<Option<f64>> {
+        let asked = site.receive(quiet)?;
+        self.asked += 1;
+        if asked.outcome != "200" || asked.first_token_ms.is_none() {
+            self.lost.push(asked.outcome);
+        }
+        Ok(asked.first_token_ms)
     }
 }
 
-/// The two promises, with the control beside the one that it can break.
-pub fn judge(alone: Latency, ours: Latency, fifo: Latency) -> Vec<Check> {
-    let slower = |l: &Latency| l.p99 / alone.p99;
-    let harm = Control::new(slower(&fifo) > SLOWER, format!("{:.1} ×", slower(&fifo)));
+fn alone(site: &Site<'_>, quiet: &mut [Quiet], words: u32, seen: &mut Seen) -> Result<Vec<f64>> {
+    let mut block = Vec::new();
+    for _ in 0..ROUNDS {
+        for tenant in quiet.iter_mut() {
+            std::thread::sleep(REST);
+            block.extend(seen.ask(site, tenant, words)?);
+        }
+    }
+    Ok(block)
+}
+
+/// Each tenant in turn; before each the engine has computed enough for the flooder that the tenant is
+/// owed service, however fast or slowly it did.
+fn flooded(
+    site: &Site<'_>,
+    quiet: &mut [Quiet],
+    words: u32,
+    own: u64,
+    seen: &mut Seen,
+) -> Result<Vec<f64>> {
+    let mut block = Vec::new();
+    for _ in 0..ROUNDS {
+        for tenant in quiet.iter_mut() {
+            rest(site, own)?;
+            block.extend(seen.ask(site, tenant, words)?);
+        }
+    }
+    Ok(block)
+}
+
+fn rest(site: &Site<'_>, own: u64) -> Result<()> {
+    let until = site.counts()?.tokens + own * QUIETNESS;
+    site.until("the engine to serve the flood", |counts| counts.tokens >= until).map(drop)
+}
+
+/// The same flood in front of an engine that serves who came first; the quiet tenants ask at once.
+fn control(load: Load, words: u32, own: u64, r: &Recorder) -> Result<Seen> {
+    r.step("the control: the same load on the same engine, first come, first served");
+    let site = Site::control()?;
+    let start = |name: &&str| site.quiet(name);
+    let mut quiet: Vec<Quiet> = QUIET.iter().map(start).collect::<Result<_>>()?;
+    let flood = site.flooder(FLOODER, load.flood)?;
+    let mut seen = Seen::default();
+    for _ in 0..ROUNDS {
+        rest(&site, own)?;
+        for tenant in &mut quiet {
+            site.send(tenant, words)?;
+        }
+        for tenant in &quiet {
+            seen.answer(&site, tenant)?;
+        }
+    }
+    drop(flood);
+    seen.waited = site.records(&quiet)?.concat();
+    ensure!(!seen.waited.is_empty(), "the control's engine has answered nothing");
+    Ok(seen)
+}
+
+fn report(r: &mut Recorder, ours: &Seen, control: &Seen, blocks: &Blocks, counts: [Counts; 2]) {
+    r.columns("beside the flood", "with lanes", "without lanes");
+    for check in judge(ours, control, counts) {
+        r.check(check);
+    }
+    let most = |seen: &Seen, of: fn(&Waited) -> u64| seen.waited.iter().map(of).max().unwrap_or(0);
+    for (name, seen) in [("lanes", ours), ("fifo", control)] {
+        r.figure(&format!("passed_steps_{name}_max"), most(seen, |w| w.passed) as f64, "count");
+        r.figure(&format!("others_tokens_{name}_max"), most(seen, |w| w.others) as f64, "count");
+        r.figure(&format!("requests_{name}"), seen.waited.len() as f64, "count");
+    }
+    let Some(times) = Times::of(blocks) else { return };
+    r.say.line(format!("      {}", times.line()));
+    for (name, value, unit) in times.figures() {
+        r.figure(name, value, unit);
+    }
+}
+
+/// The promises, all in counts; each with what the control did where it can break it.
+fn judge(ours: &Seen, control: &Seen, [before, after]: [Counts; 2]) -> Vec<Check> {
+    let range = |seen: &Seen, of: fn(&Waited) -> u64| {
+        let values = || seen.waited.iter().map(of);
+        (values().min().unwrap_or(0), values().max().unwrap_or(0))
+    };
+    let (_, passed) = range(ours, |w| w.passed);
+    let (_, others) = range(ours, |w| w.others);
+    let (harm, worst) = range(control, |w| w.passed);
+    let (least, most) = range(control, |w| w.others);
+    let own: u64 = ours.waited.iter().map(|w| w.prompt).sum::<u64>() * 2;
+    let (steps, long) = (after.steps - before.steps, after.over_limit - before.over_limit);
     vec![
         Check::new(
-            "quiet-steady",
-            format!("quiet tenants: p99/p50 ≤ {STEADY}"),
-            ours.steady() <= STEADY,
-            format!("{:.2}", ours.steady()),
-            None,
-        )
-        .note(format!("{:.2}, all slow alike", fifo.steady())),
+            "quiet-next",
+            "a quiet request waits for 1 step",
+            passed <= PASSED && !ours.waited.is_empty(),
+            format!("{passed} in {} requests", ours.waited.len()),
+            Control::new(harm >= HARM, format!("{harm} to {worst}")),
+        ),
         Check::new(
-            "quiet-undelayed",
-            format!("quiet tenants: p99 ≤ {SLOWER} × alone"),
-            slower(&ours) <= SLOWER,
-            format!("{:.2} ×", slower(&ours)),
-            harm,
+            "others-bounded",
+            "others get 2 steps' tokens meanwhile",
+            others <= OTHERS,
+            format!("{others}, {OTHERS} allowed"),
+            Control::new(least > OTHERS, format!("{least} to {most}")),
+        ),
+        Check::new(
+            "steps-short",
+            "no step is longer than it may be",
+            long == 0 && steps > 0,
+            format!("{long} of {steps}"),
+            None,
+        ),
+        Check::new(
+            "quiet-served",
+            "every quiet request is answered",
+            ours.lost.is_empty() && ours.asked > 0,
+            match ours.lost.first() {
+                None => format!("{} of {0}", ours.asked),
+                Some(why) => format!("{} lost: {why}", ours.lost.len()),
+            },
+            None,
+        ),
+        Check::new(
+            "flooder-served",
+            "the flooder gets what is left",
+            after.tokens - before.tokens > own,
+            format!("{} tokens in all", after.tokens - before.tokens),
+            None,
         ),
     ]
 }
 
-/// Nobody was refused, and the flooder got what was left.
-fn served(quiet: &[Seen], flood: &[Seen]) -> Vec<Check> {
-    let lost: u64 = quiet.iter().map(|s| s.sent.saturating_sub(s.answered)).sum();
-    let sent: u64 = quiet.iter().map(|s| s.sent).sum();
-    let tokens: u64 = flood.iter().map(|s| s.tokens).sum();
-    let check =
-        |name: &str, claim: &str, held, observed| Check::new(name, claim, held, observed, None);
-    vec![
-        check(
-            "quiet-served",
-            "every quiet request is answered",
-            lost == 0,
-            format!("{lost} of {sent} lost"),
-        ),
-        check(
-            "flooder-served",
-            "the flooder gets what is left",
-            tokens > 0,
-            format!("{tokens} tokens"),
-        ),
-    ]
+/// Milliseconds to first token, of blocks in turns: what stands beside the verdicts.
+#[derive(Clone, Debug)]
+struct Times {
+    alone: Vec<f64>,
+    flooded: Vec<f64>,
+    /// Median of a flooded block over that of the one before it.
+    ratio: Interval,
+    /// Largest median of a block alone, over the smallest.
+    spread: f64,
+}
+
+impl Times {
+    fn of(blocks: &Blocks) -> Option<Times> {
+        let medians = |of: &[Vec<f64>]| -> Option<Vec<f64>> {
+            of.iter().map(|block| percentile(block, 0.5)).collect()
+        };
+        let (alone, flooded) = (medians(&blocks.alone)?, medians(&blocks.flooded)?);
+        let ratios: Vec<f64> = flooded.iter().zip(&alone).map(|(f, a)| f / a).collect();
+        Some(Times {
+            alone: blocks.alone.concat(),
+            flooded: blocks.flooded.concat(),
+            ratio: Interval::of_median(&ratios)?,
+            spread: percentile(&alone, 1.0)? / percentile(&alone, 0.0)?,
+        })
+    }
+
+    fn line(&self) -> String {
+        if self.spread > NOISY {
+            return format!(
+                "too noisy for milliseconds: blocks alone differ by {:.1} ×",
+                self.spread
+            );
+        }
+        let median = |of: &[f64]| percentile(of, 0.5).unwrap_or(0.0);
+        format!(
+            "first token {:.0} ms, alone {:.0}: {:.2} × [{:.2}, {:.2}], {:.0} % of the time",
+            median(&self.flooded),
+            median(&self.alone),
+            self.ratio.median,
+            self.ratio.low,
+            self.ratio.high,
+            self.ratio.confidence * 100.0
+        )
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64, &'static str)> {
+        let at = |of: &[f64], p| percentile(of, p).unwrap_or(0.0);
+        vec![
+            ("ttft_alone_p50", at(&self.alone, 0.5), "ms"),
+            ("ttft_alone_p99", at(&self.alone, 0.99), "ms"),
+            ("ttft_flooded_p50", at(&self.flooded, 0.5), "ms"),
+            ("ttft_flooded_p99", at(&self.flooded, 0.99), "ms"),
+            ("ttft_ratio", self.ratio.median, "ratio"),
+            ("ttft_ratio_low", self.ratio.low, "ratio"),
+            ("ttft_ratio_high", self.ratio.high, "ratio"),
+            ("ttft_ratio_confidence", self.ratio.confidence, "ratio"),
+            ("ttft_alone_spread", self.spread, "ratio"),
+        ]
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn latency(p50: f64, p99: f64) -> Latency {
-        Latency { p50, p99, samples: 180 }
-    }
-
-    #[test]
-    fn fair_passes_only_while_the_control_is_unfair() {
-        let (alone, ours, fifo) = (latency(10.0, 12.0), latency(12.0, 16.0), latency(300.0, 400.0));
-        assert!(judge(alone, ours, fifo).iter().all(|c| c.passed));
-        assert!(!judge(alone, ours, ours).iter().all(|c| c.passed));
-    }
-
-    #[test]
-    fn each_promise_is_judged_by_itself() {
-        let (alone, fifo) = (latency(10.0, 12.0), latency(300.0, 400.0));
-        let unsteady = judge(alone, latency(10.0, 16.0), fifo);
-        assert_eq!(unsteady.iter().map(|c| c.passed).collect::<Vec<_>>(), [false, true]);
-        let delayed = judge(alone, latency(25.0, 30.0), fifo);
-        assert_eq!(delayed.iter().map(|c| c.passed).collect::<Vec<_>>(), [true, false]);
-    }
-}
+mod tests;

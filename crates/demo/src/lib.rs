@@ -16,6 +16,7 @@ pub mod limits;
 pub mod lines;
 pub mod load;
 pub mod plain_log;
+pub mod progress;
 pub mod report;
 pub mod revocation;
 pub mod scene;

@@ -6,6 +6,17 @@ use std::io::{BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+/// What came of one wait for a line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A line.
+    Line(String),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing ever again.
+    End,
+}
+
 /// Reads lines in a thread of its own, so that a silent program cannot stop its reader.
 pub struct Lines(Receiver<String>);
 
@@ -23,15 +34,24 @@ impl Lines {
         Lines(receive)
     }
 
+    /// Waits so long for the next line.
+    pub fn hear(&self, limit: Duration) -> Heard {
+        match self.0.recv_timeout(limit) {
+            Ok(line) => Heard::Line(line),
+            Err(RecvTimeoutError::Disconnected) => Heard::End,
+            Err(RecvTimeoutError::Timeout) => Heard::Nothing,
+        }
+    }
+
     /// The next line; none at the end.
     ///
     /// # Errors
     /// When nothing came in time.
     pub fn next(&self, limit: Duration) -> Result<Option<String>> {
-        match self.0.recv_timeout(limit) {
-            Ok(line) => Ok(Some(line)),
-            Err(RecvTimeoutError::Disconnected) => Ok(None),
-            Err(RecvTimeoutError::Timeout) => bail!("nothing came within {} s", limit.as_secs()),
+        match self.hear(limit) {
+            Heard::Line(line) => Ok(Some(line)),
+            Heard::End => Ok(None),
+            Heard::Nothing => bail!("nothing came within {} s", limit.as_secs()),
         }
     }
 

@@ -1,230 +1,338 @@
-//! Load on the engine: each tenant's load generator runs as an agent, so that the kernel says who asks;
-//! for the control it is an ordinary process in front of an engine that knows no tenants.
+//! Load on an engine: each tenant is an agent, so that the kernel says who asks; for the control it is
+//! an ordinary process in front of an engine that knows no lanes. Quiet tenants ask when they are told
+//! to, and the pace is that of the engine's own counters: it is the same on a slow or busy machine.
 
 use crate::Context;
 use crate::agent::{Agent, Spec};
 use crate::control::{Process, User};
+use crate::lines::{Heard, Lines};
+use crate::progress::Progress;
 use anyhow::{Context as _, Result, bail, ensure};
+use api::broker::Usage;
 use serde::Deserialize;
-use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{PipeWriter, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
 
 const LOADGEN: &str = "/usr/libexec/coconut/coconut-loadgen";
 const BROKER: &str = "/usr/bin/coconut-broker";
 const MODEL: &str = "/usr/share/coconut/models/default.gguf";
-/// Seconds before counting begins.
-const WARMUP: u32 = 8;
-/// A quiet prompt is so long that its first token takes about this long alone: much shorter, and the
-/// machine's own noise would be measured.
-const FIRST_TOKEN_MS: f64 = 150.0;
-/// Words of the flooder's prompts.
-const FLOOD_WORDS: u32 = 64;
-/// Longest quiet prompt.
-const MOST_WORDS: u32 = 3000;
+/// Header by which the control's broker tells its tenants apart, for the counts only.
+const HEADER: &str = "x-tenant-id";
+/// Words of the flooder's prompts, and tokens that it asks for.
+const FLOOD: [&str; 2] = ["64", "64"];
+/// Tokens that a quiet request asks for.
+pub const QUIET_TOKENS: u32 = 4;
+/// Between two looks at the counters.
+const LOOK: Duration = Duration::from_millis(200);
 
-/// How much is asked.
-#[derive(Clone, Copy, Debug)]
-pub struct Load {
-    /// Requests of the quiet tenants together, in each measurement.
-    pub samples: u32,
-    /// Tokens that a quiet request asks for.
-    pub quiet_tokens: u32,
-    /// Requests that the flooder keeps in flight.
-    pub flood: u32,
-    /// Tokens that each of them asks for.
-    pub flood_tokens: u32,
-}
-
-/// A load that suits this machine: found out before anything is measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pace {
-    /// Words of a quiet prompt.
-    pub words: u32,
-    /// Milliseconds that its first token takes alone.
-    pub first_token_ms: f64,
-    /// Seconds between two requests of one quiet tenant.
-    pub period: f64,
-    /// Seconds that count in each measurement.
-    pub seconds: u32,
-}
-
-impl Pace {
-    /// Quiet means: a quiet tenant asks for a sixteenth of the engine, a quarter of its fair share: also
-    /// with its answers, and in a slow moment of the machine, it stays below that share.
-    fn new(words: u32, first_token_ms: f64, samples: u32, quiet_tenants: usize) -> Pace {
-        let period = (first_token_ms * 16.0 / 1e3).clamp(1.5, 8.0);
-        let each = (f64::from(samples) / quiet_tenants as f64).ceil();
-        Pace { words, first_token_ms, period, seconds: (each * period).ceil() as u32 }
-    }
-}
-
-/// What a load generator saw (its JSON).
+/// What came of one quiet request, as its sender saw it.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Seen {
-    /// Requests sent within the window.
-    pub sent: u64,
-    /// Of these, answered.
-    pub answered: u64,
-    /// Times to first token, in milliseconds.
-    pub first_token_ms: Vec<f64>,
-    /// Tokens written.
+pub struct Asked {
+    /// The HTTP status, or why there is none.
+    pub outcome: String,
+    /// Time to first token; none without an answer.
+    pub first_token_ms: Option<f64>,
+}
+
+/// What the engine did between a request's arrival and its first token, from the broker's record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// Tokens of the request's own prompt.
+    pub prompt: u64,
+    /// Steps in which nothing was computed for the request's tenant.
+    pub passed: u64,
+    /// Tokens for other tenants.
+    pub others: u64,
+}
+
+/// What the engine has done so far, from the broker's metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Steps.
+    pub steps: u64,
+    /// Tokens, prompts included.
     pub tokens: u64,
+    /// Steps that were planned longer than they may be.
+    pub over_limit: u64,
+    /// Requests that wait or are worked on.
+    pub present: u64,
 }
 
-/// One tenant of the scenario.
-#[derive(Clone, Debug)]
-pub struct Tenant {
+/// An engine that is asked: the machine's own, or the control's.
+pub struct Site<'a> {
+    address: SocketAddr,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    /// Tenants are agents; the records are in the log.
+    Broker(&'a Context),
+    /// Tenants are processes of this user; the records are on the engine's stdout.
+    Control(User, Process),
+}
+
+enum Runner {
+    Agent(Agent),
+    Process(Process),
+}
+
+/// A tenant that floods; it ends when this is dropped.
+pub struct Flood {
+    _runner: Runner,
+}
+
+/// A tenant that asks when it is told to.
+pub struct Quiet {
     name: String,
-    /// Share of a period after which a quiet tenant begins; none for the flooder.
-    offset: Option<f64>,
+    runner: Runner,
+    input: PipeWriter,
+    asked: usize,
 }
 
-impl Tenant {
-    /// A quiet tenant; several take turns.
-    pub fn quiet(name: &str, nth: usize, of: usize) -> Tenant {
-        Tenant { name: name.to_owned(), offset: Some(nth as f64 / of as f64) }
+impl<'a> Site<'a> {
+    /// The machine's broker.
+    pub fn broker(ctx: &'a Context) -> Site<'a> {
+        let address = SocketAddr::from(([127, 0, 0, 1], api::broker::BROKER_PORT));
+        Site { address, kind: Kind::Broker(ctx) }
     }
 
-    /// The flooder.
-    pub fn flooder(name: &str) -> Tenant {
-        Tenant { name: name.to_owned(), offset: None }
-    }
-
-    /// The load generator's command line.
-    fn arguments(&self, load: Load, pace: Pace) -> Vec<String> {
-        let mut args: Vec<String> = ["tenant", &self.name, "--json"].map(str::to_owned).into();
-        let mut option = |name: &str, value: String| args.extend([format!("--{name}"), value]);
-        let (words, tokens) = match self.offset {
-            Some(offset) => {
-                option("even", (1.0 / pace.period).to_string());
-                option("offset", offset.to_string());
-                (pace.words, load.quiet_tokens)
-            }
-            None => {
-                option("closed", load.flood.to_string());
-                (FLOOD_WORDS, load.flood_tokens)
-            }
-        };
-        option("prompt-words", words.to_string());
-        option("max-tokens", tokens.to_string());
-        option("warmup", WARMUP.to_string());
-        option("seconds", pace.seconds.to_string());
-        option("drain", (pace.seconds / 2 + 5).to_string());
-        args
-    }
-}
-
-/// The machine's broker, and the same engine and model without lanes as the control.
-pub struct Engines {
-    load: Load,
-    /// How the load was made to suit this machine.
-    pub pace: Pace,
-    control: SocketAddr,
-    // Ends when this is dropped.
-    _process: Process,
-}
-
-impl Engines {
-    /// Starts the control, and finds out how long a prompt must be on this machine.
+    /// Starts the same engine and model without lanes: first come, first served.
     ///
     /// # Errors
-    /// When the control cannot be started or does not answer.
-    pub fn start(load: Load, quiet_tenants: usize) -> Result<Engines> {
-        let control = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let listen = control.to_string();
-        let args = ["--standalone", "--fifo", "--model", MODEL, "--listen", &listen];
-        let args = args.map(str::to_owned);
-        let process = Process::start(User::of_agents()?, Path::new(BROKER), &args, None)?;
-        let until = Instant::now() + Duration::from_secs(120);
-        while TcpStream::connect(control).is_err() {
-            ensure!(Instant::now() < until, "the control's engine does not listen on {control}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        let (words, ms) = calibrate(control)?;
-        let pace = Pace::new(words, ms, load.samples, quiet_tenants);
-        Ok(Engines { load, pace, control, _process: process })
-    }
-
-    /// All tenants at once, as agents on the machine's broker; what each saw, in their order.
-    ///
-    /// # Errors
-    /// When a load generator cannot be started or does not report.
-    pub fn fair(&self, ctx: &Context, tenants: &[Tenant]) -> Result<Vec<Seen>> {
-        let start = |tenant: &Tenant| {
-            let mut command = vec![LOADGEN.to_owned()];
-            // Where the broker is, the agent is told by its environment.
-            command.extend(tenant.arguments(self.load, self.pace));
-            let spec = Spec {
-                name: ctx.unique(&tenant.name),
-                tenant: tenant.name.clone(),
-                caps: vec!["infer".to_owned()],
-                command,
-                ..Spec::default()
-            };
-            Agent::start(&ctx.coconut, spec)
-        };
-        let running: Result<Vec<Agent>> = tenants.iter().map(start).collect();
-        let report = |agent: Agent| {
-            let text = agent.lines.rest(self.patience())?.join("\n");
-            serde_json::from_str(&text)
-                .with_context(|| format!("{} said {text:?}; {}", agent.name, agent.complaints()))
-        };
-        running?.into_iter().map(report).collect()
-    }
-
-    /// The same as ordinary processes on the engine without lanes.
-    ///
-    /// # Errors
-    /// When a load generator cannot be started or does not report.
-    pub fn first_come(&self, tenants: &[Tenant]) -> Result<Vec<Seen>> {
+    /// When it cannot be started or does not listen.
+    pub fn control() -> Result<Site<'static>> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let listen = address.to_string();
+        #[rustfmt::skip]
+        let args = [
+            "--standalone", "--fifo", "--model", MODEL, "--listen", &listen,
+            "--trust-header", HEADER, "--print-usage",
+        ];
         let user = User::of_agents()?;
-        let start = |tenant: &Tenant| {
-            let mut args = tenant.arguments(self.load, self.pace);
-            args.extend(["--url".to_owned(), format!("http://{}", self.control)]);
-            Process::start(user, &PathBuf::from(LOADGEN), &args, None)
-        };
-        let running: Result<Vec<Process>> = tenants.iter().map(start).collect();
-        let report = |process: Process| {
-            let text = process.lines.rest(self.patience())?.join("\n");
-            serde_json::from_str(&text).with_context(|| format!("the control said {text:?}"))
-        };
-        running?.into_iter().map(report).collect()
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::from_secs(u64::from(self.pace.seconds + WARMUP) * 2 + 120)
-    }
-}
-
-/// Words whose first token takes about [`FIRST_TOKEN_MS`] on this machine, and how long that is.
-fn calibrate(server: SocketAddr) -> Result<(u32, f64)> {
-    let mut words = 32;
-    for _ in 0..8 {
-        let took = first_token_ms(server, words, 3)?;
-        if took >= FIRST_TOKEN_MS * 0.9 || words >= MOST_WORDS {
-            break;
+        let process = Process::start(user, Path::new(BROKER), &args.map(str::to_owned), None)?;
+        let mut progress = Progress::of("the control's engine to listen");
+        while TcpStream::connect(address).is_err() {
+            progress.seen(process.cpu_ticks())?;
+            std::thread::sleep(LOOK);
         }
-        let factor = (FIRST_TOKEN_MS / took).clamp(1.1, 3.0);
-        words = ((f64::from(words) * factor) as u32).min(MOST_WORDS);
+        Ok(Site { address, kind: Kind::Control(user, process) })
     }
-    // What decides the pace is measured once more: a slow moment above would make it too slow.
-    Ok((words, first_token_ms(server, words, 15)?))
+
+    /// Starts a tenant that asks when it is told to.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn quiet(&self, tenant: &str) -> Result<Quiet> {
+        let (read, input) = std::io::pipe()?;
+        let tokens = QUIET_TOKENS.to_string();
+        let args = ["--on-input", "--max-tokens", &tokens];
+        let (name, runner) = self.start(tenant, &args, Some(read.into()))?;
+        Ok(Quiet { name, runner, input, asked: 0 })
+    }
+
+    /// Starts a tenant that keeps so many requests in flight until it is dropped, and waits for them.
+    ///
+    /// # Errors
+    /// When it cannot be started or its requests do not come.
+    pub fn flooder(&self, tenant: &str, requests: u32) -> Result<Flood> {
+        let (requests, forever) = (requests.to_string(), u32::MAX.to_string());
+        #[rustfmt::skip]
+        let args = [
+            "--closed", &requests, "--prompt-words", FLOOD[0], "--max-tokens", FLOOD[1],
+            "--warmup", "0", "--seconds", &forever,
+        ];
+        let (_, runner) = self.start(tenant, &args, None)?;
+        // One or another is always on its way.
+        let there = requests.parse::<u64>()? * 3 / 4;
+        self.until("the flood to be there", |counts| counts.present >= there)?;
+        Ok(Flood { _runner: runner })
+    }
+
+    fn start(
+        &self,
+        tenant: &str,
+        args: &[&str],
+        stdin: Option<OwnedFd>,
+    ) -> Result<(String, Runner)> {
+        let mut all: Vec<String> = ["tenant", tenant, "--json"].map(str::to_owned).into();
+        all.extend(args.iter().map(|arg| (*arg).to_owned()));
+        match &self.kind {
+            Kind::Broker(ctx) => {
+                let (name, tenant) = (ctx.unique(tenant), tenant.to_owned());
+                // Where the broker is, the agent is told by its environment.
+                let command = [vec![LOADGEN.to_owned()], all].concat();
+                let caps = vec!["infer".to_owned()];
+                let spec =
+                    Spec { name: name.clone(), tenant, caps, command, stdin, ..Spec::default() };
+                Ok((name, Runner::Agent(Agent::start(&ctx.coconut, spec)?)))
+            }
+            Kind::Control(user, _) => {
+                let url = format!("http://{}", self.address);
+                all.extend(["--header", "--url", &url].map(str::to_owned));
+                let process = Process::start(*user, Path::new(LOADGEN), &all, stdin)?;
+                Ok((tenant.to_owned(), Runner::Process(process)))
+            }
+        }
+    }
+
+    /// What the engine has done so far.
+    ///
+    /// # Errors
+    /// When the broker does not tell.
+    pub fn counts(&self) -> Result<Counts> {
+        let mut stream = TcpStream::connect(self.address).context("cannot ask the broker")?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).context("the broker does not tell its counters")?;
+        counts(&text)
+    }
+
+    /// Waits as long as the engine goes on.
+    ///
+    /// # Errors
+    /// When it does not any more.
+    pub fn until(&self, what: &str, holds: impl Fn(Counts) -> bool) -> Result<Counts> {
+        let mut progress = Progress::of(what);
+        loop {
+            let counts = self.counts()?;
+            if holds(counts) {
+                return Ok(counts);
+            }
+            progress.seen(counts)?;
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Sends one request of a quiet tenant.
+    ///
+    /// # Errors
+    /// When the tenant has ended.
+    pub fn send(&self, quiet: &mut Quiet, words: u32) -> Result<()> {
+        quiet.asked += 1;
+        writeln!(quiet.input, "{words}").with_context(|| quiet.complaints())
+    }
+
+    /// Waits for the request's answer, as long as the engine goes on.
+    ///
+    /// # Errors
+    /// When the tenant has ended, or nothing goes on any more.
+    pub fn receive(&self, quiet: &Quiet) -> Result<Asked> {
+        let mut progress = Progress::of(format!("an answer for {}", quiet.name));
+        loop {
+            match quiet.lines().hear(Duration::from_secs(1)) {
+                Heard::Line(line) => {
+                    return serde_json::from_str(&line)
+                        .with_context(|| format!("{} said {line:?}", quiet.name));
+                }
+                Heard::End => bail!("{} has ended: {}", quiet.name, quiet.complaints()),
+                Heard::Nothing => progress.seen(self.counts()?)?,
+            }
+        }
+    }
+
+    /// The records of all requests of these tenants, each tenant's in order.
+    ///
+    /// # Errors
+    /// When they do not come.
+    pub fn records(&self, quiet: &[Quiet]) -> Result<Vec<Vec<Waited>>> {
+        match &self.kind {
+            Kind::Broker(ctx) => quiet.iter().map(|q| in_log(ctx, &q.name, q.asked)).collect(),
+            Kind::Control(_, process) => printed(process, quiet),
+        }
+    }
 }
 
-fn first_token_ms(server: SocketAddr, words: u32, requests: u32) -> Result<f64> {
-    let (url, words, requests) =
-        (format!("http://{server}"), words.to_string(), requests.to_string());
-    let args =
-        ["latency", "--url", &url, "--requests", &requests, "--words", &words, "--max-tokens", "2"];
-    let done = std::process::Command::new(LOADGEN).args(args).arg("--stream").output();
-    let done = done.with_context(|| format!("cannot run {LOADGEN}"))?;
-    if !done.status.success() {
-        bail!("the control's engine does not answer: {}", String::from_utf8_lossy(&done.stderr));
+/// The broker posts its records in its own time, and the log is behind them.
+fn in_log(ctx: &Context, name: &str, asked: usize) -> Result<Vec<Waited>> {
+    let aid = ctx.coconut.show(name)?.agent.aid.to_string();
+    let mut progress = Progress::of(format!("the log to hold {asked} requests of {name}"));
+    loop {
+        let records = ctx.coconut.records(&["--agent", &aid, "--kind", "inference"])?;
+        if records.len() >= asked {
+            return records.iter().map(|r| from_detail(&r.detail)).collect();
+        }
+        progress.seen(records.len())?;
+        std::thread::sleep(LOOK);
     }
-    let seen: Value = serde_json::from_slice(&done.stdout)?;
-    seen["latency"]["p50_ms"].as_f64().context("the load generator gave no latency")
+}
+
+fn printed(process: &Process, quiet: &[Quiet]) -> Result<Vec<Vec<Waited>>> {
+    let mut seen: BTreeMap<String, Vec<Waited>> = BTreeMap::new();
+    let mut progress = Progress::of("the control's records");
+    while quiet.iter().any(|q| seen.get(&q.name).map_or(0, Vec::len) < q.asked) {
+        match process.lines.hear(Duration::from_secs(1)) {
+            Heard::Line(line) => {
+                let usage: Usage = serde_json::from_str(&line)
+                    .with_context(|| format!("the control's engine said {line:?}"))?;
+                let waited = Waited {
+                    prompt: usage.prompt_tokens.into(),
+                    passed: usage.passed_steps,
+                    others: usage.others_tokens,
+                };
+                seen.entry(usage.tenant).or_default().push(waited);
+            }
+            Heard::End => bail!("the control's engine has ended: {}", process.complaints()),
+            Heard::Nothing => progress.seen(process.cpu_ticks())?,
+        }
+    }
+    Ok(quiet.iter().map(|q| seen.remove(&q.name).unwrap_or_default()).collect())
+}
+
+impl Quiet {
+    /// Requests that it was told to send.
+    pub fn asked(&self) -> usize {
+        self.asked
+    }
+
+    fn lines(&self) -> &Lines {
+        match &self.runner {
+            Runner::Agent(agent) => &agent.lines,
+            Runner::Process(process) => &process.lines,
+        }
+    }
+
+    fn complaints(&self) -> String {
+        match &self.runner {
+            Runner::Agent(agent) => agent.complaints(),
+            Runner::Process(process) => process.complaints(),
+        }
+    }
+}
+
+fn counts(metrics: &str) -> Result<Counts> {
+    let value = |name: &str| -> Result<u64> {
+        let mut lines = metrics.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) = lines
+            .find(|(key, _)| *key == name)
+            .with_context(|| format!("the broker does not tell {name}"))?;
+        value.trim().parse().with_context(|| format!("{name} is {value:?}"))
+    };
+    Ok(Counts {
+        steps: value("coconut_engine_steps_total")?,
+        tokens: value("coconut_engine_tokens_computed_total")?,
+        over_limit: value("coconut_engine_steps_over_limit_total")?,
+        present: value("coconut_broker_calls_running")? + value("coconut_broker_calls_queued")?,
+    })
+}
+
+fn from_detail(detail: &str) -> Result<Waited> {
+    let word = |key: &str| -> Result<u64> {
+        let words = detail.split(' ').filter_map(|word| word.split_once('='));
+        let found = words.into_iter().find(|(k, _)| *k == key);
+        let (_, value) = found.with_context(|| format!("no {key} in the record {detail:?}"))?;
+        Ok(value.parse()?)
+    };
+    ensure!(!detail.contains("refused="), "a quiet request was not served: {detail}");
+    Ok(Waited {
+        prompt: word("prompt_tokens")?,
+        passed: word("passed_steps")?,
+        others: word("others_tokens")?,
+    })
 }
 
 #[cfg(test)]
@@ -232,20 +340,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_machine_is_asked_more_slowly() {
-        let pace = Pace::new(300, 150.0, 105, 3);
-        assert_eq!((pace.period, pace.seconds), (2.4, 84));
-        assert_eq!(Pace::new(300, 400.0, 105, 3).period, 6.4);
-        assert_eq!(Pace::new(300, 9000.0, 105, 3).period, 8.0);
+    fn counters_are_read_from_the_metrics() {
+        let text = "HTTP/1.1 200 OK\r\n\r\n# TYPE coconut_engine_steps_total counter\n\
+            coconut_engine_steps_total 7\ncoconut_engine_tokens_computed_total 90\n\
+            coconut_engine_steps_over_limit_total 0\ncoconut_broker_calls_running 4\n\
+            coconut_broker_calls_queued 28\n";
+        let wanted = Counts { steps: 7, tokens: 90, over_limit: 0, present: 32 };
+        assert_eq!(counts(text).unwrap(), wanted);
+        assert!(counts("coconut_engine_steps_total 7\n").is_err());
     }
 
     #[test]
-    fn quiet_and_flooding_tenants_ask_differently() {
-        let load = Load { samples: 105, quiet_tokens: 8, flood: 32, flood_tokens: 64 };
-        let pace = Pace { words: 300, first_token_ms: 150.0, period: 2.0, seconds: 70 };
-        let quiet = Tenant::quiet("amal", 1, 4).arguments(load, pace).join(" ");
-        assert!(quiet.starts_with("tenant amal --json --even 0.5 --offset 0.25 "), "{quiet}");
-        let flood = Tenant::flooder("mallory").arguments(load, pace).join(" ");
-        assert!(flood.contains("--closed 32 --prompt-words 64 --max-tokens 64"), "{flood}");
+    fn what_was_waited_for_is_read_from_the_record() {
+        let detail = "prompt_tokens=70 completion_tokens=4 queued_us=1 first_token_us=2 steps=4 \
+            passed_steps=1 others_tokens=9";
+        let waited = from_detail(detail).unwrap();
+        assert_eq!(waited, Waited { prompt: 70, passed: 1, others: 9 });
+        assert!(from_detail("prompt_tokens=70").is_err());
+        assert!(from_detail(&format!("{detail} refused=why")).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use demo::coconut::Coconut;
-use demo::load::Load;
+use demo::fairness::Load;
 use demo::report::{Demonstration, Machine, Report, Say};
 use demo::{Context, audit, dream_team, fairness, isolation};
 use std::path::PathBuf;
@@ -29,9 +29,9 @@ struct Args {
     /// Show it so many times; every time must pass.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Fairness: requests of the quiet tenants in each of its three measurements.
-    #[arg(long, default_value_t = 105, value_name = "N", value_parser = clap::value_parser!(u32).range(30..))]
-    samples: u32,
+    /// Fairness: pairs of blocks, the quiet tenants alone and then beside the flood.
+    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: u32,
     /// Fairness: requests that the flooder keeps in flight.
     #[arg(long, default_value_t = 32, hide = true)]
     flood: u32,
@@ -128,15 +128,10 @@ fn show_one(args: &Args, ctx: &Context, what: What, heading: &str) -> Demonstrat
     ctx.say.line(format!("\n== {name}{heading}"));
     match what {
         What::Audit => audit::run(ctx),
-        What::Fairness => fairness::run(ctx, load(args)),
+        What::Fairness => fairness::run(ctx, Load { pairs: args.pairs, flood: args.flood }),
         What::DreamTeam => dream_team::run(ctx, args.input.as_deref()),
         What::Isolation | What::All => isolation::run(ctx),
     }
-}
-
-fn load(args: &Args) -> Load {
-    let Args { samples, flood, .. } = *args;
-    Load { samples, quiet_tokens: 8, flood, flood_tokens: 64 }
 }
 
 fn machine() -> Machine {

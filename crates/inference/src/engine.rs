@@ -92,6 +92,8 @@ pub struct Stats {
     pub running: AtomicU64,
     /// Microseconds that a step may last, as far as its cost is known.
     pub step_us: AtomicU64,
+    /// Steps that were planned longer than they may be: a fault if there are any.
+    pub over_limit: AtomicU64,
 }
 
 /// A running engine; dropping it ends its thread after the step under way.
@@ -280,7 +282,12 @@ impl<'m, 's> Worker<'m, 's> {
     }
 
     fn step(&mut self) {
-        let grants = plan(&self.running, &self.limits());
+        let limits = self.limits();
+        let owed: Vec<bool> = self.running.iter().map(|r| r.share().owed()).collect();
+        let grants = plan(&self.running, &limits);
+        if !limits.kept(&self.running, &owed, &grants) {
+            self.stats.over_limit.fetch_add(1, Relaxed);
+        }
         let work = grants.iter().map(|g| g.work(&self.running[g.index])).sum::<Work>();
         let began = Instant::now();
         let outputs = self.fill(&grants);
@@ -288,14 +295,22 @@ impl<'m, 's> Worker<'m, 's> {
             Ok(()) => {
                 // On some devices it has only begun.
                 self.context.synchronize();
+                self.book(&grants);
                 self.emit(outputs);
                 self.cost.observe(work, began.elapsed().as_secs_f64() * 1e6);
             }
             Err(error) => self.fail(&grants, &error),
         }
-        self.stats.steps.fetch_add(1, Relaxed);
         self.stats.tokens.fetch_add(u64::from(work.tokens), Relaxed);
         self.stats.busy_us.fetch_add(began.elapsed().as_micros() as u64, Relaxed);
+    }
+
+    /// Tells the accounts what the step did, before anybody hears of its tokens.
+    fn book(&self, grants: &[Grant]) {
+        let step = self.stats.steps.fetch_add(1, Relaxed) + 1;
+        for grant in grants {
+            self.running[grant.index].job.share.computed(step, grant.tokens);
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -355,6 +370,9 @@ impl<'m, 's> Worker<'m, 's> {
         let token = LlamaToken(r.sampler.choose(logits, barred).cast_signed());
         self.stats.written.fetch_add(1, Relaxed);
         r.written += 1;
+        if r.written == 1 {
+            r.job.share.answered();
+        }
         let over = vocab.is_eog(token);
         let mut text = if over { String::new() } else { r.text.push(&self.model.piece(token)) };
         let full = r.computed + 1 >= self.config.context as usize;

@@ -28,6 +28,10 @@ pub trait Share: Send + Sync {
     fn owed(&self) -> bool {
         false
     }
+    /// The step of this number is over; so many of its tokens were the account's.
+    fn computed(&self, _step: u64, _tokens: u32) {}
+    /// The request's first token is there.
+    fn answered(&self) {}
 }
 
 /// What one sequence could use in the next step.
@@ -87,10 +91,33 @@ impl Limits {
 
     /// By what was learnt; `crowded` when somebody else may come at any time. At most `tokens`.
     pub fn learnt(model: &CostModel, crowded: bool, tokens: u32) -> Self {
-        let Some(cost) = model.fit() else { return Self::fixed(UNKNOWN.min(tokens)) };
+        match model.fit() {
+            Some(cost) => Self::of_cost(cost, crowded, tokens),
+            None => Self::fixed(UNKNOWN.min(tokens)),
+        }
+    }
+
+    /// The same by a cost that is known.
+    pub fn of_cost(cost: Cost, crowded: bool, tokens: u32) -> Self {
         let long = LONG * cost.shortest();
         let short = if crowded { SHORT * cost.shortest() } else { long };
         Self { tokens, cost, short, long }
+    }
+
+    /// Whether a planned step is within what it may hold, reckoned anew from its whole work; `owed` says
+    /// of each sequence whether it was owed service before.
+    pub fn kept<D: Demand>(&self, sequences: &[D], owed: &[bool], grants: &[Grant]) -> bool {
+        let (mut work, mut kept) = (Work::default(), true);
+        for (nth, grant) in grants.iter().enumerate() {
+            let sequence = &sequences[grant.index];
+            work = [work, grant.work(sequence)].into_iter().sum();
+            let reads_owed = owed[grant.index] && sequence.prefill_left() > 0;
+            let limit = if reads_owed { self.long } else { self.short };
+            let alone = nth == 0 && grant.tokens == 1;
+            // What rounding adds is no breach.
+            kept &= alone || self.cost.of(work) <= limit * (1.0 + 1e-6);
+        }
+        kept && work.tokens <= self.tokens
     }
 
     fn of<D: Demand>(&self, sequence: &D) -> f64 {
@@ -229,6 +256,24 @@ mod tests {
         all[2].prefill = 20;
         let rest = plan(&all, &limits(16.0, 56.0));
         assert_eq!(tokens(&rest), [(2, 20)], "the flooder's tokens do not make its rest longer");
+    }
+
+    #[test]
+    fn a_step_beyond_its_limit_is_noticed() {
+        let (quiet, flood) = (Arc::new(Account(0.into())), Arc::new(Account(10_000.into())));
+        let all = vec![of(&quiet, 90), of(&flood, 90), of(&flood, 0)];
+        let (owed, limits) = ([true, false, false], limits(16.0, 56.0));
+        let one = |index, tokens| limits.kept(&all, &owed, &[Grant { index, tokens }]);
+        assert!(one(0, 44) && !one(0, 60), "who is owed reads in long steps");
+        assert!(one(1, 12) && !one(1, 14), "nobody else does");
+        assert!(!limits.kept(
+            &all,
+            &owed,
+            &[Grant { index: 0, tokens: 12 }, Grant { index: 2, tokens: 1 }]
+        ));
+        assert!(!Limits::fixed(8).kept(&all, &owed, &[Grant { index: 0, tokens: 9 }]));
+        let planned = plan(&all, &limits);
+        assert!(limits.kept(&all, &owed, &planned), "{planned:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{Args, Tally};
 use crate::channels::Watch;
 use crate::cli::direct;
 use crate::context::Context;
+use crate::life::Patience;
 use crate::prepare::{self, Ready};
 use crate::sandbox::remove_tree;
 use crate::ui::{Step, Ui};
@@ -14,11 +15,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-/// The whole acceptance suite, under emulation on a loaded machine.
-const ACCEPTANCE_LIMIT: Duration = Duration::from_secs(30 * 60);
-const SHORT_LIMIT: Duration = Duration::from_secs(300);
 
 /// Where the inner loop of kernel work has its entry: prints `PASS`/`FAIL` lines and a last `N passed, N failed`.
 const KERNEL_LOOP: &str = "acceptance/kernel/run";
@@ -52,7 +48,7 @@ pub fn plumbing(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
     fs::write(dir.join("in/word"), "coconut")?;
     let script = "cat /mnt/share/word; echo problem >&2; cp /mnt/share/word /mnt/out/copy; \
         touch /mnt/share/not 2>/dev/null && exit 1; exit 42";
-    let mut vm = machine(&ready, direct(&ready), SHORT_LIMIT);
+    let mut vm = machine(&ready, direct(&ready));
     vm.share = Some(dir.join("in"));
     vm.out = Some(dir.join("out"));
     step.announce();
@@ -71,7 +67,7 @@ pub fn plumbing(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
 pub fn acceptance(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
     let ready = prepare::image(cx, ui)?;
     let step = ui.step("acceptance", "acceptance suite");
-    let vm = machine(&ready, direct(&ready), ACCEPTANCE_LIMIT);
+    let vm = machine(&ready, direct(&ready));
     judge(cx, &ready, &vm, &suite(args), step)
 }
 
@@ -105,7 +101,7 @@ pub fn uefi(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
     let step = ui.step("uefi", "the same, booted through UEFI");
     let script = format!("set -e; {VERITY_ROOT}; exec \"$@\"");
     let command = [words(&["sh", "-c", &script, "sh"]), suite(args)].concat();
-    let vm = machine(&ready, Boot::Uefi { disk: disk.file }, ACCEPTANCE_LIMIT);
+    let vm = machine(&ready, Boot::Uefi { disk: disk.file });
     judge(cx, &ready, &vm, &command, step)
 }
 
@@ -113,7 +109,7 @@ pub fn uefi(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
 const VERITY_ROOT: &str = "test -d /sys/firmware/efi; grep -q ^CRYPT-VERITY- /sys/block/dm-0/dm/uuid; \
     test $(findmnt -no FSTYPE /) = erofs; ! touch /usr/written 2>/dev/null";
 
-fn machine(ready: &Ready, boot: Boot, timeout: Duration) -> Vm {
+fn machine(ready: &Ready, boot: Boot) -> Vm {
     Vm {
         boot,
         accel: ready.accel,
@@ -123,7 +119,7 @@ fn machine(ready: &Ready, boot: Boot, timeout: Duration) -> Vm {
         out: None,
         append: String::new(),
         qemu: Vec::new(),
-        timeout: Some(timeout),
+        patience: Patience::Progress,
     }
 }
 

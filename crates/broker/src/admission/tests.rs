@@ -12,9 +12,14 @@ fn admission(slots: usize, yields: bool, fifo: bool) -> Arc<Admission> {
     Admission::new(Policy { slots, yields, fifo, max_queued: 10 })
 }
 
+/// Nothing begins with the turn.
+fn nothing() -> AtTurn {
+    Box::new(drop)
+}
+
 /// The ticket, if the turn has come already.
-fn now(a: &Arc<Admission>, tenant: &str) -> Option<Ticket> {
-    a.admit(&lane(tenant)).now_or_never().map(|t| t.unwrap())
+fn now(a: &Arc<Admission>, tenant: &str) -> Option<Arc<Ticket>> {
+    a.admit(&lane(tenant), nothing()).now_or_never().map(|t| t.unwrap())
 }
 
 #[test]
@@ -44,8 +49,8 @@ async fn the_control_is_first_come_first_served() {
     let held = now(&a, "flood").unwrap();
     let second = lane("flood");
     let third = lane("quiet");
-    let mut second = pin!(a.admit(&second));
-    let mut third = pin!(a.admit(&third));
+    let mut second = pin!(a.admit(&second, nothing()));
+    let mut third = pin!(a.admit(&third, nothing()));
     assert!(second.as_mut().now_or_never().is_none());
     assert!(third.as_mut().now_or_never().is_none());
     drop(held);
@@ -60,11 +65,14 @@ fn a_tenants_queue_is_bounded_and_others_are_not_touched() {
     let a = admission(1, false, false);
     let _held = now(&a, "flood").unwrap();
     let f = lane("flood");
-    let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(a.admit(&f))).collect();
+    let mut waiting: Vec<_> = (0..10).map(|_| Box::pin(a.admit(&f, nothing()))).collect();
     assert!(waiting.iter_mut().all(|w| w.as_mut().now_or_never().is_none()));
-    let refused = a.admit(&f).now_or_never().unwrap().err().unwrap();
+    let refused = a.admit(&f, nothing()).now_or_never().unwrap().err().unwrap();
     assert_eq!(refused, Refused::QueueFull { tenant: "flood".into(), queued: 10 });
-    assert!(a.admit(&lane("quiet")).now_or_never().is_none(), "waits, but is not refused");
+    assert!(
+        a.admit(&lane("quiet"), nothing()).now_or_never().is_none(),
+        "waits, but is not refused"
+    );
 }
 
 #[tokio::test]
@@ -72,8 +80,8 @@ async fn a_caller_that_goes_away_gives_its_turn_to_the_next() {
     let a = admission(1, false, false);
     let held = now(&a, "a").unwrap();
     let l = lane("a");
-    let mut gone = Box::pin(a.admit(&l));
-    let mut next = pin!(a.admit(&l));
+    let mut gone = Box::pin(a.admit(&l, nothing()));
+    let mut next = pin!(a.admit(&l, nothing()));
     assert!(gone.as_mut().now_or_never().is_none());
     assert!(next.as_mut().now_or_never().is_none());
     drop(held);
@@ -81,4 +89,47 @@ async fn a_caller_that_goes_away_gives_its_turn_to_the_next() {
     drop(gone);
     assert!(next.await.is_ok());
     assert_eq!(a.depth().running, 0);
+}
+
+#[tokio::test]
+async fn what_begins_with_the_turn_begins_before_anybody_is_told() {
+    let a = admission(1, true, false);
+    let held = now(&a, "a").unwrap();
+    let begun = Arc::new(OnceLock::new());
+    let (l, seen) = (lane("a"), begun.clone());
+    let mut next = pin!(a.admit(&l, Box::new(move |t: Arc<Ticket>| drop(seen.set(t.id)))));
+    assert!(next.as_mut().now_or_never().is_none() && begun.get().is_none());
+    drop(held);
+    assert!(begun.get().is_some(), "its own task has not gone on yet");
+    assert_eq!(next.await.unwrap().id, *begun.get().unwrap());
+}
+
+#[tokio::test]
+async fn what_would_have_begun_for_a_caller_that_is_gone_does_not() {
+    let a = admission(1, true, false);
+    let held = now(&a, "a").unwrap();
+    let begun = Arc::new(OnceLock::new());
+    let (l, seen) = (lane("a"), begun.clone());
+    let mut gone = Box::pin(a.admit(&l, Box::new(move |t: Arc<Ticket>| drop(seen.set(t.id)))));
+    assert!(gone.as_mut().now_or_never().is_none());
+    drop(gone);
+    drop(held);
+    assert!(begun.get().is_none());
+    assert_eq!((a.depth().running, a.depth().queued), (0, 0));
+}
+
+#[test]
+fn only_what_others_get_between_arrival_and_first_token_counts() {
+    let a = admission(4, true, false);
+    let flood = now(&a, "flood").unwrap();
+    flood.computed(1, 5);
+    let (quiet, sibling) = (now(&a, "quiet").unwrap(), now(&a, "quiet").unwrap());
+    flood.computed(2, 7);
+    sibling.computed(3, 100);
+    quiet.computed(4, 30);
+    flood.computed(4, 2);
+    quiet.answered();
+    flood.computed(5, 9);
+    quiet.answered();
+    assert_eq!(quiet.waited().get(), Some(&Waited { steps: 3, passed: 1, others: 9 }));
 }

@@ -1,6 +1,6 @@
 //! The embedded engine as a backend.
 
-use super::{Backend, ModelCard, Prepared, Reply};
+use super::{Backend, ModelCard, Prepared, Start};
 use crate::admission::Ticket;
 use crate::openai::{ApiError, Call, Endpoint, Input};
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ const COMPLETION_TOKENS: u32 = 16;
 
 /// The engine, and when it was started.
 pub struct Embedded {
-    engine: Engine,
+    engine: Arc<Engine>,
     created: u64,
 }
 
@@ -22,7 +22,7 @@ impl Embedded {
     /// Serves this engine.
     pub fn new(engine: Engine) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Self { engine, created }
+        Self { engine: Arc::new(engine), created }
     }
 }
 
@@ -93,27 +93,24 @@ impl Backend for Embedded {
         })
     }
 
-    fn run(
-        &self,
-        call: Call,
-        prepared: Prepared,
-        ticket: Arc<Ticket>,
-    ) -> BoxFuture<'_, Result<Reply, ApiError>> {
-        let (events, receiver) = tokio::sync::mpsc::unbounded_channel();
+    fn start(&self, call: Call, prepared: Prepared) -> Result<Start<'_>, ApiError> {
         let (Some(prompt), Some(max_tokens)) = (prepared.prompt, prepared.max_tokens) else {
-            let error = ApiError::backend("the call was not prepared for the embedded engine");
-            return Box::pin(async { Err(error) });
+            return Err(ApiError::backend("the call was not prepared for the embedded engine"));
         };
-        self.engine.submit(Job {
-            prompt,
-            sampling: call.sampling,
-            stop: call.stop,
-            max_tokens,
-            ignore_eos: call.ignore_eos,
-            share: ticket,
-            events,
-        });
-        Box::pin(async { Ok(Reply::Events(receiver)) })
+        let (events, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let engine = self.engine.clone();
+        let begin = move |share: Arc<Ticket>| {
+            engine.submit(Job {
+                prompt,
+                sampling: call.sampling,
+                stop: call.stop,
+                max_tokens,
+                ignore_eos: call.ignore_eos,
+                share,
+                events,
+            });
+        };
+        Ok(Start::AtTurn(Box::new(begin), receiver))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, ApiError>> {
@@ -135,6 +132,7 @@ impl Backend for Embedded {
             ("busy_microseconds_total", "counter", &s.busy_us),
             ("sequences_running", "gauge", &s.running),
             ("step_limit_microseconds", "gauge", &s.step_us),
+            ("steps_over_limit_total", "counter", &s.over_limit),
         ]
         .iter()
         .map(|(name, kind, value)| {

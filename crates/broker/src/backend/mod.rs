@@ -3,7 +3,7 @@
 pub mod embedded;
 pub mod remote;
 
-use crate::admission::Ticket;
+use crate::admission::{AtTurn, Ticket};
 use crate::openai::{ApiError, Call};
 use futures_util::future::BoxFuture;
 use inference::{Event, Prompt};
@@ -35,25 +35,28 @@ pub struct Prepared {
     pub prompt: Option<Prompt>,
 }
 
-/// How an answer comes.
-pub enum Reply {
-    /// Text, token by token.
-    Events(UnboundedReceiver<Event>),
-    /// A finished HTTP answer, passed through as it arrives.
-    Upstream(hyper::Response<hyper::body::Incoming>),
+/// A backend's HTTP answer, passed through as it arrives.
+pub type Upstream = hyper::Response<hyper::body::Incoming>;
+
+/// Asks another server, for who holds the ticket.
+pub type After<'a> =
+    Box<dyn FnOnce(Arc<Ticket>) -> BoxFuture<'a, Result<Upstream, ApiError>> + Send + 'a>;
+
+/// How an answer is begun. The ticket pays for its tokens; dropping the answer cancels the work.
+pub enum Start<'a> {
+    /// While its turn is given: between that and its beginning nothing can be computed for others,
+    /// however slowly the call's own task goes on. Text comes token by token.
+    AtTurn(AtTurn, UnboundedReceiver<Event>),
+    /// Afterwards, by the call's own task.
+    After(After<'a>),
 }
 
 /// Something that answers calls.
 pub trait Backend: Send + Sync {
     /// Checks a call and measures its prompt.
     fn prepare(&self, call: &Call, context: Option<u32>) -> Result<Prepared, ApiError>;
-    /// Starts the answer. `ticket` pays for its tokens. Dropping the reply cancels the work.
-    fn run(
-        &self,
-        call: Call,
-        prepared: Prepared,
-        ticket: Arc<Ticket>,
-    ) -> BoxFuture<'_, Result<Reply, ApiError>>;
+    /// What begins the answer, once it is the call's turn.
+    fn start(&self, call: Call, prepared: Prepared) -> Result<Start<'_>, ApiError>;
     /// The models that it serves.
     fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, ApiError>>;
     /// Lines for `/metrics`.

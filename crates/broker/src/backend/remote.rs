@@ -1,7 +1,6 @@
 //! Any OpenAI-compatible server as a backend. Requests and answers pass through unchanged.
 
-use super::{Backend, ModelCard, Prepared, Reply};
-use crate::admission::Ticket;
+use super::{Backend, ModelCard, Prepared, Start};
 use crate::openai::{ApiError, Call};
 use anyhow::{Context, bail};
 use futures_util::future::BoxFuture;
@@ -14,7 +13,6 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use inference::Share;
 use serde_json::Value;
-use std::sync::Arc;
 
 /// A batching server reads about this many prompt tokens in the time that it takes to write one.
 const PROMPT_DISCOUNT: u32 = 8;
@@ -92,16 +90,11 @@ impl Backend for Remote {
         Ok(Prepared { model, prompt_tokens, max_tokens: call.max_tokens, prompt: None })
     }
 
-    fn run(
-        &self,
-        call: Call,
-        prepared: Prepared,
-        ticket: Arc<Ticket>,
-    ) -> BoxFuture<'_, Result<Reply, ApiError>> {
-        ticket.charge((prepared.prompt_tokens / PROMPT_DISCOUNT).max(1));
-        Box::pin(async move {
-            self.send(Method::POST, call.endpoint.path(), call.raw).await.map(Reply::Upstream)
-        })
+    fn start(&self, call: Call, prepared: Prepared) -> Result<Start<'_>, ApiError> {
+        Ok(Start::After(Box::new(move |ticket| {
+            ticket.charge((prepared.prompt_tokens / PROMPT_DISCOUNT).max(1));
+            Box::pin(self.send(Method::POST, call.endpoint.path(), call.raw))
+        })))
     }
 
     fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, ApiError>> {

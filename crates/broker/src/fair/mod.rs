@@ -23,6 +23,7 @@ pub struct FairQueue<R> {
     tenants: Accounts,
     names: HashMap<String, Slot>,
     members: Vec<Option<Tenant<R>>>,
+    computed: Computed,
 }
 
 struct Tenant<R> {
@@ -32,6 +33,26 @@ struct Tenant<R> {
     queues: Vec<Option<(String, VecDeque<R>)>>,
     queued: usize,
     running: usize,
+    computed: Computed,
+}
+
+/// What was computed, without any weights: what can be checked about the queue from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Computed {
+    /// Tokens.
+    pub tokens: u64,
+    /// Steps that had a part of it.
+    pub steps: u64,
+    /// The last of them, of all steps.
+    last: u64,
+}
+
+impl Computed {
+    fn book(&mut self, step: u64, tokens: u32) {
+        self.tokens += u64::from(tokens);
+        self.steps += u64::from(step > self.last);
+        self.last = self.last.max(step);
+    }
 }
 
 /// Names the accounts that a request is charged to; valid until [`FairQueue::leave`].
@@ -77,7 +98,13 @@ impl<R> FairQueue<R> {
     /// weight): more than the usual request, and more than can be computed while a slot is waited for.
     pub fn new(credit: u32) -> Self {
         let tenants = Accounts::new(credit);
-        Self { credit, tenants, names: HashMap::new(), members: Vec::new() }
+        Self {
+            credit,
+            tenants,
+            names: HashMap::new(),
+            members: Vec::new(),
+            computed: Computed::default(),
+        }
     }
 
     /// Opens an account for one request, queued as `make` makes it from its flow.
@@ -145,6 +172,21 @@ impl<R> FairQueue<R> {
         if let Some(tenant) = &mut self.members[flow.tenant] {
             tenant.agents.charge(flow.agent, tokens);
         }
+    }
+
+    /// So many tokens of this step were the flow's. Only counts: what is owed follows from
+    /// [`FairQueue::charge`].
+    pub fn book(&mut self, flow: Flow, step: u64, tokens: u32) {
+        self.computed.book(step, tokens);
+        if let Some(tenant) = &mut self.members[flow.tenant] {
+            tenant.computed.book(step, tokens);
+        }
+    }
+
+    /// What was computed so far: for all, and for the flow's tenant since it came.
+    pub fn computed(&self, flow: Flow) -> [Computed; 2] {
+        let own = self.members[flow.tenant].as_ref().map(|t| t.computed).unwrap_or_default();
+        [self.computed, own]
     }
 
     /// A started request is over.
@@ -229,6 +271,7 @@ impl<R> Tenant<R> {
             queues: Vec::new(),
             queued: 0,
             running: 0,
+            computed: Computed::default(),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Engines and tenants in simulated time (tokio's paused clock): deterministic, and quick.
+// Each test binary uses only a part.
+#![allow(dead_code)]
 
-use coconut_broker::admission::{Admission, Policy, Ticket};
+use coconut_broker::admission::{Admission, Policy, Ticket, Waited};
 use coconut_broker::fair::Lane;
 use inference::Share;
+use inference::cost::Cost;
 use inference::step::{Demand, Limits, plan};
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -26,8 +28,30 @@ pub struct Engine {
     pub prefill_ms: f64,
     /// Steps are ordered by the accounts.
     pub yields: bool,
-    /// Most tokens in a step.
-    pub step: u32,
+    /// How much a step holds.
+    pub step: Step,
+}
+
+/// How much a step of an engine holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// So many tokens.
+    Tokens(u32),
+    /// By its cost, known from the start: steps of the usual lengths.
+    Cost,
+}
+
+impl Engine {
+    fn limits(&self, crowded: bool) -> Limits {
+        let tokens = match self.step {
+            Step::Tokens(tokens) => return Limits::fixed(tokens),
+            Step::Cost => 512,
+        };
+        let output = (self.per_token_ms - self.prefill_ms).max(0.0) * 1e3;
+        let (step, token) = (self.fixed_ms * 1e3, self.prefill_ms * 1e3);
+        let cost = Cost { step, token, output, cell: 0.0 };
+        Limits::of_cost(cost, crowded, tokens)
+    }
 }
 
 /// What a tenant sends.
@@ -52,21 +76,31 @@ pub struct Seen {
     pub tokens: f64,
     /// Tokens written and read for it.
     pub work: f64,
+    /// What was done between the arrivals of its requests and their first tokens.
+    pub waits: Vec<Wait>,
+}
+
+/// What was done while a request waited for its first token.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    /// As the broker records it.
+    pub waited: Waited,
+    /// Tokens of each tenant, as the simulation itself has counted them.
+    pub tokens: Vec<u64>,
 }
 
 struct Sequence {
     prompt_left: u32,
     tokens_left: u32,
-    ticket: Ticket,
+    first: bool,
+    ticket: Arc<Ticket>,
     events: UnboundedSender<()>,
-    got: Rc<Got>,
+    tenant: usize,
+    got: Arc<Mutex<Seen>>,
 }
 
-#[derive(Default)]
-struct Got {
-    first_ms: RefCell<Vec<f64>>,
-    tokens: Cell<f64>,
-    work: Cell<f64>,
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap()
 }
 
 impl Demand for Sequence {
@@ -77,15 +111,18 @@ impl Demand for Sequence {
         0
     }
     fn share(&self) -> &dyn Share {
-        &self.ticket
+        &*self.ticket
     }
 }
 
 struct World {
     engine: Engine,
     admission: Arc<Admission>,
-    inbox: RefCell<Vec<Sequence>>,
-    wake: Notify,
+    /// Jobs that the engine has not taken yet; it looks before every step.
+    inbox: Arc<Mutex<Vec<Sequence>>>,
+    wake: Arc<Notify>,
+    /// Steps done, and tokens computed for each tenant.
+    done: Mutex<(u64, Vec<u64>)>,
 }
 
 /// The first quarter of the time is not counted.
@@ -105,20 +142,29 @@ pub fn simulate(
         .build()
         .unwrap();
     let local = LocalSet::new();
-    let gots: Vec<Rc<Got>> = tenants.iter().map(|_| Rc::default()).collect();
+    let empty = |name: &str| Seen {
+        tenant: name.to_owned(),
+        first_ms: Vec::new(),
+        tokens: 0.0,
+        work: 0.0,
+        waits: Vec::new(),
+    };
+    let gots: Vec<_> = tenants.iter().map(|(name, ..)| Arc::new(Mutex::new(empty(name)))).collect();
     local.block_on(&runtime, async {
         let policy =
             Policy { slots: engine.slots, yields: engine.yields, fifo, max_queued: 100_000 };
         let world = Rc::new(World {
             engine,
             admission: Admission::new(policy),
-            inbox: RefCell::default(),
-            wake: Notify::new(),
+            inbox: Arc::default(),
+            wake: Arc::default(),
+            done: Mutex::new((0, vec![0; tenants.len()])),
         });
         spawn_local(compute(world.clone()));
         for (i, ((name, weight, load), got)) in tenants.iter().zip(&gots).enumerate() {
             let tenant = Tenant {
                 name: (*name).to_owned(),
+                nth: i,
                 weight: *weight,
                 got: got.clone(),
                 world: world.clone(),
@@ -126,26 +172,19 @@ pub fn simulate(
             spawn_local(Rc::new(tenant).send(*load, seed.wrapping_mul(1000) + i as u64 + 1));
         }
         sleep(Duration::from_secs_f64(seconds * WARMUP)).await;
-        for got in &gots {
-            got.first_ms.borrow_mut().clear();
-            got.tokens.set(0.0);
-            got.work.set(0.0);
+        for (got, (name, ..)) in gots.iter().zip(tenants) {
+            *locked(got) = empty(name);
         }
         sleep(Duration::from_secs_f64(seconds * (1.0 - WARMUP))).await;
     });
-    let seen = |((name, _, _), got): (&(&str, u32, Load), &Rc<Got>)| Seen {
-        tenant: (*name).to_owned(),
-        first_ms: got.first_ms.borrow().clone(),
-        tokens: got.tokens.get(),
-        work: got.work.get(),
-    };
-    tenants.iter().zip(&gots).map(seen).collect()
+    gots.iter().map(|got| locked(got).clone()).collect()
 }
 
 struct Tenant {
     name: String,
+    nth: usize,
     weight: u32,
-    got: Rc<Got>,
+    got: Arc<Mutex<Seen>>,
     world: Rc<World>,
 }
 
@@ -184,20 +223,40 @@ impl Tenant {
         let began = Instant::now();
         let lane =
             Lane { tenant: &self.name, tenant_weight: self.weight, agent: "a", agent_weight: 100 };
-        let ticket = self.world.admission.admit(&lane).await.unwrap();
+        let before = locked(&self.world.done).clone();
+        let (events, mut heard) = unbounded_channel();
+        let (inbox, wake) = (self.world.inbox.clone(), self.world.wake.clone());
+        let (got, tenant) = (self.got.clone(), self.nth);
+        let (prompt_left, tokens_left, first) = (prompt, tokens, false);
+        let begin = move |ticket: Arc<Ticket>| {
+            let next = Sequence { prompt_left, tokens_left, first, ticket, events, tenant, got };
+            locked(&inbox).push(next);
+            wake.notify_one();
+        };
+        let ticket = self.world.admission.admit(&lane, Box::new(begin)).await.unwrap();
         if !self.world.engine.yields {
             // A server's own work is charged by the broker, as tokens come by.
             ticket.charge((prompt / 8).max(1));
         }
-        let (events, mut heard) = unbounded_channel();
-        let got = self.got.clone();
-        let next = Sequence { prompt_left: prompt, tokens_left: tokens, ticket, events, got };
-        self.world.inbox.borrow_mut().push(next);
-        self.world.wake.notify_one();
+        let waited = ticket.waited();
+        drop(ticket);
         if heard.recv().await.is_some() {
-            self.got.first_ms.borrow_mut().push(began.elapsed().as_secs_f64() * 1e3);
+            let mut got = locked(&self.got);
+            got.first_ms.push(began.elapsed().as_secs_f64() * 1e3);
+            if let Some(waited) = waited.get() {
+                got.waits.push(self.wait(*waited, &before));
+            }
         }
         while heard.recv().await.is_some() {}
+    }
+
+    /// The broker's counts beside the simulation's own.
+    fn wait(&self, waited: Waited, before: &(u64, Vec<u64>)) -> Wait {
+        let now = locked(&self.world.done);
+        let tokens: Vec<u64> = now.1.iter().zip(&before.1).map(|(now, then)| now - then).collect();
+        let others: u64 = tokens.iter().sum::<u64>() - tokens[self.nth];
+        assert_eq!((waited.steps, waited.others), (now.0 - before.0, others));
+        Wait { waited, tokens }
     }
 }
 
@@ -206,16 +265,18 @@ async fn compute(world: Rc<World>) {
     let mut running: Vec<Sequence> = Vec::new();
     let mut due = Instant::now();
     loop {
-        running.append(&mut world.inbox.borrow_mut());
+        running.append(&mut locked(&world.inbox));
         if running.is_empty() {
             world.wake.notified().await;
             due = Instant::now();
             continue;
         }
         let granted: Vec<(usize, u32)> = if e.yields {
-            plan(&running, &Limits::fixed(e.step)).iter().map(|g| (g.index, g.tokens)).collect()
+            let crowded = running[0].ticket.crowded();
+            let granted = plan(&running, &e.limits(crowded));
+            granted.iter().map(|g| (g.index, g.tokens)).collect()
         } else {
-            in_order(&running, e.step)
+            in_order(&running, e.limits(false).tokens)
         };
         let mut ms = e.fixed_ms;
         for (i, n) in &granted {
@@ -224,6 +285,7 @@ async fn compute(world: Rc<World>) {
         }
         due += Duration::from_secs_f64(ms / 1e3);
         sleep_until(due).await;
+        book(&world, &mut running, &granted);
         finish(&mut running, &granted, e.yields);
         // Let those who wait for a slot take it before the next step begins.
         tokio::task::yield_now().await;
@@ -241,17 +303,32 @@ fn in_order(running: &[Sequence], step: u32) -> Vec<(usize, u32)> {
     running.iter().enumerate().filter_map(part).collect()
 }
 
+/// Tells the accounts what the step did, and counts it here as well.
+fn book(world: &World, running: &mut [Sequence], granted: &[(usize, u32)]) {
+    let mut done = locked(&world.done);
+    done.0 += 1;
+    for (i, n) in granted {
+        let s = &mut running[*i];
+        s.ticket.computed(done.0, *n);
+        done.1[s.tenant] += u64::from(*n);
+    }
+}
+
 fn finish(running: &mut Vec<Sequence>, granted: &[(usize, u32)], yields: bool) {
     for (i, n) in granted {
         let s = &mut running[*i];
-        s.got.work.set(s.got.work.get() + f64::from(*n));
+        locked(&s.got).work += f64::from(*n);
         if s.prompt_left > *n {
             s.prompt_left -= n;
             continue;
         }
         s.prompt_left = 0;
         s.tokens_left -= 1;
-        s.got.tokens.set(s.got.tokens.get() + 1.0);
+        locked(&s.got).tokens += 1.0;
+        if !s.first {
+            s.first = true;
+            s.ticket.answered();
+        }
         if !yields {
             s.ticket.charge(1);
         }

@@ -212,7 +212,7 @@ impl Running {
     }
 
     pub fn stop(&self) {
-        self.runtime.block_on(boot::stop(&self.daemon));
+        self.runtime.block_on(boot::stop(&self.daemon, || Ok(()))).unwrap();
     }
 
     /// What the calls of this process are taken for, from now on.
