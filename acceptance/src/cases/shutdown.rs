@@ -55,7 +55,7 @@ fn orderly(world: &World) -> Result<String> {
 /// Every agent's end is on record, and after the daemon's nothing that an agent did. Who else is refused
 /// something at the end, and in which order, is nobody's business here.
 fn all_ended(records: &[Record], ours: Uuid) -> Result<()> {
-    let of = |kind: &str| records.iter().filter(move |r| r.kind.name() == kind);
+    let of = |kind: &'static str| records.iter().filter(move |r| r.kind.name() == kind);
     let Some(end) = of("shutdown").last() else { bail!("the daemon's end is not on record") };
     let ended: Vec<Uuid> =
         of("exit").filter(|r| r.sequence < end.sequence).map(|r| r.agent).collect();
