@@ -8,7 +8,7 @@ use crate::{Context, limits, revocation};
 use anyhow::Result;
 use api::agent::AgentDetail;
 use probe::Outcome;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const TITLE: &str = "an agent reaches nothing that it was not given, and loses what is revoked";
 

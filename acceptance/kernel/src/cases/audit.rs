@@ -6,7 +6,6 @@ use abi::event::{EVENT_DENIAL, EVENT_USE};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 pub fn run(w: &World) -> Result<()> {
     names(w)?;
