@@ -1,18 +1,19 @@
 //! What cases share: the command line, the probe, a place to work, and one attack that many judge.
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use demo::Context;
 use demo::agent::{Agent, Spec};
 use demo::coconut::{Coconut, Ran};
 use demo::hostile::{self, Attacked, Side};
+use demo::progress::Progress;
 use demo::report::Say;
 use probe::Outcome;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Longest wait for anything: under emulation everything is slow.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+/// Longest wait for a word of a program. What takes so long does not go on any more, however busy the machine.
+pub const PATIENCE: Duration = demo::progress::STALLED;
 
 /// The machine under test.
 pub struct World {
@@ -141,18 +142,19 @@ impl World {
         outcome.with_context(|| format!("{attempt}: {}", agent.complaints()))
     }
 
-    /// Waits until something holds.
+    /// Waits until something holds, as long as the log grows.
     ///
     /// # Errors
     /// When it does not come to hold.
     pub fn until(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-        for _ in 0..150 {
-            if holds()? {
-                return Ok(());
-            }
+        let mut progress = Progress::of(what);
+        while !holds()? {
+            let checkpoint = Path::new(api::audit::LOG_DIRECTORY).join("checkpoint");
+            let head = std::fs::read_to_string(checkpoint).unwrap_or_default();
+            progress.seen(head.lines().nth(1).map(str::to_owned))?;
             std::thread::sleep(Duration::from_millis(200));
         }
-        bail!("{what} did not come to hold within 30 s")
+        Ok(())
     }
 
     /// Waits for a program's log file or similar to exist.

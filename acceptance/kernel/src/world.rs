@@ -104,7 +104,7 @@ impl World {
             tmp_size: 1 << 20,
         };
         let process = self.kernel.launch(aid, launch).map_err(explain)?;
-        ours.set_read_timeout(Some(Duration::from_secs(60)))?;
+        ours.set_read_timeout(Some(STALLED))?;
         Ok(Actor { aid: Some(aid), pid: process.pid, wire: RefCell::new(ours), _child: None })
     }
 
@@ -157,11 +157,8 @@ impl World {
         let Some(aid) = aid else { return 0 };
         self.drain();
         let counted = self.kernel.counters(aid).map_or(0, |c| c.denials);
-        let deadline = Instant::now() + Duration::from_secs(2);
         let recorded = || self.count(|e| e.kind == EVENT_DENIAL && e.aid == aid.0) as u64;
-        while recorded() < counted && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        await_that(|| recorded() >= counted);
         if recorded() != counted {
             println!("FAIL {aid:?}: {counted} denials counted, {} recorded", recorded());
             self.failed.set(self.failed.get() + 1);
@@ -182,12 +179,9 @@ impl World {
         }
     }
 
-    /// How many more events `wanted` picks than `before`; waits a little for the first.
+    /// How many more events `wanted` picks than `before`; waits for the first.
     pub fn await_more(&self, before: usize, wanted: impl Fn(&Event) -> bool + Copy) -> usize {
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while self.count(wanted) == before && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        await_that(|| self.count(wanted) > before);
         self.drain();
         self.count(wanted) - before
     }
@@ -214,6 +208,23 @@ impl World {
     }
 }
 
+/// So long without what must come is a fault, also on a machine that does much else.
+pub const STALLED: Duration = Duration::from_secs(120);
+
+/// Waits until something holds; whether it came to hold.
+pub fn await_that(mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + STALLED;
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// A root process outside every agent that does what it is told.
 pub fn start_outsider() -> Result<Actor> {
     let (ours, theirs) = UnixStream::pair()?;
@@ -223,7 +234,7 @@ pub fn start_outsider() -> Result<Actor> {
         .stdout(Stdio::null())
         .spawn()
         .context("start an actor")?;
-    ours.set_read_timeout(Some(Duration::from_secs(60)))?;
+    ours.set_read_timeout(Some(STALLED))?;
     Ok(Actor { aid: None, pid: child.id(), wire: RefCell::new(ours), _child: Some(child) })
 }
 

@@ -36,8 +36,11 @@ pub struct Hold {
     #[command(flatten)]
     what: What,
     /// Give up after so many seconds.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 3600)]
     limit: u64,
+    /// Use it once more when stdin has ended, and give up.
+    #[arg(long)]
+    until_eof: bool,
     /// Microseconds between two uses; 0 is as fast as can be.
     #[arg(long, default_value_t = 0)]
     every_us: u64,
@@ -65,7 +68,7 @@ impl Hold {
             What { socket: Some(address), .. } => {
                 let mut stream = TcpStream::connect(address).context("connect")?;
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+                stream.set_read_timeout(Some(Duration::from_secs(600)))?;
                 self.repeat("socket", || echo(&mut stream))
             }
             What { uring: Some(path), .. } => {
@@ -93,7 +96,9 @@ impl Hold {
         };
         say(&line)?;
         let end = Instant::now() + Duration::from_secs(self.limit);
-        while Instant::now() < end {
+        let mut last = false;
+        while !last && Instant::now() < end {
+            last = self.until_eof && sys::stdin_ended()?;
             match use_once() {
                 Ok(()) => line.last_ok_ns = sys::boottime_ns(),
                 Err(error) => {

@@ -30,7 +30,7 @@ enum Command {
         #[arg(required = true)]
         attempts: Vec<String>,
         /// Seconds that one attempt may take.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 300)]
         limit: u64,
         /// Wait for this file to be readable or this many seconds, then begin.
         #[arg(long)]

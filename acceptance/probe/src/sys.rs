@@ -69,6 +69,14 @@ fn read_until(reader: &OwnedFd, limit: Duration, said: &mut Vec<u8>) -> Got<bool
     }
 }
 
+/// Whether whoever writes to our stdin has closed it.
+pub fn stdin_ended() -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(poll(&mut ready, Some(&now))? > 0 && ready[0].revents().contains(PollFlags::HUP))
+}
+
 /// Forks a child that only waits to be killed; for filling `pids.max`.
 pub fn fork_sleeper() -> Got<i32> {
     // SAFETY: one thread; the child only waits.

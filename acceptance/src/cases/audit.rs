@@ -30,7 +30,7 @@ pub const CASES: &[Case] = &[
     Case { name: "audit.grants", promise: "grants and revocations are on record", run: grants },
     Case {
         name: "audit.prompt",
-        promise: "a denial is under a signed checkpoint within seconds",
+        promise: "a denial comes under a signed checkpoint by itself, without anything else on record",
         run: prompt,
     },
     Case { name: "audit.no-gap", promise: "no event was lost", run: no_gap },
@@ -127,7 +127,6 @@ fn grants(world: &World) -> Result<String> {
 fn prompt(world: &World) -> Result<String> {
     let object = world.file("prompt.txt", "refused\n")?;
     world.attempt(&[], &format!("open={object}"))?;
-    let begun = std::time::Instant::now();
     let mut number = 0;
     // What lies in the directory and verifies is under a checkpoint: no daemon is asked.
     world.until("the record", || {
@@ -138,7 +137,7 @@ fn prompt(world: &World) -> Result<String> {
         std::fs::remove_dir_all(&kept.log)?;
         Ok(!found.is_empty())
     })?;
-    Ok(format!("({:.1} s)", begun.elapsed().as_secs_f64()))
+    Ok(String::new())
 }
 
 fn no_gap(world: &World) -> Result<String> {

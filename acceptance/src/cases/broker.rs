@@ -40,7 +40,7 @@ const BODY: &str =
 fn curl(world: &World, caps: &[&str], args: &[&str]) -> Result<(String, String, String)> {
     let name = world.ctx.unique("asker");
     let mut command: Vec<String> =
-        ["/usr/bin/curl", "-sS", "--max-time", "80", "-w", "\n%{http_code}"]
+        ["/usr/bin/curl", "-sS", "--max-time", "600", "-w", "\n%{http_code}"]
             .map(str::to_owned)
             .into();
     command.extend(args.iter().map(|a| (*a).to_owned()));

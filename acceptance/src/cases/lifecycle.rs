@@ -5,6 +5,8 @@ use crate::world::{PATIENCE, World};
 use abi::AgentState;
 use anyhow::{Context as _, Result, ensure};
 use api::agent::{AgentDetail, AgentList};
+use demo::control::{Process, User};
+use demo::progress::Progress;
 use std::path::Path;
 
 /// The table.
@@ -223,18 +225,40 @@ fn identity(world: &World) -> Result<String> {
 fn quarantine(world: &World) -> Result<String> {
     let file = world.file("quarantined.txt", "text\n")?;
     let cap = format!("fs.read={file}");
-    let agent = world.probe(
-        "maya",
-        &[&cap],
-        &["hold", "--file", &file, "--limit", "3", "--every-us", "1000"],
-    )?;
+    let agent = world.probe("maya", &[&cap], &["hold", "--file", &file, "--every-us", "1000"])?;
     agent.lines.next(PATIENCE)?.with_context(|| agent.complaints())?;
+    // The control does the same as an ordinary process: while it goes on, the agent could.
+    let args = ["hold", "--file", &file, "--every-us", "1000"].map(str::to_owned);
+    let control = Process::start(User::ROOT, &world.ctx.probe, &args, None)?;
+    control.lines.next(PATIENCE)?.with_context(|| control.complaints())?;
     world.expect(0, &["quarantine", &agent.name])?;
-    let state = world.ctx.coconut.show(&agent.name)?.agent.state;
-    let silent = agent.lines.next(std::time::Duration::from_secs(5)).is_err();
+    let detail = world.ctx.coconut.show(&agent.name)?;
+    ensure!(detail.agent.state == AgentState::Quarantined, "it is {}", detail.agent.state.name());
+    let before = used(&detail)?;
+    let worked = control.cpu_ticks() + CONTROL_TICKS;
+    while_working("the control", || control.cpu_ticks(), worked)?;
+    ensure!(used(&detail)? == before, "it went on in quarantine");
     world.expect(0, &["release", &agent.name])?;
-    ensure!(state == AgentState::Quarantined, "it is {}", state.name());
-    ensure!(silent, "it went on in quarantine");
-    agent.lines.next(PATIENCE)?.context("it did not go on after its release")?;
+    while_working("the agent, after its release", || used(&detail).unwrap_or(0), before + 1)?;
     Ok(String::new())
+}
+
+/// Processor time of the control, in hundredths of a second, in which an agent would have done much.
+const CONTROL_TICKS: u64 = 20;
+
+/// Microseconds of processor time that the agent has used.
+fn used(agent: &AgentDetail) -> Result<u64> {
+    let file = std::path::Path::new(&agent.cgroup).join("cpu.stat");
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+    Ok(line.context("no usage_usec")?.trim().parse()?)
+}
+
+fn while_working(who: &str, work: impl Fn() -> u64, until: u64) -> Result<()> {
+    let mut progress = Progress::of(format!("{who} to do its work"));
+    while work() < until {
+        progress.seen(work())?;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    Ok(())
 }

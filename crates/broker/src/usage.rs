@@ -38,10 +38,15 @@ impl UsageLog {
 
     /// Sends records to coconutd; must be called within a tokio runtime.
     pub fn to_daemon(socket: PathBuf) -> Self {
+        let (log, receiver) = Self::channel();
+        tokio::spawn(deliver(socket, receiver, log.waiting.clone()));
+        log
+    }
+
+    /// Records go to whoever receives.
+    pub fn channel() -> (Self, UnboundedReceiver<Usage>) {
         let (sender, receiver) = unbounded_channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(deliver(socket, receiver, waiting.clone()));
-        Self { sender: Some(sender), print: false, waiting }
+        (Self { sender: Some(sender), ..Self::none() }, receiver)
     }
 
     /// Refuses a new call while too many records wait.

@@ -102,6 +102,9 @@ async fn world() -> World {
     World { daemon, events, broker, server, _dir: dir }
 }
 
+/// Looks, 20 ms apart at least: what has not come then does not come.
+const PATIENCE: u32 = 15_000;
+
 impl World {
     async fn ask(&self) -> (u16, serde_json::Value) {
         let answer = self.broker.post_tcp(CHAT, &chat(4, r#","ignore_eos":true"#), None).await;
@@ -110,7 +113,7 @@ impl World {
 
     /// Asks until the status is this one.
     async fn until(&self, status: u16) -> serde_json::Value {
-        for _ in 0..200 {
+        for _ in 0..PATIENCE {
             let (got, body) = self.ask().await;
             if got == status {
                 return body;
@@ -129,7 +132,7 @@ async fn an_agent_is_served_in_its_lane_and_the_use_is_recorded() {
     assert_eq!(w.ask().await.0, 503, "before the first part of the stream is whole");
     w.events.send(LaneEvent::Synced).unwrap();
     w.until(200).await;
-    for _ in 0..200 {
+    for _ in 0..PATIENCE {
         let records = w.daemon.usage.lock().unwrap().clone();
         if let Some(used) = records.iter().find(|u| u.refused.is_none()) {
             assert_eq!((used.agent, used.tenant.as_str()), (AGENT, "maya"));
@@ -150,7 +153,7 @@ async fn what_the_capability_does_not_cover_is_refused_and_recorded() {
     let body = w.until(403).await;
     assert_eq!(body["error"]["code"], "capability_missing");
     w.events.send(lane(Some(InferLimits { models: vec!["other".into()], ..limits() }))).unwrap();
-    for _ in 0..100 {
+    for _ in 0..PATIENCE {
         if w.ask().await.1["error"]["code"] == "model_not_allowed" {
             break;
         }

@@ -22,8 +22,6 @@ use uuid::Uuid;
 const STRAGGLERS: Duration = Duration::from_secs(10);
 /// At the daemon's end: so long without the end of another agent is a fault.
 const STALLED: Duration = Duration::from_secs(60);
-/// How long the last events may take from the ring to the log.
-const EVENTS: Duration = Duration::from_secs(5);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,9 +191,9 @@ async fn clear_cgroup(daemon: &Daemon, aid: AgentId) {
 
 /// Waits until the log has as many denials as the kernel counted; what is missing then is a gap.
 async fn settle(daemon: &Daemon, aid: AgentId) {
-    let deadline = Instant::now() + EVENTS;
+    let mut empty = false;
     loop {
-        let drained = daemon.drained.notified();
+        let (drained, emptied) = (daemon.drained.notified(), daemon.emptied.notified());
         let Ok(counters) = daemon.kernel.counters(aid) else { return };
         let logged = {
             let mut inner = daemon.inner();
@@ -206,7 +204,7 @@ async fn settle(daemon: &Daemon, aid: AgentId) {
         if logged >= counters.denials {
             return;
         }
-        if Instant::now() > deadline {
+        if empty {
             let missing = counters.denials - logged;
             daemon.lost.fetch_add(missing, Ordering::AcqRel);
             let mut entry = daemon.inner().entry(aid, Kind::Gap);
@@ -217,7 +215,8 @@ async fn settle(daemon: &Daemon, aid: AgentId) {
         }
         tokio::select! {
             () = drained => {}
-            () = sleep(Duration::from_millis(20)) => {}
+            // Nothing of it runs any more, so nothing more comes.
+            () = emptied => empty = true,
         }
     }
 }

@@ -77,7 +77,8 @@ impl Agent {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        let patience = Duration::from_secs(10);
+        // It has ended: what it said is on its way.
+        let patience = limit;
         Ok(Ran {
             code,
             stdout: self.lines.rest(patience)?.join("\n"),

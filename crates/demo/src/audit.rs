@@ -39,8 +39,8 @@ impl Kept {
     pub fn take(ctx: &Context, name: &str) -> Result<Kept> {
         let live = Path::new(api::audit::LOG_DIRECTORY);
         let log = ctx.work.join(name);
-        let mut said = String::new();
-        for _ in 0..10 {
+        let mut progress = Progress::of(format!("a copy of {} that verifies", live.display()));
+        loop {
             let _ = std::fs::remove_dir_all(&log);
             tamper::copy(live, &log)?;
             let ran = verify(ctx, &log, &[])?;
@@ -51,10 +51,9 @@ impl Kept {
                 std::fs::copy(log.join("checkpoint"), &checkpoint).context("checkpoint")?;
                 return Ok(Kept { log, key, checkpoint });
             }
-            said = format!("{} {}", ran.summary(), ran.stdout.trim());
+            progress.seen(format!("{} {}", ran.summary(), ran.stdout.trim()))?;
             std::thread::sleep(std::time::Duration::from_millis(500));
         }
-        anyhow::bail!("no copy of {} verifies: {said}", live.display())
     }
 }
 

@@ -111,12 +111,17 @@ impl Process {
         fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
     }
 
+    /// Closes its stdin.
+    pub fn close(&mut self) {
+        drop(self.stdin.take());
+    }
+
     /// Closes its stdin and waits for its end.
     ///
     /// # Errors
     /// When it cannot be waited for.
     pub fn end(mut self) -> Result<i32> {
-        drop(self.stdin.take());
+        self.close();
         Ok(shell_code(self.child.wait()?))
     }
 }

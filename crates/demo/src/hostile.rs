@@ -4,6 +4,7 @@ use crate::Context;
 use crate::agent::{Agent, Spec};
 use crate::attacks::{self, Attack, Target, Who};
 use crate::control::{Process, User};
+use crate::progress::STALLED;
 use crate::scene::Scene;
 use anyhow::{Context as _, Result, bail};
 use api::agent::AgentDetail;
@@ -12,8 +13,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-/// Longest wait for one line of a probe: under emulation everything is slow.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+/// Longest wait for one line of a probe. What takes so long does not go on any more.
+pub const PATIENCE: Duration = STALLED;
 /// Cgroups for the control's attacks; removed afterwards.
 const SCRATCH: &str = "/sys/fs/cgroup/coconut-demo-control";
 const READABLE: &str = "/usr/bin/id";

@@ -8,7 +8,7 @@ use crate::{Context, limits, revocation};
 use anyhow::Result;
 use api::agent::AgentDetail;
 use probe::Outcome;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const TITLE: &str = "an agent reaches nothing that it was not given, and loses what is revoked";
 
@@ -149,16 +149,17 @@ fn recorded(ctx: &Context, attacker: &AgentDetail, file: &str) -> Result<Vec<Che
 
 /// The agent and its denial records, once nothing is in flight any more.
 pub fn settled(ctx: &Context, aid: &str) -> Result<(AgentDetail, usize)> {
-    let until = Instant::now() + Duration::from_secs(20);
+    let mut progress = Progress::of("the log to hold what the kernel has counted");
     loop {
         let detail = ctx.coconut.show(aid)?;
         let records = ctx.coconut.records(&["--agent", aid, "--kind", "denial"])?.len();
         let c = &detail.counters;
         let equal = c.kernel_denials == c.log_kernel_denials
             && records as u64 == c.log_kernel_denials + c.log_daemon_denials;
-        if equal || Instant::now() > until {
+        if equal {
             return Ok((detail, records));
         }
+        progress.seen((c.kernel_denials, c.log_kernel_denials, c.log_daemon_denials, records))?;
         std::thread::sleep(Duration::from_millis(300));
     }
 }

@@ -22,7 +22,7 @@ const TOO_MANY: &str = "fork-bomb=1100";
 pub fn demonstrate(ctx: &Context, r: &mut Recorder) -> Result<()> {
     r.columns("an agent cannot", "hostile agent", "without Coconut");
     let plain = |attempt: &str| -> Result<Outcome> {
-        let args = ["try", "--limit", "80", attempt].map(str::to_owned);
+        let args = ["try", "--limit", "600", attempt].map(str::to_owned);
         let process = Process::start(User::of_agents()?, &ctx.probe, &args, None)?;
         process.json(PATIENCE).with_context(|| format!("control of {attempt}"))
     };
@@ -48,7 +48,7 @@ fn try_in_agent(ctx: &Context, attempt: &str) -> Result<Outcome> {
     );
     std::fs::write(&manifest, text).with_context(|| manifest.display().to_string())?;
     // The manifest names the program; these are its arguments.
-    let command = ["try", "--limit", "80", FITS, attempt].map(str::to_owned);
+    let command = ["try", "--limit", "600", FITS, attempt].map(str::to_owned);
     let spec = Spec {
         name: ctx.unique("greedy"),
         manifest: Some(manifest),

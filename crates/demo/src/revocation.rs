@@ -153,12 +153,13 @@ fn revoke_held(ctx: &Context, case: &Case) -> Result<Revoked> {
 
 /// The same without Coconut: `chmod 000` for files, and for a connection there is nothing to take away.
 fn control(ctx: &Context, case: &Case, file: &Path) -> Result<Option<Control>> {
-    let args = ["hold", case.option, &case.object, "--limit", "2"].map(str::to_owned);
-    let process = Process::start(User::of_agents()?, &ctx.probe, &args, None)?;
+    let args = ["hold", case.option, &case.object, "--until-eof"].map(str::to_owned);
+    let mut process = Process::start(User::of_agents()?, &ctx.probe, &args, None)?;
     let _: Held = process.json(PATIENCE).context("the control does not hold it")?;
     let at = boottime_ns();
     let mode = |bits| std::fs::set_permissions(file, std::fs::Permissions::from_mode(bits));
     mode(0o000)?;
+    process.close();
     let last: Held = process.json(PATIENCE)?;
     mode(0o644)?;
     let still = last.event == "gave-up" && last.last_ok_ns > at;

@@ -49,7 +49,7 @@ ask() {
     local url="${OPENAI_BASE_URL%/}/chat/completions"
     jq -n --arg model "$model" --arg question "$1" '{model: $model, max_tokens: 24, temperature: 0.7,
         messages: [{role: "user", content: $question}]}' >"$scratch/request"
-    if ! curl -q -sS --max-time 300 -o "$scratch/reply" -H 'Content-Type: application/json' \
+    if ! curl -q -sS --max-time 1800 -o "$scratch/reply" -H 'Content-Type: application/json' \
         -H "Authorization: Bearer ${OPENAI_API_KEY:-}" --data-binary "@$scratch/request" "$url" \
         2>"$scratch/curl-error"; then
         jq -Rs '{error: {message: .}}' "$scratch/curl-error" >"$scratch/reply"

@@ -201,7 +201,7 @@ def ask(model, question):
     try:
         import openai
 
-        client = openai.OpenAI(timeout=300, max_retries=1)
+        client = openai.OpenAI(timeout=1800, max_retries=1)
         reply = client.chat.completions.create(
             model=model, messages=[{"role": "user", "content": question}], max_tokens=24, temperature=0.7)
     except ImportError as error:

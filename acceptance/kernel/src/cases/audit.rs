@@ -1,12 +1,11 @@
 //! Every denial counted is recorded, whatever the load; nothing is lost when the reader is slow.
 
-use crate::world::{World, on};
+use crate::world::{World, await_that, on};
 use abi::Capability::FsRead;
 use abi::event::{EVENT_DENIAL, EVENT_USE};
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 pub fn run(w: &World) -> Result<()> {
     names(w)?;
@@ -52,9 +51,8 @@ fn back_pressure(w: &World) -> Result<()> {
     for (a, path) in agents.iter().zip(["/data/no/f", "/data/no/f", "/data/ok/f"]) {
         a.start(&format!("many-opens {path} {ROUNDS}"));
     }
-    std::thread::sleep(Duration::from_secs(3));
-    let stopped = agents.iter().filter(|a| state(a.pid) == 'T').count();
-    w.check("a slow reader stops who fills the ring", stopped > 0, || {
+    let stopped = await_that(|| agents.iter().any(|a| state(a.pid) == 'T'));
+    w.check("a slow reader stops who fills the ring", stopped, || {
         let states: String = agents.iter().map(|a| state(a.pid)).collect();
         format!("states {states}")
     });

@@ -1,6 +1,6 @@
 //! Internet sockets: addresses, prefixes, ports, both families, TCP and UDP.
 
-use crate::world::{World, net, rule};
+use crate::world::{World, await_that, net, rule};
 use abi::Capability::{NetBind, NetConnect, NetRaw};
 use abi::event::Hook;
 use anyhow::Result;
@@ -130,7 +130,7 @@ fn peers(w: &World) -> Result<()> {
     w.same("a non-agent is nobody", &w.kernel.peer_of_tcp(outsider, server)?, &None);
     drop(stream);
     w.allowed(&a, &format!("close {s}"));
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    await_that(|| matches!(w.kernel.peer_of_tcp(client, server), Ok(None)));
     w.same("an ended connection is forgotten", &w.kernel.peer_of_tcp(client, server)?, &None);
     w.end(&a)
 }

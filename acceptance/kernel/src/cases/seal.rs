@@ -1,6 +1,6 @@
 //! The seal: root outside every agent can no longer touch policy, daemon or agents.
 
-use crate::world::{World, on};
+use crate::world::{World, await_that, on};
 use abi::Capability::FsRead;
 use abi::event::{EVENT_SEAL, Hook};
 use anyhow::Result;
@@ -93,10 +93,9 @@ fn moved_out(w: &World, root: &crate::world::Actor) -> Result<()> {
     w.drain();
     let before = w.count(|e| e.kind == EVENT_SEAL && e.hook == Hook::CgroupMove as u32);
     root.tell(&format!("put /sys/fs/cgroup/cgroup.procs {}", a.pid));
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    let state = fs::read_to_string(format!("/proc/{}/stat", a.pid)).unwrap_or_default();
-    let ended = state.is_empty() || state.contains(") Z ");
-    w.check("a process that root moves out of its agent ends", ended, || state.clone());
+    let state = || fs::read_to_string(format!("/proc/{}/stat", a.pid)).unwrap_or_default();
+    let ended = await_that(|| state().is_empty() || state().contains(") Z "));
+    w.check("a process that root moves out of its agent ends", ended, state);
     let moved = |e: &abi::event::Event| e.kind == EVENT_SEAL && e.hook == Hook::CgroupMove as u32;
     let events = w.await_more(before, moved);
     w.same("and that is recorded", &events, &1);

@@ -9,6 +9,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self as unix, UnixDatagram, UnixStream};
 use std::time::Duration;
 
+/// Whoever answers at all has long done so, also on a busy machine; what is refused does not wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The table.
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "tcp-connect", argument: "IP:PORT", wants: "reach a listener", run: tcp },
@@ -63,13 +66,13 @@ pub const ATTEMPTS: &[Attempt] = &[
 
 /// Says hello and takes the listener's answer as evidence.
 pub fn banner(mut stream: TcpStream) -> Got {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     step("send", stream.write_all(b"hello"))?;
     step("receive", first_bytes(stream))
 }
 
 fn tcp(t: &Target) -> Got {
-    banner(step("connect", TcpStream::connect_timeout(&t.parse(0)?, Duration::from_secs(5)))?)
+    banner(step("connect", TcpStream::connect_timeout(&t.parse(0)?, PATIENCE))?)
 }
 
 fn fastopen(t: &Target) -> Got {
@@ -78,7 +81,7 @@ fn fastopen(t: &Target) -> Got {
     let flags = SendFlags::from_bits_retain(libc::MSG_FASTOPEN as u32);
     step("sendto(MSG_FASTOPEN)", sendto(&socket, b"hello", flags, &to))?;
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     first_bytes(stream)
 }
 
@@ -95,11 +98,11 @@ fn mapped(t: &Target) -> Got {
     let to: SocketAddr = t.parse(0)?;
     let SocketAddr::V4(v4) = to else { return Err(io::Error::other("give an IPv4 address")) };
     let to = SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()));
-    banner(step("connect", TcpStream::connect_timeout(&to, Duration::from_secs(5)))?)
+    banner(step("connect", TcpStream::connect_timeout(&to, PATIENCE))?)
 }
 
 fn answer(socket: &UdpSocket) -> Got {
-    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     let mut bytes = [0u8; 64];
     let n = step("receive", socket.recv(&mut bytes))?;
     Ok(super::printable(&bytes[..n]))
@@ -130,7 +133,7 @@ fn unix_stream(t: &Target) -> Got {
 }
 
 fn unix_banner(mut stream: UnixStream) -> Got {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     step("send", stream.write_all(b"hello"))?;
     first_bytes(stream)
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// Longest answer, in tokens.
 const MAX_TOKENS: u32 = 24;
-/// A queue of thirty agents before an emulated processor is slow.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A queue of thirty agents before an emulated processor that does much else is slow.
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// Asks; a refusal or a dead engine is reported in the answer and is no failure of the analysis.
 pub fn ask(model: &str, prompt: &str) -> ModelText {
