@@ -71,6 +71,7 @@ fn read_until(reader: &OwnedFd, limit: Duration, said: &mut Vec<u8>) -> Got<bool
 
 /// Whether whoever writes to our stdin has closed it.
 pub fn stdin_ended() -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, poll};
     let stdin = io::stdin();
     let mut ready = [PollFd::new(&stdin, PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };

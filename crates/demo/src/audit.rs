@@ -4,6 +4,7 @@ use crate::agent::{Agent, Spec};
 use crate::coconut::Ran;
 use crate::hostile::PATIENCE;
 use crate::plain_log::PlainLog;
+use crate::progress::Progress;
 use crate::report::{Check, Control, Demonstration, Recorder};
 use crate::{Context, tamper};
 use anyhow::{Context as _, Result, ensure};

@@ -3,6 +3,7 @@
 
 use crate::attacks::{Attack, Who};
 use crate::hostile::{self, Attacked, Side};
+use crate::progress::Progress;
 use crate::report::{Check, Control, Demonstration, Recorder};
 use crate::{Context, limits, revocation};
 use anyhow::Result;
