@@ -142,8 +142,11 @@ pub fn plan<D: Demand>(sequences: &[D], limits: &Limits) -> Vec<Grant> {
             continue;
         }
         let room = limits.of(sequence) - lasts;
-        let (fit, takes) = limits.cost.within(sequence, left, room);
-        let tokens = if grants.is_empty() { fit.max(1) } else { fit };
+        let (mut tokens, mut takes) = limits.cost.within(sequence, left, room);
+        if tokens == 0 && grants.is_empty() {
+            // It does not fit, but one token must; then nothing else does.
+            (tokens, takes) = limits.cost.within(sequence, 1, f64::INFINITY);
+        }
         if tokens == 0 {
             break;
         }
@@ -274,6 +277,17 @@ mod tests {
         assert!(!Limits::fixed(8).kept(&all, &owed, &[Grant { index: 0, tokens: 9 }]));
         let planned = plan(&all, &limits);
         assert!(limits.kept(&all, &owed, &planned), "{planned:?}");
+    }
+
+    #[test]
+    fn a_first_token_that_does_not_fit_leaves_no_room_for_another() {
+        let flood = Arc::new(Account(10_000.into()));
+        let mut all = vec![of(&flood, 0), of(&flood, 90)];
+        // 2 + 1 + 5 + 0.01 × 1001: longer than a short step all by itself.
+        all[0].held = 1000;
+        let planned = plan(&all, &limits(16.0, 56.0));
+        assert_eq!(tokens(&planned), [(0, 1)], "a prompt beside it would make it longer still");
+        assert!(limits(16.0, 56.0).kept(&all, &[false; 2], &planned));
     }
 
     #[test]

@@ -273,7 +273,10 @@ async fn compute(world: Rc<World>) {
         }
         let granted: Vec<(usize, u32)> = if e.yields {
             let crowded = running[0].ticket.crowded();
-            let granted = plan(&running, &e.limits(crowded));
+            let (limits, owed) = (e.limits(crowded), running.iter().map(|s| s.ticket.owed()));
+            let owed: Vec<bool> = owed.collect();
+            let granted = plan(&running, &limits);
+            assert!(limits.kept(&running, &owed, &granted), "a step is too long: {granted:?}");
             granted.iter().map(|g| (g.index, g.tokens)).collect()
         } else {
             in_order(&running, e.limits(false).tokens)
