@@ -56,7 +56,7 @@ fn orderly(world: &World) -> Result<String> {
 /// something at the end, and in which order, is nobody's business here.
 fn all_ended(records: &[Record], ours: Uuid) -> Result<()> {
     let of = |kind: &'static str| records.iter().filter(move |r| r.kind.name() == kind);
-    let Some(end) = of("shutdown").last() else { bail!("the daemon's end is not on record") };
+    let Some(end) = of("shutdown").next_back() else { bail!("the daemon's end is not on record") };
     let ended: Vec<Uuid> =
         of("exit").filter(|r| r.sequence < end.sequence).map(|r| r.agent).collect();
     ensure!(ended.contains(&ours), "the agent's end is not on record before the daemon's");

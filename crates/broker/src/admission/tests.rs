@@ -97,7 +97,7 @@ async fn what_begins_with_the_turn_begins_before_anybody_is_told() {
     let held = now(&a, "a").unwrap();
     let begun = Arc::new(OnceLock::new());
     let (l, seen) = (lane("a"), begun.clone());
-    let mut next = pin!(a.admit(&l, Box::new(move |t: Arc<Ticket>| drop(seen.set(t.id)))));
+    let mut next = pin!(a.admit(&l, Box::new(move |t: Arc<Ticket>| seen.set(t.id).unwrap())));
     assert!(next.as_mut().now_or_never().is_none() && begun.get().is_none());
     drop(held);
     assert!(begun.get().is_some(), "its own task has not gone on yet");
@@ -110,7 +110,7 @@ async fn what_would_have_begun_for_a_caller_that_is_gone_does_not() {
     let held = now(&a, "a").unwrap();
     let begun = Arc::new(OnceLock::new());
     let (l, seen) = (lane("a"), begun.clone());
-    let mut gone = Box::pin(a.admit(&l, Box::new(move |t: Arc<Ticket>| drop(seen.set(t.id)))));
+    let mut gone = Box::pin(a.admit(&l, Box::new(move |t: Arc<Ticket>| seen.set(t.id).unwrap())));
     assert!(gone.as_mut().now_or_never().is_none());
     drop(gone);
     drop(held);
