@@ -4,6 +4,7 @@ mod audit;
 mod broker;
 mod delegation;
 mod exit_codes;
+mod hoard;
 mod isolation;
 mod lifecycle;
 mod manifests;
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         overlay::CASES,
         broker::CASES,
         audit::CASES,
+        hoard::CASES,
         seal::CASES,
         shutdown::CASES,
     ];

@@ -146,12 +146,15 @@ pub struct Agent {
     pub uses: u64,
 }
 
-/// `GET /v1/agents`.
+/// `GET /v1/agents`: a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AgentList {
     /// Oldest first.
     pub agents: Vec<Agent>,
+    /// Given as `after`, it asks for the next page; none on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// Where a right of an agent comes from.

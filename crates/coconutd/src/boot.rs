@@ -11,6 +11,7 @@ use crate::{change, events, reap, routes, stdio};
 use abi::{Entry, Kind};
 use anyhow::Context;
 use api::status::Feature;
+use connections::Patience;
 use manifest::Profiles;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -102,22 +103,36 @@ async fn record_boot(daemon: &Arc<Daemon>, release: &str, repaired: Option<Entry
 }
 
 fn serve(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
-    let stdio_socket = bind(&daemon.config.stdio_socket())?;
-    let api_socket = bind(&daemon.config.api_socket())?;
-    tokio::spawn(stdio::serve(stdio_socket, daemon.clone()));
-    let listener = Listener { socket: api_socket, daemon: daemon.clone() };
-    let service = routes::router(daemon.clone())
-        .into_make_service_with_connect_info::<crate::identity::Peer>();
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, service).await {
-            tracing::error!(%error, "the API has ended");
-        }
-    });
+    let config = &daemon.config;
+    let all = [config.stdio_socket(), config.api_socket()];
+    // What waits to be accepted on the others' sockets is not in an operator's way here.
+    prepare_operators(config)?;
+    let operators = all.clone().map(|socket| config.operator_socket(&socket));
+    for ([stdio_socket, api_socket], mode) in [(all, 0o666), (operators, 0o660)] {
+        let stdio_socket = bind(&stdio_socket, mode)?;
+        let socket = bind(&api_socket, mode)?;
+        tokio::spawn(stdio::serve(stdio_socket, daemon.clone()));
+        let listener = Listener { socket, daemon: daemon.clone() };
+        let routes = routes::router(daemon.clone());
+        tokio::spawn(connections::serve(listener, routes, Patience::default()));
+    }
     Ok(())
 }
 
-/// Everybody may connect; what they may do is decided by who they are.
-fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+/// The folder of the operators' sockets: it keeps out who is none.
+fn prepare_operators(config: &Config) -> anyhow::Result<()> {
+    let folder = config.operators();
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let group = nix::unistd::Group::from_name(&config.operator_group).ok().flatten();
+    let group = group.map(|group| group.gid.as_raw());
+    std::os::unix::fs::chown(&folder, None, group)
+        .and_then(|()| set_mode(&folder, 0o2750))
+        .with_context(|| format!("cannot keep {} for operators", folder.display()))
+}
+
+/// Who connects decides what may be done; `mode` only who may connect.
+fn bind(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove the old {}", path.display()));
@@ -126,14 +141,16 @@ fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    set_mode(path, 0o666).with_context(|| format!("cannot open {} to all", path.display()))?;
+    set_mode(path, mode).with_context(|| format!("cannot open {}", path.display()))?;
     Ok(listener)
 }
 
 /// Ends every agent, records it, and signs a last checkpoint.
 pub async fn stop(daemon: &Arc<Daemon>) {
     reap::end_all(daemon).await;
-    for socket in [daemon.config.api_socket(), daemon.config.stdio_socket()] {
+    let config = &daemon.config;
+    for socket in [config.api_socket(), config.stdio_socket()] {
+        let _ = std::fs::remove_file(config.operator_socket(&socket));
         let _ = std::fs::remove_file(socket);
     }
 }

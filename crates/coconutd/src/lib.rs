@@ -8,6 +8,7 @@
 pub mod access;
 pub mod audit_log;
 pub mod boot;
+pub mod callers;
 pub mod change;
 pub mod clock;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod events;
 pub mod features;
 pub mod identity;
 pub mod lanes;
+pub mod members;
 pub mod names;
 pub mod paths;
 pub mod pins;

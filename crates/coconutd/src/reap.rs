@@ -15,7 +15,6 @@ use std::time::Duration;
 use supervisor::{End, Event};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -36,7 +35,7 @@ pub fn watch(
     daemon: &Arc<Daemon>,
     aid: AgentId,
     process: kernel::Process,
-    leash: Option<UnixStream>,
+    leash: Option<stdio::Leash>,
 ) {
     let waiter = daemon.clone();
     tokio::spawn(async move {
@@ -50,7 +49,7 @@ pub fn watch(
 }
 
 /// Ends a foreground agent whose terminal's owner has gone.
-async fn hold(daemon: &Arc<Daemon>, aid: AgentId, leash: UnixStream) {
+async fn hold(daemon: &Arc<Daemon>, aid: AgentId, leash: stdio::Leash) {
     let ended = daemon.inner().info.get(&aid).map(|info| info.exit.subscribe());
     let Some(mut ended) = ended else { return };
     tokio::select! {

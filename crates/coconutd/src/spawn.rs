@@ -4,7 +4,7 @@ use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
 use crate::source::{self, Prepared};
 use crate::state::{Daemon, Info};
-use crate::stdio::Handed;
+use crate::stdio::{Handed, Leash};
 use crate::users::{self, RunAs};
 use crate::{change, clock, digest, reap, rules, translate};
 use abi::{AgentId, AgentState, Entry, Kind, Verdict};
@@ -390,10 +390,7 @@ struct Made {
 }
 
 impl Made {
-    fn start(
-        self,
-        daemon: &Daemon,
-    ) -> Answer<(AgentId, kernel::Process, Option<tokio::net::UnixStream>)> {
+    fn start(self, daemon: &Daemon) -> Answer<(AgentId, kernel::Process, Option<Leash>)> {
         let Made { plan, aid } = self;
         match plan.start(daemon, aid) {
             Ok(process) => {

@@ -1,8 +1,10 @@
 //! What the daemon knows: the supervisor's agents, and for each what belongs to this machine.
 
+use crate::callers::Callers;
 use crate::clock;
 use crate::config::Config;
 use crate::lanes::LaneHub;
+use crate::members::Members;
 use crate::names::Names;
 use crate::paths::Paths;
 use crate::pins::Pins;
@@ -121,6 +123,10 @@ pub struct Daemon {
     pub stdio: Waiting,
     /// The broker's streams.
     pub lanes: LaneHub,
+    /// What each caller holds of what all share.
+    pub callers: Callers,
+    /// Who is an operator.
+    pub members: Members,
     /// Named bundles of rights.
     pub profiles: Profiles,
     /// Keys that may sign manifests.
@@ -172,6 +178,8 @@ impl Daemon {
     /// A daemon without agents.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Daemon {
+            callers: Callers::new(&parts.config.sizes),
+            members: Members::default(),
             config: parts.config,
             kernel: parts.kernel,
             sink: parts.sink,

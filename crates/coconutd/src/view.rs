@@ -1,12 +1,11 @@
 //! Agents as the API shows them.
 
 use crate::clock;
-use crate::identity::Caller;
 use crate::state::{API, Daemon, Inner};
-use crate::{access, translate};
+use crate::translate;
 use abi::{AgentId, Capability};
 use api::agent::{Counters, ExplanationList};
-use api::{Agent, AgentDetail, AgentList, Explanation, HeldCapability};
+use api::{Agent, AgentDetail, Explanation, HeldCapability};
 use manifest::Origin;
 
 impl Inner {
@@ -31,13 +30,6 @@ impl Inner {
             denials: info.kernel_denials + info.daemon_denials,
             uses: info.uses,
         })
-    }
-
-    /// Agents that a caller may see, the oldest first.
-    pub fn list(&self, caller: &Caller, all: bool) -> AgentList {
-        let agents = if all { self.supervisor.all() } else { self.supervisor.living() };
-        let seen = agents.into_iter().filter(|agent| access::sees(self, caller, agent.aid));
-        AgentList { agents: seen.filter_map(|agent| self.view(agent)).collect() }
     }
 }
 

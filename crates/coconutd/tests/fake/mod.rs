@@ -6,6 +6,7 @@
 use abi::event::Event;
 use abi::{AgentId, AgentState};
 use coconutd::boot::{self, Start};
+use coconutd::callers::Sizes;
 use coconutd::config::Config;
 use coconutd::port::{EventSource, KernelPort};
 use coconutd::state::Daemon;
@@ -192,10 +193,19 @@ impl Running {
         Running::start_with(|_| {})
     }
 
+    /// With so much for callers to hold.
+    pub fn start_sized(sizes: Sizes) -> Running {
+        Running::start_as(|config| config.sizes = sizes)
+    }
+
     pub fn start_with(prepare: impl FnOnce(&Config)) -> Running {
+        Running::start_as(|config| prepare(config))
+    }
+
+    fn start_as(prepare: impl FnOnce(&mut Config)) -> Running {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { agent_user: "nobody".into(), ..Config::below(folder.path()) };
-        prepare(&config);
+        let mut config = Config { agent_user: "nobody".into(), ..Config::below(folder.path()) };
+        prepare(&mut config);
         let fake = Fake::new();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
