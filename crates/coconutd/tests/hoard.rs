@@ -146,7 +146,8 @@ fn descriptors_that_wait_are_counted_for_each_caller() {
     let usual = Sizes::default().waiting;
     let limits = |part, each| Limits { total: 64, each, part };
     for (agents, limited) in [(limits(8, 8), true), (limits(0, usize::MAX), false)] {
-        let sizes = Sizes { waiting: Parts { agents, ..usual }, ..Sizes::default() };
+        let waiting = Parts { agents, ..usual };
+        let sizes = Sizes { waiting, connections: Parts::NONE, ..Sizes::default() };
         let running = Running::start_sized(sizes);
         let (client, socket) = (running.client(), running.daemon.config.stdio_socket());
         let hoarder = aid_of(&running, &spawn(&client, "hoarder", &[]));

@@ -15,7 +15,7 @@ use std::hash::Hash;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
@@ -23,8 +23,12 @@ use tower_service::Service;
 const UNKNOWN: usize = 32;
 /// Bytes of one connection that are buffered each way; a request's head must fit.
 const BUFFER: usize = 64 << 10;
-/// How long an answer to somebody who is turned away may take to be taken.
+/// Callers that are told at once why they are turned away.
+const FAREWELLS: usize = 64;
+/// How long that may take: their request is read before it is answered, as HTTP wants it.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Bytes of such a request that are read.
+const REQUEST: usize = 16 << 10;
 /// Pause after an accept that failed for want of something.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -87,6 +91,7 @@ pub trait Entrance: Send + Sync + 'static {
 pub async fn serve<E: Entrance>(entrance: E, router: Router, patience: Patience) {
     let entrance = Arc::new(entrance);
     let unknown = Arc::new(Semaphore::new(UNKNOWN));
+    let farewells = Arc::new(Semaphore::new(FAREWELLS));
     loop {
         // Never closed.
         let Ok(asking) = unknown.clone().acquire_owned().await else { return };
@@ -98,7 +103,7 @@ pub async fn serve<E: Entrance>(entrance: E, router: Router, patience: Patience)
                 continue;
             }
         };
-        let (entrance, router) = (entrance.clone(), router.clone());
+        let (entrance, router, farewells) = (entrance.clone(), router.clone(), farewells.clone());
         tokio::spawn(async move {
             let admitted = entrance.admit(&stream).await;
             match admitted {
@@ -106,14 +111,21 @@ pub async fn serve<E: Entrance>(entrance: E, router: Router, patience: Patience)
                     drop(asking);
                     attend(stream, guest, router, patience).await;
                 }
-                Err(turned) => turn_away(stream, &turned).await,
+                Err(turned) => {
+                    let told = farewells.try_acquire_owned();
+                    drop(asking);
+                    // Whoever would wait to be told is closed without a word.
+                    if told.is_ok() {
+                        turn_away(stream, &turned).await;
+                    }
+                }
             }
         });
     }
 }
 
 /// Says why, as far as the other end listens, and closes.
-async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S, turned: &Turned) {
+async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, turned: &Turned) {
     let Turned { status, body } = turned;
     let text = format!(
         "HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n\
@@ -121,6 +133,10 @@ async fn turn_away<S: AsyncWrite + Unpin>(mut stream: S, turned: &Turned) {
         body.len()
     );
     let said = async {
+        let mut request = vec![0; REQUEST];
+        if stream.read(&mut request).await? == 0 {
+            return Ok(());
+        }
         stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await
     };
