@@ -72,10 +72,13 @@ async fn hoard(broker: &Served) -> Vec<TcpStream> {
         streams.push(stream);
     }
     // Each is counted or closed.
-    while broker.broker.callers.open(&Key::Agent(HOARDER)) + closed(&streams) != MANY {
+    for _ in 0..12_000 {
+        if broker.broker.callers.open(&Key::Agent(HOARDER)) + closed(&streams) == MANY {
+            return streams;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    streams
+    panic!("what is open is not what is counted");
 }
 
 fn closed(streams: &[TcpStream]) -> usize {
