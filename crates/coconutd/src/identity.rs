@@ -93,10 +93,10 @@ impl Entrance for Listener {
 
     async fn admit(&self, stream: &UnixStream) -> Result<Guest<Key, Caller>, Turned> {
         let unknown = |why: String| Refusal::denied(format!("it cannot be told who calls: {why}"));
-        let who = identify(stream, &self.daemon).await.map_err(|why| turned(unknown(why)))?;
+        let who = identify(stream, &self.daemon).await.map_err(|why| turned(&unknown(why)))?;
         let callers = &self.daemon.callers;
         let place = callers.connections.take(&who).map_err(|full| {
-            turned(too_many(full, "connections").hint("wait until one of them has ended"))
+            turned(&too_many(full, "connections").hint("wait until one of them has ended"))
         })?;
         let (bodies, key) = callers.bodies.of(&who);
         Ok(Guest { who, place, bodies: bodies.clone(), key })
@@ -109,7 +109,7 @@ pub fn too_many(full: Full, what: &str) -> Refusal {
     Refusal::new(ErrorCode::Unavailable, text)
 }
 
-fn turned(refusal: Refusal) -> Turned {
+fn turned(refusal: &Refusal) -> Turned {
     let status = refusal.0.code.http_status();
     Turned { status, body: serde_json::to_string(&refusal.0).unwrap_or_default() }
 }
