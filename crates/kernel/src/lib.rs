@@ -13,6 +13,7 @@ mod features;
 mod grants;
 mod kernel;
 mod launch;
+pub mod lease;
 mod mappings;
 mod maps;
 mod object;
