@@ -18,6 +18,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("coconut-api", &["coconut-abi"]),
     // Policy knows ports, not the kernel: it is tested without root.
     ("coconut-supervisor", &["coconut-abi", "coconut-manifest"]),
+    // Looks names up, and knows the kernel by two traits.
+    ("coconut-resolve", &["coconut-manifest"]),
     ("coconut-kernel", &["coconut-abi"]),
     ("coconut-inference", &[]),
     // Untrusted HTTP ends in the broker: it links neither the kernel nor the log.
@@ -31,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "coconut-audit",
             "coconut-kernel",
             "coconut-manifest",
+            "coconut-resolve",
             "coconut-supervisor",
         ],
     ),
