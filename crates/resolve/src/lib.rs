@@ -32,13 +32,34 @@
 //!
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! let resolver = Resolver::new(Arc::new(Kernel), Names::new(Settings::default()));
-//! let asked = "fs.read=/proc/self/../self/status".parse::<manifest::Rule>();
-//! assert!(asked.is_err(), "no `..` in a rule");
 //! let asked = "fs.read=/dev/null".parse().unwrap();
 //! let resolved = resolver.rule("maya", &asked, Absent::Refused).await.unwrap();
 //! assert!(matches!(resolved.target, Target::File(_)));
 //! assert_eq!(resolved.rule.to_string(), "fs.read=/dev/null");
 //! # });
+//! ```
+//!
+//! Starting a program and following names, with what the daemon does in between as comments:
+//!
+//! ```no_run
+//! # use manifest::AbsPath;
+//! # use resolve::{following::Following, programs::{Leases, Programs, REMEMBERED}};
+//! # use std::{error::Error, sync::Arc};
+//! # async fn daemon(leases: Arc<dyn Leases>, command: AbsPath) -> Result<(), Box<dyn Error>> {
+//! let programs = Programs::start(leases, REMEMBERED)?; // before any lease: it handles SIGIO
+//! let opener = Arc::clone(&programs);
+//! let program = tokio::task::spawn_blocking(move || opener.open(&command)).await??;
+//! // Compare program.chain() (real paths, digests) with manifest, parent and key; say so if
+//! // program.guarded() is false; execute program.file, the interpreter's if there is one.
+//! drop(program); // it runs: whoever waits to write goes on
+//!
+//! let following = Following::new(1_024)?;
+//! following.add(&AbsPath::parse("/etc/hosts")?)?; // first this, then resolve the rule
+//! loop {
+//!     let _path = following.changed().await?;
+//!     // Resolve the rules of system origin that name it, and give the kernel the new handle.
+//! }
+//! # }
 //! ```
 
 pub mod following;

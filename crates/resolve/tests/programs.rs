@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// The kernel's, and how often one was asked for, which is how often a file was hashed.
@@ -68,11 +68,15 @@ impl Scene {
         self.programs.open(&AbsPath::parse(path.to_str().unwrap()).unwrap())
     }
 
-    /// Waits for what the listener for SIGIO does.
+    /// Waits for what the listener for SIGIO does. Only one that does nothing takes a minute.
     async fn remembers(&self, count: usize) {
-        while self.programs.remembered() != count {
-            tokio::task::yield_now().await;
-        }
+        let waiting = async {
+            while self.programs.remembered() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let minute = Duration::from_secs(60);
+        tokio::time::timeout(minute, waiting).await.expect("the lease was not given back");
     }
 }
 
@@ -228,6 +232,34 @@ async fn the_interpreter_of_a_script_is_held_too() {
     assert_eq!(again.interpreter.unwrap().digest, digest("\x7fELF evil"));
     assert_eq!(write_now(&good).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     assert!(!program.holds(), "the chain holds as long as each of its files does");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_turned_all_the_time_never_parts_name_and_content() {
+    let scene = Scene::new();
+    let files = ["a", "b"].map(|name| scene.file(name, name));
+    let (link, next) = (scene.root.join("link"), scene.root.join("next"));
+    symlink(&files[0], &link).unwrap();
+    let (stop, turned) = (Arc::new(AtomicBool::new(false)), link.clone());
+    let stopped = Arc::clone(&stop);
+    let turning = std::thread::spawn(move || {
+        for file in files.iter().cycle().take_while(|_| !stopped.load(Ordering::SeqCst)) {
+            symlink(file, &next).unwrap();
+            fs::rename(&next, &turned).unwrap();
+        }
+    });
+    let (mut seen, mut parted) = ([0; 2], 0);
+    // The control: whoever asks for the name twice is told two files now and then.
+    while seen.iter().any(|times| *times < 1_000) || parted == 0 {
+        let before = fs::read_link(&link).unwrap();
+        let program = scene.open(&link).unwrap();
+        let name = program.real.as_path().file_name().unwrap().to_str().unwrap();
+        assert_eq!((program.digest, content(&program).as_str()), (digest(name), name));
+        seen[usize::from(name == "b")] += 1;
+        parted += usize::from(before != program.real.as_path());
+    }
+    stop.store(true, Ordering::SeqCst);
+    turning.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

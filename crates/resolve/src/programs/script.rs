@@ -22,8 +22,7 @@ pub(crate) fn parse(head: &[u8]) -> Head<'_> {
     let Some(rest) = head.strip_prefix(b"#!") else { return Head::Other };
     // Behind the end of a shorter file the kernel's buffer holds NULs, which end a name.
     let full = head.len() >= HEAD;
-    let until_nul = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
-    let newline = rest[..until_nul].iter().position(|&byte| byte == b'\n');
+    let newline = rest.iter().position(|&byte| byte == b'\n');
     let line = &rest[..newline.unwrap_or(rest.len())];
     let Some(start) = line.iter().position(|byte| !is_blank(*byte)) else {
         return Head::Unreadable;
