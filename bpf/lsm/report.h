@@ -3,7 +3,8 @@
  * What was decided goes into the ring: one event for every denial, one for every reported use.
  *
  * `what` packs the event's head into one word, because a call passes at most five: kind in bits
- * 0-7, hook in 8-15, bit 16 for EPERM in place of EACCES, `wanted` in 32-63.
+ * 0-7, hook in 8-15, bit 16 for EPERM in place of EACCES, `wanted` in 32-63. `ruling` packs the
+ * rule that allowed it: its number in bits 0-15, its set in 16-47 (cover.h).
  */
 #pragma once
 
@@ -42,7 +43,7 @@ static __always_inline void throttle(struct KernelAgent *a)
 }
 
 /* Counts, takes room in the ring and fills the head; NULL if there is no room. */
-static __always_inline struct Event *event_begin(struct KernelAgent *a, __u64 what, __u32 rule)
+static __always_inline struct Event *event_begin(struct KernelAgent *a, __u64 what, __u64 ruling)
 {
 	__u64 used = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
 	__u8 kind = what;
@@ -79,7 +80,8 @@ static __always_inline struct Event *event_begin(struct KernelAgent *a, __u64 wh
 	e->hook = (__u8)(what >> 8);
 	e->verdict = verdict_of(what);
 	e->wanted = what >> 32;
-	e->rule = rule;
+	e->rule = ruling & 0xffff;
+	e->set = ruling >> 16;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	return e;
 }
@@ -195,9 +197,9 @@ static __always_inline struct mount *mount_of(struct vfsmount *m)
 
 /* `path`, and below it `name` where there is one. Needs a path that the kernel vouches for. */
 static __always_inline int report_at(struct KernelAgent *a, const struct path *path,
-				     struct dentry *name, __u64 what, __u32 rule)
+				     struct dentry *name, __u64 what, __u64 ruling)
 {
-	struct Event *e = event_begin(a, what, rule);
+	struct Event *e = event_begin(a, what, ruling);
 	struct scratch *s;
 	long n;
 
@@ -283,9 +285,9 @@ static __noinline int report_suspect(struct KernelAgent *a, struct suspect *p)
 }
 
 static __noinline int report_path(struct KernelAgent *a, const struct path *path, __u64 what,
-				  __u32 rule)
+				  __u64 ruling)
 {
-	return report_at(a, path, NULL, what, rule);
+	return report_at(a, path, NULL, what, ruling);
 }
 
 static __noinline int report_name(struct KernelAgent *a, const struct path *dir,
@@ -339,9 +341,9 @@ static __noinline int put_address(struct SockObject *o, const struct NetKey *k, 
 
 /* `type` is the socket's. */
 static __noinline int report_address(struct KernelAgent *a, const struct NetKey *k, __u32 type,
-				     __u64 what, __u32 rule)
+				     __u64 what, __u64 ruling)
 {
-	struct Event *e = event_begin(a, what, rule);
+	struct Event *e = event_begin(a, what, ruling);
 
 	if (!e)
 		return without_room(what);
@@ -352,9 +354,9 @@ static __noinline int report_address(struct KernelAgent *a, const struct NetKey 
 
 /* An abstract UNIX socket is shown as everywhere: its name behind "@". */
 static __noinline int report_abstract(struct KernelAgent *a, const struct AbstractKey *k,
-				      __u64 what, __u32 rule)
+				      __u64 what, __u64 ruling)
 {
-	struct Event *e = event_begin(a, what, rule);
+	struct Event *e = event_begin(a, what, ruling);
 
 	if (!e)
 		return without_room(what);

@@ -2,10 +2,12 @@
 
 use crate::state::Shared;
 use crate::{Error, Result, maps};
+use abi::AgentId;
 use abi::agent::FLAG_THROTTLED;
 use abi::event::Event;
 use libbpf_rs::{MapCore, MapFlags, RingBuffer, RingBufferBuilder};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use zerocopy::FromBytes;
@@ -111,12 +113,19 @@ impl EventReader {
             else {
                 continue;
             };
-            let aid = abi::AgentId(u64::read_from_bytes(&aid).unwrap_or_default());
+            let aid = AgentId(u64::read_from_bytes(&aid).unwrap_or_default());
             let _ = self.kernel.clear_flags(aid, FLAG_THROTTLED);
             let _ = maps::remove(throttled, "throttled", &tgid);
-            if let Some(pid) = Pid::from_raw(tgid.cast_signed()) {
-                let _ = rustix::process::kill_process(pid, Signal::CONT);
-            }
+            self.go_on(tgid, aid);
+        }
+    }
+
+    /// Its number may be another process's by now: only one that is still the agent's is told.
+    fn go_on(&self, tgid: u32, aid: AgentId) {
+        let Some(pid) = Pid::from_raw(tgid.cast_signed()) else { return };
+        let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
+        if matches!(self.kernel.agent_of_pidfd(pidfd.as_fd()), Ok(Some(owner)) if owner == aid) {
+            let _ = rustix::process::pidfd_send_signal(pidfd, Signal::CONT);
         }
     }
 
