@@ -165,6 +165,21 @@
 #define CONTROL_VOID_FILE 6
 
 /**
+ * [`Control::op`]: gives the number `value` to `file`, with `sets` for its sets; zeroes for nobody's.
+ */
+#define CONTROL_SET_FILE 7
+
+/**
+ * [`Control::op`]: sets the rights of `grant` to `value`.
+ */
+#define CONTROL_SET_RIGHTS 8
+
+/**
+ * [`Control::op`]: sets the parent of the agent `cgroup` to the agent `value`.
+ */
+#define CONTROL_SET_PARENT 9
+
+/**
  * [`Resolved::flags`]: there are more folders above than `above` can hold.
  */
 #define RESOLVED_CUT 1
@@ -332,7 +347,8 @@ typedef uint32_t Hook;
 #endif // __STDC_VERSION__ >= 202311L
 
 /**
- * Key of `files`: a file on which some set has a rule.
+ * Key of `files`: a file on which some set has a rule. The value is its number, an index into
+ * `file_nodes`.
  *
  * `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space.
  */
@@ -416,22 +432,26 @@ struct RightsList {
 };
 
 /**
- * Value of `files`.
+ * Value of `file_nodes`, by the file's number.
+ *
+ * Memory of the hash table `files` may serve another entry while a check still looks at it; here
+ * nothing moves, and a number is given out again only when no check can have it any more. So a
+ * check compares `file` with what it asked for.
  */
 struct FileNode {
+  /**
+   * Whose number it is; zeroes for nobody's.
+   */
+  struct FileKey file;
   /**
    * Bit `id & 63` of every set with a right here that reaches what lies below. Most folders on a
    * way upward have none, and no set is asked.
    */
   uint64_t sets;
   /**
-   * Number of the file among those with rules; index into `file_epochs`.
+   * Raised when something moves out from below; voids verdicts that rest on this file.
    */
-  uint32_t index;
-  /**
-   * Reserved, zero.
-   */
-  uint32_t reserved;
+  uint64_t epoch;
 };
 
 /**
@@ -443,7 +463,7 @@ struct GrantKey {
    */
   uint32_t set;
   /**
-   * [`FileNode::index`].
+   * The file's number.
    */
   uint32_t file;
   /**
@@ -492,7 +512,7 @@ struct OpenedFile {
    */
   uint64_t stamp;
   /**
-   * [`FileNode::index`] of the file that gave the right.
+   * Number of the file that gave the right.
    */
   uint32_t by;
   /**
@@ -736,6 +756,10 @@ struct Policy {
    */
   uint64_t moves;
   /**
+   * How many times an agent was stopped because the ring was nearly full.
+   */
+  uint64_t throttles;
+  /**
    * Address of the daemon's mount namespace, learned when it looks at a file.
    */
   uint64_t mount_namespace;
@@ -746,8 +770,9 @@ struct Policy {
 };
 
 /**
- * A command to the `control` program. It changes one field in place, so that counters which the
- * kernel raises at the same time are not overwritten.
+ * A command to the `control` program. It changes one field in place: counters which the kernel
+ * raises at the same time are not overwritten, and a check that is looking at the value sees it
+ * before or after, never memory that serves another entry meanwhile.
  */
 struct Control {
   /**
@@ -766,6 +791,22 @@ struct Control {
    * Id of the agent's cgroup.
    */
   uint64_t cgroup;
+  /**
+   * For [`CONTROL_SET_FILE`].
+   */
+  struct FileKey file;
+  /**
+   * For [`CONTROL_SET_FILE`]: [`crate::caps::FileNode::sets`].
+   */
+  uint64_t sets;
+  /**
+   * For [`CONTROL_SET_RIGHTS`].
+   */
+  struct GrantKey grant;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t padding;
 };
 
 /**

@@ -59,7 +59,7 @@ static __always_inline bool over(const struct Grant *g)
 /* What a walk found. */
 struct found {
 	__u64 cover;
-	/* FileNode.index of the file that gave the wanted rights. */
+	/* Number of the file that gave the wanted rights. */
 	__u32 by;
 	__u32 reserved;
 };
@@ -95,8 +95,21 @@ __noinline __u64 add_grants(__u32 set, __u32 file, __u64 cover, __u32 want)
 	return cover;
 }
 
-/* Adds what all sets of the list give on one file that has rules; `below` asks for a file beneath it. */
-__noinline __u64 add_sets(__u64 list, struct FileNode *n __arg_nonnull, __u64 cover, __u32 want)
+/* A file that has rules, or NULL. */
+static __always_inline struct FileNode *node_of(const struct FileKey *k, __u32 *number)
+{
+	__u64 *found = bpf_map_lookup_elem(&files, k);
+	struct FileNode *n;
+
+	if (!found)
+		return NULL;
+	*number = *found;
+	n = bpf_map_lookup_elem(&file_nodes, number);
+	return n && n->file.dev == k->dev && n->file.ino == k->ino ? n : NULL;
+}
+
+/* Adds what all sets of the list give on one file that has rules, of which `reach` lets down. */
+__noinline __u64 add_sets(__u64 list, __u32 file, __u64 reach, __u64 cover, __u32 want)
 {
 	struct RightsList *l = bpf_map_lookup_elem(&lists, &list);
 	bool below = want & WANT_BELOW;
@@ -110,9 +123,9 @@ __noinline __u64 add_sets(__u64 list, struct FileNode *n __arg_nonnull, __u64 co
 		if (i >= l->count)
 			break;
 		set = l->sets[i];
-		if (below && !(n->sets & 1ull << (set & 63)))
+		if (below && !(reach & 1ull << (set & 63)))
 			continue;
-		cover = add_grants(set, n->index, cover, want & 0xff);
+		cover = add_grants(set, file, cover, want & 0xff);
 		/* The right to look at a folder is for that folder only. */
 		if (below)
 			cover &= ~(__u64)RIGHT_TRAVERSE;
@@ -139,13 +152,15 @@ __noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *
 
 		if (inode) {
 			struct FileKey k = { .dev = d->d_sb->s_dev, .ino = inode->i_ino };
-			struct FileNode *n = bpf_map_lookup_elem(&files, &k);
+			__u32 number = 0;
+			struct FileNode *n = node_of(&k, &number);
 
 			if (n && (!i || n->sets)) {
 				before = cover;
-				cover = add_sets(list, n, cover, want | (i ? WANT_BELOW : 0));
+				cover = add_sets(list, number, n->sets, cover,
+						 want | (i ? WANT_BELOW : 0));
 				if (cover & ~before & want)
-					by = by == BY_NONE && !partial ? n->index : BY_SEVERAL;
+					by = by == BY_NONE && !partial ? number : BY_SEVERAL;
 				if (enough(rights_of(cover), all, any))
 					break;
 			}
@@ -277,19 +292,19 @@ static __always_inline struct OpenedFile *slot_of(__u64 file)
 /* What must not change for a verdict to hold; 0 for none. */
 static __always_inline __u64 stamp_of(__u32 by)
 {
-	__u64 *epoch = bpf_map_lookup_elem(&file_epochs, &by);
+	struct FileNode *n = bpf_map_lookup_elem(&file_nodes, &by);
 
-	return epoch ? *epoch + policy.epoch : 0;
+	return n ? n->epoch + policy.epoch : 0;
 }
 
 /* Voids what rests on one file's rules. The count of moves comes first: see cover_file. */
 static __always_inline void void_file(__u32 by)
 {
-	__u64 *epoch = bpf_map_lookup_elem(&file_epochs, &by);
+	struct FileNode *n = bpf_map_lookup_elem(&file_nodes, &by);
 
 	__sync_fetch_and_add(&policy.moves, 1);
-	if (epoch)
-		__sync_fetch_and_add(epoch, 1);
+	if (n)
+		__sync_fetch_and_add(&n->epoch, 1);
 }
 
 static __always_inline __u64 check_of(const struct OpenedFile *o, __u64 inode)
@@ -323,18 +338,19 @@ static __always_inline __u64 cover_file(struct KernelAgent *a, struct file *f, _
 	struct OpenedFile *o, v = { .file = address_of(f), .list = a->list };
 	struct found found = {};
 	/* Before the walk: what changes meanwhile voids the verdict, or keeps it from being kept. */
-	__u64 mounts = policy.epoch, moves = policy.moves, *epoch;
+	__u64 mounts = policy.epoch, moves = policy.moves;
+	struct FileNode *n;
 
 	walk(v.list, &found, as(dentry, f->f_path.dentry), mount_of(f->f_path.mnt), BOTH(all, any));
 	if (!enough(rights_of(found.cover), all, any) || (found.cover & COVER_EXPIRES) ||
 	    (rights_of(found.cover) & RIGHT_APPEND))
 		return found.cover;
 	v.by = found.by;
-	epoch = bpf_map_lookup_elem(&file_epochs, &v.by);
+	n = bpf_map_lookup_elem(&file_nodes, &v.by);
 	o = slot_of(v.file);
-	if (!epoch || !o)
+	if (!n || !o)
 		return found.cover;
-	v.stamp = *epoch + mounts;
+	v.stamp = n->epoch + mounts;
 	if (policy.moves != moves)
 		return found.cover;
 	v.rights = rights_of(found.cover) & (all | any);

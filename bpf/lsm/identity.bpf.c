@@ -127,7 +127,41 @@ static __always_inline int tell_daemon(const struct path *path)
 	return 0;
 }
 
-/* The daemon changes one field of one agent. */
+static __always_inline int set_file(struct Control *c)
+{
+	__u32 number = c->value;
+	struct FileNode *n = bpf_map_lookup_elem(&file_nodes, &number);
+
+	if (!n)
+		return -ENOENT;
+	n->file = c->file;
+	n->sets = c->sets;
+	return 0;
+}
+
+static __always_inline int set_rights(struct Control *c)
+{
+	struct GrantKey k = c->grant;
+	struct Grant *g = bpf_map_lookup_elem(&fs_caps, &k);
+
+	if (!g)
+		return -ENOENT;
+	g->rights = c->value;
+	return 0;
+}
+
+static __always_inline int set_parent(struct Control *c)
+{
+	__u64 child = c->cgroup;
+	__u64 *parent = bpf_map_lookup_elem(&parents, &child);
+
+	if (!parent)
+		return -ENOENT;
+	*parent = c->value;
+	return 0;
+}
+
+/* The daemon changes one field, in place. */
 SEC("syscall")
 int control(struct Control *c)
 {
@@ -139,6 +173,12 @@ int control(struct Control *c)
 		void_file(c->value);
 		return 0;
 	}
+	if (c->op == CONTROL_SET_FILE)
+		return set_file(c);
+	if (c->op == CONTROL_SET_RIGHTS)
+		return set_rights(c);
+	if (c->op == CONTROL_SET_PARENT)
+		return set_parent(c);
 	group = bpf_cgroup_from_id(c->cgroup);
 	if (!group)
 		return -ENOENT;

@@ -40,16 +40,16 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 18);
 	__type(key, struct FileKey);
-	__type(value, struct FileNode);
+	__type(value, __u64);
 } files SEC(".maps");
 
-/* By FileNode.index: raised when something moves out from below that file. */
+/* What is known of each, by its number. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1 << 18);
 	__type(key, __u32);
-	__type(value, __u64);
-} file_epochs SEC(".maps");
+	__type(value, struct FileNode);
+} file_nodes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

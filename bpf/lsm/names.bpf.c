@@ -214,12 +214,13 @@ __noinline int void_left(struct dentry *from __arg_untrusted, struct dentry *to 
 
 		if (inode) {
 			struct FileKey k = { .dev = from->d_sb->s_dev, .ino = inode->i_ino };
-			struct FileNode *n = bpf_map_lookup_elem(&files, &k);
+			__u32 number = 0;
+			struct FileNode *n = node_of(&k, &number);
 
 			if (n && n->sets) {
 				if (lies_below(to, from))
 					return 0;
-				void_file(n->index);
+				void_file(number);
 			}
 		}
 		if (from == up)
@@ -299,8 +300,8 @@ static __always_inline bool is_signpost(struct KernelAgent *a, struct dentry *d)
 {
 	struct inode *inode = d->d_inode;
 	struct FileKey k = {};
-	struct FileNode *n;
 	struct dentry *up;
+	__u32 number = 0;
 
 	if (!inode || (inode->i_mode & S_IFMT) != S_IFLNK)
 		return false;
@@ -308,8 +309,8 @@ static __always_inline bool is_signpost(struct KernelAgent *a, struct dentry *d)
 	inode = up->d_inode;
 	k.dev = up->d_sb->s_dev;
 	k.ino = inode ? inode->i_ino : 0;
-	n = bpf_map_lookup_elem(&files, &k);
-	return n && (add_sets(a->list, n, 0, RIGHT_TRAVERSE) & RIGHT_TRAVERSE);
+	return node_of(&k, &number) &&
+	       (add_sets(a->list, number, 0, 0, RIGHT_TRAVERSE) & RIGHT_TRAVERSE);
 }
 
 SEC("lsm/inode_getattr")

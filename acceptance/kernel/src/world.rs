@@ -229,6 +229,7 @@ impl World {
 
     /// Waits until the reader has nothing left to take.
     pub fn drain(&self) {
+        self.kernel.read_events_now();
         let mut last = usize::MAX;
         loop {
             let now = self.seen.lock().map_or(0, |s| s.len());

@@ -47,7 +47,8 @@ pub struct RightsList {
     pub reserved: u32,
 }
 
-/// Key of `files`: a file on which some set has a rule.
+/// Key of `files`: a file on which some set has a rule. The value is its number, an index into
+/// `file_nodes`.
 ///
 /// `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -59,17 +60,21 @@ pub struct FileKey {
     pub ino: u64,
 }
 
-/// Value of `files`.
+/// Value of `file_nodes`, by the file's number.
+///
+/// Memory of the hash table `files` may serve another entry while a check still looks at it; here
+/// nothing moves, and a number is given out again only when no check can have it any more. So a
+/// check compares `file` with what it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FileNode {
+    /// Whose number it is; zeroes for nobody's.
+    pub file: FileKey,
     /// Bit `id & 63` of every set with a right here that reaches what lies below. Most folders on a
     /// way upward have none, and no set is asked.
     pub sets: u64,
-    /// Number of the file among those with rules; index into `file_epochs`.
-    pub index: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// Raised when something moves out from below; voids verdicts that rest on this file.
+    pub epoch: u64,
 }
 
 /// Key of `fs_caps`: what a set allows on a file and below it.
@@ -78,7 +83,7 @@ pub struct FileNode {
 pub struct GrantKey {
     /// The set.
     pub set: u32,
-    /// [`FileNode::index`].
+    /// The file's number.
     pub file: u32,
     /// Grants that differ in rule or expiry lie in layers 0 to [`GRANT_LAYERS`] − 1.
     pub layer: u32,
@@ -114,7 +119,7 @@ pub struct OpenedFile {
     pub list: u64,
     /// [`crate::control::Policy::epoch`] plus the epoch of the file that gave the right.
     pub stamp: u64,
-    /// [`FileNode::index`] of the file that gave the right.
+    /// Number of the file that gave the right.
     pub by: u32,
     /// `RIGHT_*`.
     pub rights: u32,

@@ -1,6 +1,6 @@
 //! How the daemon steers the kernel programs: shared switches, and commands that change one agent.
 
-use crate::caps::FileKey;
+use crate::caps::{FileKey, GrantKey};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Folders above a file that the kernel tells the daemon of.
@@ -33,6 +33,8 @@ pub struct Policy {
     pub seal_water: u64,
     /// Raised before verdicts are voided because something has moved.
     pub moves: u64,
+    /// How many times an agent was stopped because the ring was nearly full.
+    pub throttles: u64,
     /// Address of the daemon's mount namespace, learned when it looks at a file.
     pub mount_namespace: u64,
     /// Ids of the daemon's cgroup and of those above it, without the root; 0 where there are fewer.
@@ -52,8 +54,16 @@ pub const CONTROL_LEARN_SLICE: u32 = 5;
 /// [`Control::op`]: voids verdicts that rest on the file with the number `value`.
 pub const CONTROL_VOID_FILE: u32 = 6;
 
-/// A command to the `control` program. It changes one field in place, so that counters which the
-/// kernel raises at the same time are not overwritten.
+/// [`Control::op`]: gives the number `value` to `file`, with `sets` for its sets; zeroes for nobody's.
+pub const CONTROL_SET_FILE: u32 = 7;
+/// [`Control::op`]: sets the rights of `grant` to `value`.
+pub const CONTROL_SET_RIGHTS: u32 = 8;
+/// [`Control::op`]: sets the parent of the agent `cgroup` to the agent `value`.
+pub const CONTROL_SET_PARENT: u32 = 9;
+
+/// A command to the `control` program. It changes one field in place: counters which the kernel
+/// raises at the same time are not overwritten, and a check that is looking at the value sees it
+/// before or after, never memory that serves another entry meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Control {
@@ -65,6 +75,14 @@ pub struct Control {
     pub value: u64,
     /// Id of the agent's cgroup.
     pub cgroup: u64,
+    /// For [`CONTROL_SET_FILE`].
+    pub file: FileKey,
+    /// For [`CONTROL_SET_FILE`]: [`crate::caps::FileNode::sets`].
+    pub sets: u64,
+    /// For [`CONTROL_SET_RIGHTS`].
+    pub grant: GrantKey,
+    /// Reserved, zero.
+    pub padding: u32,
 }
 
 /// [`Resolved::flags`]: there are more folders above than `above` can hold.

@@ -47,7 +47,7 @@ impl Builder {
                     handle.node().key(),
                     Layer { rights, rule: number, expires_ns: rule.expires_ns },
                 );
-                handle.above().iter().for_each(|folder| self.look(*folder));
+                handle.above().iter().for_each(|folder| self.look(folder.key()));
             }
             (Capability::NetConnect, Scope::Net { addr, prefix, port }) => {
                 self.net(number, rule, NET_CONNECT, (*addr, *prefix, *port))?;

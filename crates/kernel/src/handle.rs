@@ -36,7 +36,7 @@ impl Node {
 pub struct Handle {
     fd: OwnedFd,
     node: Node,
-    above: Vec<FileKey>,
+    above: Vec<Node>,
 }
 
 impl Handle {
@@ -52,12 +52,12 @@ impl Handle {
 
     /// A handle of a kernel that only remembers, for tests without one.
     #[doc(hidden)]
-    pub fn for_tests(fd: OwnedFd, node: Node) -> Handle {
-        Handle { fd, node, above: Vec::new() }
+    pub fn for_tests(fd: OwnedFd, node: Node, above: Vec<Node>) -> Handle {
+        Handle { fd, node, above }
     }
 
-    /// Every folder above it when it was looked at: these may be looked at by name.
-    pub(crate) fn above(&self) -> &[FileKey] {
+    /// Every folder above it when it was looked at, mounts crossed, the nearest first.
+    pub fn above(&self) -> &[Node] {
         &self.above
     }
 }
@@ -83,7 +83,9 @@ pub(crate) fn handle(maps: &Maps, fd: OwnedFd) -> Result<Handle> {
             "it lies below too many folders",
         )));
     }
-    let above = seen.told.above[..seen.told.depth as usize].to_vec();
+    let above = &seen.told.above[..seen.told.depth as usize];
+    let folder = |key: &FileKey| Node { dev: key.dev, ino: key.ino, directory: true };
+    let above = above.iter().map(folder).collect();
     Ok(Handle { node: seen.node, above, fd })
 }
 

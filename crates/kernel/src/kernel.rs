@@ -10,9 +10,10 @@ use crate::{
 };
 use abi::agent::{FLAG_SETUP, KernelAgent};
 use abi::caps::{FileKey, TcpPeerKey};
-use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_STATE, GUARDED_CGROUPS};
+use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
 use abi::{AgentId, AgentState};
 use libbpf_rs::Link;
+use rustix::event::{EventfdFlags, eventfd};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -62,6 +63,8 @@ impl Kernel {
             maps,
             sets,
             low_water: ring / 4,
+            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(|e| Error::System { action: "make an eventfd", source: e.into() })?,
             root: std::sync::OnceLock::new(),
             agents: RwLock::default(),
             next_list: AtomicU64::new(1),
@@ -230,9 +233,7 @@ impl Kernel {
             cgroup::delegate(domain)?;
             cgroup::make(leaf)?;
         }
-        if new.parent != AgentId::NOBODY {
-            maps::put(&self.shared.maps.parents, "parents", &new.aid.0, &new.parent.0)?;
-        }
+        maps::put(&self.shared.maps.parents, "parents", &new.aid.0, &new.parent.0)?;
         let file = |source| Error::File { action: "open", path: leaf.to_owned(), source };
         let cgroup: OwnedFd = File::open(leaf).map_err(file)?.into();
         let nowhere = FileKey { dev: 0, ino: 0 };
@@ -274,11 +275,8 @@ impl Kernel {
 
     /// Whom signals to descendants may come from, after re-parenting; [`AgentId::NOBODY`] for none.
     pub fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()> {
-        let parents = &self.shared.maps.parents;
-        match parent {
-            AgentId::NOBODY => maps::remove(parents, "parents", &aid.0),
-            parent => maps::put(parents, "parents", &aid.0, &parent.0),
-        }
+        // Not by the agent's cgroup here: the table is by ids.
+        self.shared.control(CONTROL_SET_PARENT, aid.0, parent.0)
     }
 
     /// Tells the kernel programs the agent's lifecycle state.
@@ -366,8 +364,8 @@ impl Kernel {
             self.shared.discard(Discarded::Set(private));
         }
         let m = &self.shared.maps;
-        maps::remove(&m.peer_counts, "peer_counts", &aid.0)?;
-        maps::remove(&m.parents, "parents", &aid.0)
+        self.shared.discard(Discarded::Parent(aid));
+        maps::remove(&m.peer_counts, "peer_counts", &aid.0)
     }
 
     /// What the kernel counted for the agent.
@@ -395,6 +393,12 @@ impl Kernel {
     /// Which agent a process belongs to, free of PID reuse.
     pub fn agent_of_pidfd(&self, fd: BorrowedFd<'_>) -> Result<Option<AgentId>> {
         self.shared.agent_of_pidfd(fd)
+    }
+
+    /// Has the ring's reader look now: uses, which are many, do not wake it by themselves.
+    pub fn read_events_now(&self) {
+        // A full counter means that it has been told already.
+        let _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
     }
 
     /// The audit ring; may be taken once.

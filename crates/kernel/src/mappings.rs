@@ -23,13 +23,19 @@ pub(crate) fn of(pid: u32) -> Result<Vec<Mapping>> {
 fn parse(pid: u32, line: &str) -> Option<Mapping> {
     let mut words = line.splitn(6, ' ');
     let modes = words.nth(1)?.as_bytes().to_vec();
-    let path = words.nth(3)?.trim_start();
+    let (major, minor) = words.nth(1)?.split_once(':')?;
+    let ino = words.next()?.parse().ok()?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    let dev = number(major)? << 20 | number(minor)?;
+    let path = words.next()?.trim_start();
     if !path.starts_with('/') || modes.len() < 4 {
         return None;
     }
     let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     Some(Mapping {
         pid,
+        dev,
+        ino,
         path: PathBuf::from(path.replace("\\012", "\n")),
         shared: modes[3] == b's',
         writable: modes[1] == b'w',
@@ -45,6 +51,7 @@ mod tests {
         let m =
             parse(7, "7f00-7f01 rw-s 00000000 00:2a 1234                       /srv/a b (deleted)");
         let m = m.expect("a file mapping");
+        assert_eq!((m.dev, m.ino), (0x2a, 1234));
         assert_eq!((m.path, m.shared, m.writable), (PathBuf::from("/srv/a b"), true, true));
     }
 

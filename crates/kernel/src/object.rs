@@ -72,7 +72,7 @@ fn make_folder(path: &Path) -> Result<()> {
 fn size_maps(open: &mut OpenObject, options: &LoadOptions) -> Result<()> {
     for mut map in open.maps_mut() {
         let entries = match map.name().to_str() {
-            Some("files" | "file_epochs") => options.max_files,
+            Some("files" | "file_nodes") => options.max_files,
             Some("fs_caps") => options.max_grants,
             Some("net_caps") => options.max_addresses,
             Some("events") => options.ring_bytes,

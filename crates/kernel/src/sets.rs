@@ -2,14 +2,15 @@
 //! no check can be looking at them any more.
 
 use crate::entries::{Builder, Entries, Layer, add_layer, check_depth, rights_on, stacked};
-use crate::files::{self, Files, reaches};
+use crate::files::{self, Changes, Files, reaches};
 use crate::maps::{self, Maps};
 use crate::state::lock;
 use crate::{Error, Handle, Result, Rule, Scope, SetId, sys};
 use abi::caps::*;
-use abi::control::CONTROL_VOID_FILE;
+use abi::control::{CONTROL_SET_RIGHTS, CONTROL_VOID_FILE, Control};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use zerocopy::FromZeros;
 
 /// All sets of the node, and the files that they are about.
 pub(crate) struct Sets {
@@ -73,7 +74,7 @@ impl Sets {
             builder.implicit(*file, *rights);
         }
         for handle in &handles {
-            handle.above().iter().for_each(|folder| builder.look(*folder));
+            handle.above().iter().for_each(|folder| builder.look(folder.key()));
         }
         self.write(&mut inner, set, builder.finish()?, Vec::new(), handles)?;
         Ok(set)
@@ -97,12 +98,12 @@ impl Sets {
     }
 
     fn write_entries(&self, inner: &mut Inner, set: u32, entries: &Entries) -> Result<()> {
-        let mut changed = HashMap::new();
+        let mut changes = Changes::default();
         let mut grants = Vec::new();
         // All are counted before one can fail, so that taking them back takes back as many.
         let mut failure = None;
         for (file, layers) in &entries.files {
-            match inner.files.take(*file, set, reaches(layers), &mut changed) {
+            match inner.files.take(*file, set, reaches(layers), &mut changes) {
                 Ok(index) => grants.extend(stacked(set, index, layers)),
                 Err(error) => failure = Some(error),
             }
@@ -112,7 +113,7 @@ impl Sets {
         }
         let m = &self.maps;
         maps::put_all(&m.fs_caps, "fs_caps", &grants)?;
-        files::tell(m, &changed)?;
+        files::tell(m, &changes)?;
         maps::put_all(&m.net_caps, "net_caps", &pairs(&entries.net))?;
         maps::put_all(&m.unix_abstract_caps, "unix_abstract_caps", &pairs(&entries.abstracts))?;
         maps::put_all(&m.plain_caps, "plain_caps", &pairs(&entries.plain))
@@ -126,17 +127,16 @@ impl Sets {
 
     fn erase(&self, inner: &mut Inner, set: u32) {
         let Some(Set { entries, handles, .. }) = inner.sets.remove(&set) else { return };
-        let (mut changed, mut gone, mut grants) = (HashMap::new(), Vec::new(), Vec::new());
+        let (mut changes, mut grants) = (Changes::default(), Vec::new());
         for (file, layers) in &entries.files {
-            let Some(index) = inner.files.index(*file) else { continue };
-            grants.extend(stacked(set, index, layers).into_iter().map(|(key, _)| key));
-            inner.files.put_back(*file, set, reaches(layers), &mut changed, &mut gone);
+            let Some(number) = inner.files.number_of(*file) else { continue };
+            grants.extend(stacked(set, number, layers).into_iter().map(|(key, _)| key));
+            inner.files.put_back(*file, set, reaches(layers), &mut changes);
         }
         let m = &self.maps;
         let done = [
             maps::remove_all(&m.fs_caps, "fs_caps", &grants),
-            maps::remove_all(&m.files, "files", &gone),
-            files::tell(m, &changed),
+            files::tell(m, &changes),
             maps::remove_all(&m.net_caps, "net_caps", &keys(&entries.net)),
             maps::remove_all(
                 &m.unix_abstract_caps,
@@ -187,17 +187,13 @@ impl Sets {
         let node = handle.node();
         let rights = rights_on(rule, node.directory)
             .ok_or_else(|| Error::Invalid(format!("rule {number} is not about files")))?;
-        let looks = handle.above().iter().map(|folder| (*folder, RIGHT_TRAVERSE, 0, 0));
+        let looks = handle.above().iter().map(|folder| (folder.key(), RIGHT_TRAVERSE, 0, 0));
         let all: Vec<_> =
             std::iter::once((node.key(), rights, number, rule.expires_ns)).chain(looks).collect();
         for (file, rights, rule, expires_ns) in all {
             let before = inner.layers(set, file);
             let mut after = before.clone();
-            let new = Layer { rights, rule, expires_ns };
-            match after.iter_mut().find(|l| l.rights == 0) {
-                Some(empty) => *empty = new,
-                None => add_layer(&mut after, new),
-            }
+            add_layer(&mut after, Layer { rights, rule, expires_ns });
             check_depth(&after)?;
             self.change_layers(inner, set, file, &before, after)?;
         }
@@ -211,11 +207,14 @@ impl Sets {
         let file = old.node().key();
         let before = inner.layers(set, file);
         let mut after = before.clone();
-        after.iter_mut().filter(|l| l.rule == number).for_each(|l| l.rights = 0);
-        let index = inner.files.index(file);
+        // What lies below a folder may be another rule's, and is reached through it.
+        let look = if old.node().directory { RIGHT_TRAVERSE } else { 0 };
+        after.iter_mut().filter(|l| l.rule == number).for_each(|l| l.rights &= look);
+        let number = inner.files.number_of(file);
         self.change_layers(inner, set, file, &before, after)?;
-        if let Some(index) = index {
-            sys::control(&self.maps.control, CONTROL_VOID_FILE, 0, index.into())?;
+        if let Some(number) = number {
+            let (op, value) = (CONTROL_VOID_FILE, number.into());
+            sys::control(&self.maps.control, Control { op, value, ..Control::new_zeroed() })?;
         }
         if let Some(set) = inner.sets.get_mut(&set) {
             set.handles.retain(|handle| handle.node() != old.node());
@@ -223,8 +222,8 @@ impl Sets {
         Ok(())
     }
 
-    /// Writes what is different of a file's layers. Each keeps its place, an empty one as well, so that
-    /// none that stays is ever absent; when all are empty they go.
+    /// Writes what is different of a file's layers. Each keeps its place, an empty one as well, and its
+    /// rights change in place: none that stays is ever absent, and no check sees another's memory.
     fn change_layers(
         &self,
         inner: &mut Inner,
@@ -233,35 +232,31 @@ impl Sets {
         before: &[Layer],
         after: Vec<Layer>,
     ) -> Result<()> {
-        let after: Vec<Layer> =
-            if after.iter().all(|l| l.rights == 0) { Vec::new() } else { after };
-        let (mut changed, mut gone) = (HashMap::new(), Vec::new());
+        let mut changes = Changes::default();
         let m = &self.maps;
-        if !after.is_empty() {
-            let index = inner.files.take(file, set, reaches(&after), &mut changed)?;
-            let old = stacked(set, index, before);
-            // Backwards: what says that there is one more comes after that one.
-            for entry in stacked(set, index, &after).iter().rev().filter(|e| !old.contains(e)) {
-                maps::put(&m.fs_caps, "fs_caps", &entry.0, &entry.1)?;
+        let number = inner.files.take(file, set, reaches(&after), &mut changes)?;
+        // Backwards: what says that there is one more comes after that one.
+        for (place, (grant, value)) in stacked(set, number, &after).into_iter().enumerate().rev() {
+            if place >= before.len() {
+                maps::put(&m.fs_caps, "fs_caps", &grant, &value)?;
+            } else {
+                let (op, value) = (CONTROL_SET_RIGHTS, value.rights.into());
+                sys::control(&m.control, Control { op, value, grant, ..Control::new_zeroed() })?;
             }
         }
         if !before.is_empty() {
-            if after.is_empty() {
-                let index = inner.files.index(file).unwrap_or_default();
-                let old: Vec<_> = stacked(set, index, before).into_iter().map(|e| e.0).collect();
-                maps::remove_all(&m.fs_caps, "fs_caps", &old)?;
-            }
-            inner.files.put_back(file, set, reaches(before), &mut changed, &mut gone);
-            maps::remove_all(&m.files, "files", &gone)?;
+            inner.files.put_back(file, set, reaches(before), &mut changes);
         }
-        files::tell(m, &changed)?;
+        files::tell(m, &changes)?;
         if let Some(set) = inner.sets.get_mut(&set) {
-            match after.is_empty() {
-                true => set.entries.files.remove(&file),
-                false => set.entries.files.insert(file, after),
-            };
+            set.entries.files.insert(file, after);
         }
         Ok(())
+    }
+
+    /// Numbers of files that rested while checks were under way may be used again.
+    pub fn give_numbers_back(&self) {
+        lock(&self.inner).files.give_numbers_back();
     }
 
     /// What the sets have entries of, in their order; an unknown set is an error.

@@ -5,7 +5,7 @@ use crate::sets::Sets;
 use crate::{Error, LoadOptions, Result, SetId, cgroup, handle, sys};
 use abi::AgentId;
 use abi::caps::{FileKey, LIST_SETS, RightsList};
-use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_SET_LIST, GUARDED_CGROUPS, Policy};
+use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_SET_LIST, Control, GUARDED_CGROUPS, Policy};
 use rustix::fs::{CWD, Mode, OFlags};
 use std::collections::HashMap;
 use std::io;
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use zerocopy::FromZeros;
 
 /// What the ring's reader needs too.
 pub(crate) struct Shared {
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub maps: Arc<Maps>,
     pub sets: Arc<Sets>,
     pub low_water: u64,
+    /// Wakes the ring's reader.
+    pub bell: OwnedFd,
     /// The root of the daemon's namespace, learned at the first launch.
     pub root: OnceLock<FileKey>,
     pub agents: RwLock<Agents>,
@@ -63,6 +66,8 @@ pub(crate) struct Rights {
 pub(crate) enum Discarded {
     List(u64),
     Set(SetId),
+    /// An ended agent's place in its tree.
+    Parent(AgentId),
 }
 
 impl Shared {
@@ -79,6 +84,7 @@ impl Shared {
             high_water: ring / 4 * 3,
             seal_water: ring / 2,
             moves: 0,
+            throttles: 0,
             guarded,
         }
     }
@@ -100,7 +106,7 @@ impl Shared {
     }
 
     pub fn control(&self, op: u32, cgroup: u64, value: u64) -> Result<()> {
-        sys::control(&self.maps.control, op, cgroup, value)
+        sys::control(&self.maps.control, Control { op, cgroup, value, ..Control::new_zeroed() })
     }
 
     /// The root folder, which every agent may look at.
@@ -196,6 +202,7 @@ pub(crate) fn take_away_later(maps: Arc<Maps>, sets: Arc<Sets>) -> Result<Sender
                 tracing::error!(%error, "unused rights stay in the maps");
                 continue;
             }
+            sets.give_numbers_back();
             all.into_iter().for_each(|what| take_away(&maps, &sets, what));
         }
     };
@@ -207,6 +214,11 @@ pub(crate) fn take_away_later(maps: Arc<Maps>, sets: Arc<Sets>) -> Result<Sender
 fn take_away(maps: &Maps, sets: &Sets, what: Discarded) {
     match what {
         Discarded::Set(set) => sets.remove(set),
+        Discarded::Parent(aid) => {
+            if let Err(error) = maps::remove(&maps.parents, "parents", &aid.0) {
+                tracing::error!(%error, "an ended agent's place in its tree stays");
+            }
+        }
         Discarded::List(list) => {
             if let Err(error) = maps::remove(&maps.lists, "lists", &list) {
                 tracing::error!(%error, "a list that nobody holds stays");

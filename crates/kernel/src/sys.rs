@@ -65,6 +65,12 @@ impl SharedPolicy {
         }
     }
 
+    /// How many times an agent was stopped because the ring was nearly full.
+    pub fn throttles(&self) -> u64 {
+        // SAFETY: as in `publish`.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.0.as_ptr()).throttles) }.load(ORDER)
+    }
+
     /// Closes or opens the seal.
     pub fn set_sealed(&self, sealed: bool) {
         // SAFETY: as in `publish`.
@@ -76,9 +82,8 @@ impl SharedPolicy {
 const ORDER: Ordering = Ordering::SeqCst;
 
 /// Runs the `control` program; its answer is 0 or a negative errno.
-pub(crate) fn control(program: &OwnedFd, op: u32, cgroup: u64, value: u64) -> Result<()> {
+pub(crate) fn control(program: &OwnedFd, mut command: Control) -> Result<()> {
     use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts};
-    let mut command = Control { op, reserved: 0, value, cgroup };
     let mut options = bpf_test_run_opts {
         sz: size_of::<bpf_test_run_opts>() as _,
         ctx_in: command.as_mut_bytes().as_mut_ptr().cast(),
@@ -91,7 +96,7 @@ pub(crate) fn control(program: &OwnedFd, op: u32, cgroup: u64, value: u64) -> Re
     match answer {
         0 => Ok(()),
         e => Err(Error::System {
-            action: "change an agent's state in the kernel",
+            action: "change the policy's state in the kernel",
             source: io::Error::from_raw_os_error(-e),
         }),
     }

@@ -150,6 +150,10 @@ pub struct Mapping {
     pub pid: u32,
     /// As `/proc/<pid>/maps` shows it.
     pub path: PathBuf,
+    /// `s_dev` of the file (major << 20 | minor), as `maps` shows it.
+    pub dev: u64,
+    /// Inode number, as `maps` shows it.
+    pub ino: u64,
     /// Shared with the file: what the file holds later is seen, and writes reach it.
     pub shared: bool,
     /// The process may store through it.

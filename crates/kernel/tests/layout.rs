@@ -44,7 +44,7 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
     same!(b, KernelAgent { aid, list, state, flags, denials, uses, program, interpreter });
     same!(b, RightsList { sets, count, net, abstracts, reserved });
     same!(b, FileKey { dev, ino });
-    same!(b, FileNode { sets, index, reserved });
+    same!(b, FileNode { file, sets, epoch });
     same!(b, GrantKey { set, file, layer });
     same!(b, Grant { rights, rule, expires_ns });
     same!(b, OpenedFile { file, list, stamp, by, rights, check });
@@ -65,11 +65,12 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             high_water,
             seal_water,
             moves,
+            throttles,
             mount_namespace,
             guarded
         }
     );
-    same!(b, Control { op, reserved, value, cgroup });
+    same!(b, Control { op, reserved, value, cgroup, file, sets, grant, padding });
     same!(b, Resolved { file, depth, flags, above });
     same!(b, SockObject { family, port, kind, addr });
     same!(
