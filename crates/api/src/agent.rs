@@ -158,14 +158,14 @@ pub struct AgentList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeldCapability {
-    /// Rule number, as in audit records; 0 only for what no kernel map holds.
+    /// Rule number, as in audit records; 0 for what it has at its launch, which no rule names.
     pub rule: u32,
     /// `fs.read=/srv/input`.
     pub capability: String,
     /// The capability's kind.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub kind: Capability,
-    /// `manifest:12`, `@base`, `command`, `stdio`, `implicit`, `grant`.
+    /// `line 12`, `command line`, `@base`, `command`, `infer`, `grant`, `launch`…
     pub source: String,
     /// Nanoseconds since the UNIX epoch after which it is void.
     pub expires_ns: Option<u64>,

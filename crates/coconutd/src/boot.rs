@@ -3,8 +3,10 @@
 use crate::audit_log::{self, Opened};
 use crate::config::Config;
 use crate::identity::Listener;
-use crate::port::KernelPort;
-use crate::sink::{Sink, own};
+use crate::port::{KernelPort, Lookup, Machine};
+use crate::rights::Room;
+use crate::rights::system::System;
+use crate::sink::{AuditLog, Sink, own};
 use crate::state::{Daemon, Parts};
 use crate::trust::Trust;
 use crate::{change, events, reap, routes, stdio};
@@ -16,6 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use supervisor::SetKeys;
 use tokio::net::UnixListener;
 
 /// What is started with, beside the kernel.
@@ -26,40 +29,79 @@ pub struct Start {
     pub features: Vec<Feature>,
     /// Version of the kernel, for the record.
     pub release: String,
+    /// Where names are looked up; none is this machine.
+    pub lookup: Option<LookupOn>,
+    /// What the log is seen through; none is nothing.
+    pub log: Option<LogThrough>,
 }
+
+/// Makes what names are looked up by.
+pub type LookupOn = Box<dyn FnOnce(Arc<dyn KernelPort>) -> Arc<dyn Lookup> + Send>;
+/// Puts something between the log and its writer.
+pub type LogThrough = Box<dyn FnOnce(Box<dyn AuditLog>) -> Box<dyn AuditLog> + Send>;
 
 /// Log, policy, seal, record `boot`, events, sockets. When it returns, the API answers.
 ///
 /// # Errors
 /// When anything of it fails: a daemon without a log or a policy must not run.
 pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<Arc<Daemon>> {
-    let Start { config, features, release } = start;
+    let Start { config, features, release, .. } = &start;
+    let (config, features, release) = (config.clone(), features.clone(), release.clone());
     prepare_folders(&config)?;
     let Opened { log, records, key, repaired } = audit_log::open(&config)?;
+    let log = match start.log {
+        Some(around) => around(log),
+        None => log,
+    };
     let sink = Sink::start(log, records)?;
     let profiles = Profiles::load(&config.profiles).context("profiles")?;
-    let (trust, mut degraded) = load_trust(&config);
+    let trust = Trust::new(&config);
+    let mut degraded = check_trust(&trust);
     let weaker = features.iter().filter(|f| f.level != api::status::Level::Ok);
     degraded.extend(weaker.map(|f| format!("{}: {}", f.name, f.found)));
     let source = kernel.events().context("the kernel's event ring")?;
     kernel.seal().context("cannot seal the policy")?;
-    let parts = Parts { config, kernel, sink, profiles, trust, degraded, features, log_key: key };
+    let keys = Arc::new(SetKeys::default());
+    let rights = Room::new(kernel.clone(), keys.clone());
+    let lookup: Arc<dyn Lookup> = match start.lookup {
+        Some(lookup) => lookup(kernel.clone()),
+        None => Arc::new(Machine::start(kernel.clone()).context("the signal of broken leases")?),
+    };
+    let system = System::start(&config, &profiles, &rights, lookup.as_ref()).await;
+    let log_key = key;
+    let parts = Parts {
+        config,
+        kernel,
+        sink,
+        lookup,
+        rights,
+        system,
+        keys,
+        trust,
+        degraded,
+        features,
+        log_key,
+    };
     let daemon = Daemon::new(parts);
     daemon.sealed.store(true, Ordering::Release);
     record_boot(&daemon, &release, repaired).await;
     events::start(daemon.clone(), source)?;
-    tokio::spawn(change::expire(daemon.clone()));
+    tokio::spawn(change::rights::expire(daemon.clone()));
     serve(&daemon)?;
+    let follower = daemon.clone();
+    tokio::spawn(async move {
+        follower.system.follow(&follower.rights, follower.lookup.as_ref()).await;
+    });
     Ok(daemon)
 }
 
 /// A trust store that cannot be read trusts nobody; the daemon goes on and says so.
-fn load_trust(config: &Config) -> (Trust, Vec<String>) {
-    match Trust::load(config) {
-        Ok(trust) => (trust, Vec::new()),
+fn check_trust(trust: &Trust) -> Vec<String> {
+    match trust.load() {
+        Ok(_) => Vec::new(),
         Err(error) => {
             tracing::error!(%error, "no key is trusted");
-            (Trust::default(), vec![format!("no key is trusted: {error}")])
+            vec![format!("no key is trusted: {error}")]
         }
     }
 }

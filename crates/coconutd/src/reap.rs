@@ -1,5 +1,6 @@
 //! The end of an agent: its process is waited for without a thread, then nothing of it is left.
 
+use crate::change::blocking;
 use crate::clock;
 use crate::sink::own;
 use crate::state::{Daemon, Ending};
@@ -7,7 +8,7 @@ use crate::stdio;
 use abi::{AgentId, Kind};
 use api::Exit;
 use api::broker::LaneEvent;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,10 +20,12 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-/// How long stragglers may take to go after they were killed.
+/// How long one agent's end is waited for at the daemon's own, while no other ends.
 const STRAGGLERS: Duration = Duration::from_secs(10);
-/// How long the last events may take from the ring to the log.
+/// How long no further event may come from the ring before what is missing is given up.
 const EVENTS: Duration = Duration::from_secs(5);
+/// Longest pause between two looks at processes that were killed.
+const SLOW: Duration = Duration::from_millis(50);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,8 @@ async fn hold(daemon: &Arc<Daemon>, aid: AgentId, leash: UnixStream) {
     let Some(mut ended) = ended else { return };
     tokio::select! {
         () = stdio::closed(leash) => {
-            end(daemon, aid, &Ending::new(End::Failed, "its foreground command was ended"));
+            let why = Ending::new(End::Failed, "its foreground command was ended");
+            blocking(|| end(daemon, aid, &why));
         }
         _ = ended.wait_for(Option::is_some) => {}
     }
@@ -83,10 +87,21 @@ pub fn end(daemon: &Daemon, aid: AgentId, ending: &Ending) -> bool {
     for target in &doomed {
         // A frozen cgroup is killed all the same; thawing first would let it run.
         if let Err(error) = daemon.kernel.kill(*target) {
-            tracing::error!(aid = ?target, %error, "cannot kill");
+            tracing::error!(aid = ?target, %error, "cannot kill; its first process is ended");
+            end_first(daemon, *target);
         }
     }
     !doomed.is_empty()
+}
+
+/// The first process takes its PID namespace with it; who is left then is killed by the reaper.
+fn end_first(daemon: &Daemon, aid: AgentId) {
+    let process = daemon.inner().info.get(&aid).and_then(|info| info.pidfd.clone());
+    if let Some(process) = process
+        && let Err(error) = pidfd_send_signal(&process, Signal::KILL)
+    {
+        tracing::error!(?aid, %error, "cannot end its first process");
+    }
 }
 
 async fn wait(pidfd: OwnedFd) -> Waited {
@@ -117,38 +132,63 @@ async fn wait(pidfd: OwnedFd) -> Waited {
 /// events are in the log, its end is in the log, the kernel has forgotten it, whoever waits is
 /// told.
 async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited) {
-    end_children(daemon, aid);
+    blocking(|| end_children(daemon, aid));
     clear_cgroup(daemon, aid).await;
     settle(daemon, aid).await;
     let exit = book_end(daemon, aid, waited);
-    if let Err(error) = daemon.kernel.remove_agent(aid) {
-        tracing::error!(?aid, %error, "cannot remove the agent's kernel state");
-    }
-    daemon.names.forget(aid.0);
-    daemon.pins.forget(aid.0);
+    remove(daemon, aid).await;
     daemon.sink.flush().await;
-    let (agent, parent) = let_go(daemon, aid, exit);
-    if let Some(agent) = agent {
+    if let Some(agent) = let_go(daemon, aid, exit) {
         daemon.lanes.tell(LaneEvent::Gone { agent });
-    }
-    if parent.is_some() {
-        let _one_at_a_time = daemon.policy.lock().await;
-        crate::change::refresh_signals(daemon, parent);
     }
 }
 
-/// Frees the slot and tells whoever waits; who it was, and its parent.
-fn let_go(daemon: &Daemon, aid: AgentId, exit: Exit) -> (Option<Uuid>, Option<AgentId>) {
-    let mut inner = daemon.inner();
-    let known = inner.supervisor.get(aid).ok().map(|agent| (agent.uuid, agent.parent));
-    if let Err(error) = inner.supervisor.release_slot(aid) {
-        tracing::warn!(%error, "cannot free the slot");
+/// Takes an agent without processes out of the kernel, however often that has to be tried: its slot
+/// must not be another's before.
+pub async fn remove(daemon: &Daemon, aid: AgentId) {
+    let mut pause = Duration::from_millis(1);
+    while let Err(error) = blocking(|| remove_now(daemon, aid)) {
+        tracing::error!(?aid, %error, "cannot remove the agent's kernel state; trying again");
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
-    if let Some(info) = inner.info.get(&aid) {
+}
+
+/// One attempt to kill what is left of an agent and to remove it. That the kernel has none is fine.
+///
+/// # Errors
+/// When something is left.
+pub fn remove_now(daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
+    if let Err(error) = daemon.kernel.kill(aid) {
+        tracing::debug!(?aid, %error, "removing an agent: kill");
+    }
+    match daemon.kernel.remove_agent(aid) {
+        Err(kernel::Error::NoSuchAgent(_)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Frees the slot and the sets and tells whoever waits; who it was.
+fn let_go(daemon: &Daemon, aid: AgentId, exit: Exit) -> Option<Uuid> {
+    let (known, dropped) = {
+        let mut inner = daemon.inner();
+        let known = inner.supervisor.get(aid).ok().map(|agent| agent.uuid);
+        let forgotten = inner.supervisor.release_slot(aid).ok().flatten();
+        let forgotten = forgotten.and_then(|oldest| inner.forget(oldest));
+        let mut sets = Vec::new();
+        if let Some(info) = inner.info.get_mut(&aid) {
+            sets = std::mem::take(&mut info.sets);
+            info.numbers.clear();
+            info.pidfd = None;
+        }
+        (known, (sets, forgotten))
+    };
+    // The kernel is told outside of the lock, and before whoever waits.
+    blocking(|| drop(dropped));
+    if let Some(info) = daemon.inner().info.get(&aid) {
         info.exit.send_replace(Some(exit));
     }
-    inner.prune();
-    (known.map(|(uuid, _)| uuid), known.and_then(|(_, parent)| parent))
+    known
 }
 
 /// The children of an agent that ended by itself, as its manifest says.
@@ -166,33 +206,31 @@ fn end_children(daemon: &Daemon, aid: AgentId) {
     }
 }
 
+/// Kills until nobody is left. A process that the kernel does not let go of keeps its agent.
 async fn clear_cgroup(daemon: &Daemon, aid: AgentId) {
-    let deadline = Instant::now() + STRAGGLERS;
     let mut pause = Duration::from_micros(200);
+    let mut said = false;
     loop {
-        match daemon.kernel.processes(aid) {
-            Ok(left) if left.is_empty() => return,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "cannot list the agent's processes");
-                return;
-            }
+        match blocking(|| daemon.kernel.populated(aid)) {
+            Ok(false) | Err(kernel::Error::NoSuchAgent(_)) => return,
+            Ok(true) => {}
+            Err(error) => tracing::debug!(%error, "cannot ask for the agent's processes"),
         }
-        if let Err(error) = daemon.kernel.kill(aid) {
+        if let Err(error) = blocking(|| daemon.kernel.kill(aid)) {
             tracing::error!(?aid, %error, "cannot kill the agent's processes");
         }
-        if Instant::now() > deadline {
+        if pause >= SLOW && !said {
+            said = true;
             tracing::error!(?aid, "processes of an ended agent do not go away");
-            return;
         }
         sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(50));
+        pause = (pause * 2).min(SLOW);
     }
 }
 
 /// Waits until the log has as many denials as the kernel counted; what is missing then is a gap.
 async fn settle(daemon: &Daemon, aid: AgentId) {
-    let deadline = Instant::now() + EVENTS;
+    let (mut deadline, mut seen) = (Instant::now() + EVENTS, 0);
     loop {
         let drained = daemon.drained.notified();
         let Ok(counters) = daemon.kernel.counters(aid) else { return };
@@ -204,6 +242,11 @@ async fn settle(daemon: &Daemon, aid: AgentId) {
         };
         if logged >= counters.denials {
             return;
+        }
+        // As long as events come, they are waited for.
+        let progress = daemon.progress.load(Ordering::Acquire);
+        if progress != seen {
+            (deadline, seen) = (Instant::now() + EVENTS, progress);
         }
         if Instant::now() > deadline {
             let missing = counters.denials - logged;
@@ -247,10 +290,7 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
         info.pid = None;
     }
     drop(inner);
-    daemon.sink.record(entry);
-    if let Some((_, entry)) = step {
-        daemon.sink.record(entry);
-    }
+    daemon.sink.record_all(std::iter::once(entry).chain(step.map(|(_, entry)| entry)).collect());
     Exit {
         status: waited.status,
         signal: waited.signal,
@@ -262,10 +302,8 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
 /// Ends every agent, records it, and returns when all are gone.
 pub async fn end_all(daemon: &Arc<Daemon>) {
     daemon.stopping.store(true, Ordering::Release);
-    let living: Vec<AgentId> = {
-        let _no_more_are_admitted = daemon.policy.lock().await;
-        daemon.inner().supervisor.living().iter().map(|a| a.aid).collect()
-    };
+    // Whoever is admitted has asked under this lock whether the daemon stops.
+    let living: Vec<AgentId> = daemon.inner().supervisor.living().map(|a| a.aid).collect();
     let waits: Vec<_> = {
         let inner = daemon.inner();
         living
@@ -275,7 +313,7 @@ pub async fn end_all(daemon: &Arc<Daemon>) {
             .collect()
     };
     for aid in &living {
-        end(daemon, *aid, &Ending::new(End::Clean, "coconutd stops"));
+        blocking(|| end(daemon, *aid, &Ending::new(End::Clean, "coconutd stops")));
     }
     for mut wait in waits {
         if tokio::time::timeout(STRAGGLERS, wait.wait_for(Option::is_some)).await.is_err() {

@@ -17,26 +17,6 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
-    /// The kernel programs could not be opened, verified, attached or pinned.
-    #[error("cannot {action} the kernel programs")]
-    Bpf {
-        /// Verb of the message.
-        action: &'static str,
-        /// The loader's own words.
-        #[source]
-        source: libbpf_rs::Error,
-    },
-    /// A map refused a key or value.
-    #[error("cannot {action} in the kernel map {map}")]
-    Map {
-        /// Verb of the message.
-        action: &'static str,
-        /// The map's name.
-        map: &'static str,
-        /// The loader's own words.
-        #[source]
-        source: libbpf_rs::Error,
-    },
     /// A file of the control group hierarchy or of procfs refused.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -103,14 +83,6 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Unsupported { hint, .. } => Some(hint),
-            Self::Bpf { .. } => Some(
-                "boot a kernel with `lsm=…,bpf` and run as root; a policy that is sealed already \
-                 stays until the machine restarts",
-            ),
-            Self::Map { source, .. } if source.kind() == libbpf_rs::ErrorKind::OutOfMemory => {
-                Some("raise the limits in `LoadOptions` (grants, addresses)")
-            }
-            Self::Map { .. } => None,
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("mount cgroup v2 at /sys/fs/cgroup and boot without cgroup v1")
             }

@@ -5,25 +5,16 @@
 //! [`Rule`]s that [`Kernel::apply`] turns into map entries; [`Kernel::launch`] brings a program
 //! into it; [`Kernel::events`] tells what was decided.
 
-mod cgroup;
-mod child;
 mod error;
-mod events;
 mod features;
-mod grants;
 mod kernel;
-mod launch;
 pub mod lease;
-mod mappings;
-mod maps;
-mod object;
-mod resolve;
-mod state;
-mod sys;
 mod types;
 
 pub use error::{Error, Result, SpawnStep};
-pub use events::EventReader;
 pub use features::{Features, Lockdown};
-pub use kernel::Kernel;
-pub use types::{Counters, Launch, LoadOptions, Mapping, NewAgent, Process, Rule, Scope};
+pub use kernel::{EventReader, Kernel};
+pub use types::{
+    Counters, Handle, Launch, LoadOptions, Mapping, NewAgent, Node, Process, Rule, SETS_MAX, Scope,
+    SetId,
+};

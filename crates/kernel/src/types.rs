@@ -3,8 +3,9 @@
 use abi::{AgentId, Capability};
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Where things are pinned and made, and how large tables are.
@@ -56,13 +57,63 @@ pub struct NewAgent {
     pub swap_max: Option<u64>,
     /// `pids.max`.
     pub pids_max: Option<u64>,
+    /// It may have children: its cgroup has room for theirs below.
+    pub may_spawn: bool,
 }
 
-/// One line of what an agent may do.
-#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+/// A set of rules in the kernel maps. Never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct SetId(pub u32);
+
+/// Most sets that one agent may hold beside the one of its own mounts and standard files.
+pub const SETS_MAX: usize = 16;
+
+/// What a file is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Node {
+    /// `s_dev`.
+    pub dev: u64,
+    /// `i_ino`.
+    pub ino: u64,
+    /// Everything below is meant too.
+    pub directory: bool,
+}
+
+/// A file as the kernel programs know it, kept open: its inode cannot become another file's while
+/// this lives.
+#[derive(Debug)]
+pub struct Handle {
+    fd: OwnedFd,
+    node: Node,
+    above: Vec<Node>,
+}
+
+impl Handle {
+    /// What it is known by.
+    pub fn node(&self) -> Node {
+        self.node
+    }
+
+    /// The directories above it, the nearest first.
+    pub fn above(&self) -> &[Node] {
+        &self.above
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// For kernels that only remember.
+    #[doc(hidden)]
+    pub fn for_tests(fd: OwnedFd, node: Node, above: Vec<Node>) -> Handle {
+        Handle { fd, node, above }
+    }
+}
+
+/// One line of what a set allows; its number is its position in the set, from 1.
+#[derive(Clone, Debug)]
 pub struct Rule {
-    /// Comes back in [`abi::event::Event::rule`]; 1 to 65,535 are cached in the hot path.
-    pub id: u32,
     /// What.
     pub capability: Capability,
     /// Where.
@@ -72,19 +123,10 @@ pub struct Rule {
 }
 
 /// Where a capability holds.
-#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Debug)]
 pub enum Scope {
-    /// A file, or a directory and everything below. For [`Capability::IpcUnix`] a socket's path.
-    ///
-    /// Resolved (symbolic links followed) to device and inode when the rule is applied.
-    Path(PathBuf),
-    /// A file or subtree by kernel device (`major << 20 | minor`) and inode.
-    Inode {
-        /// `s_dev`.
-        dev: u64,
-        /// `i_ino`.
-        ino: u64,
-    },
+    /// A file, or a directory and everything below; for [`Capability::IpcUnix`] a socket's path.
+    File(Arc<Handle>),
     /// Addresses and one port; port 0 is any.
     Net {
         /// First address.
@@ -96,15 +138,20 @@ pub enum Scope {
     },
     /// An abstract UNIX socket's name without its leading NUL.
     UnixAbstract(Vec<u8>),
-    /// Another agent, for [`Capability::AgentSignal`].
-    Signal(AgentId),
-    /// No narrower scope exists ([`Capability::NetRaw`]).
+    /// No narrower scope exists.
     Everything,
+    /// No meaning for the kernel; keeps the numbering.
+    Nothing,
 }
 
 /// A program to start inside an agent.
 #[derive(Debug)]
 pub struct Launch {
+    /// The very file that was hashed, open for reading; executed by descriptor.
+    pub program: OwnedFd,
+    /// The program is a script: executed by `argv[0]`'s path, and refused unless that leads to this
+    /// very inode and interpreter.
+    pub interpreter: Option<OwnedFd>,
     /// `argv[0]` is the absolute path of the program.
     pub argv: Vec<OsString>,
     /// The whole environment.
@@ -117,7 +164,7 @@ pub struct Launch {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// Standard input, output and error; granted to the agent by exact inode.
+    /// Standard input, output and error; given exactly as they were opened.
     pub stdio: [OwnedFd; 3],
     /// Size of the private `/tmp` in bytes.
     pub tmp_size: u64,
@@ -135,14 +182,18 @@ pub struct Process {
 /// A live file mapping of an agent's process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mapping {
-    /// Process.
-    pub pid: u32,
     /// As `/proc/<pid>/maps` shows it.
     pub path: PathBuf,
+    /// `s_dev`.
+    pub dev: u64,
+    /// `i_ino`.
+    pub ino: u64,
     /// Shared with the file: what the file holds later is seen, and writes reach it.
     pub shared: bool,
     /// The process may store through it.
     pub writable: bool,
+    /// Process.
+    pub pid: u32,
 }
 
 /// What the kernel counted for one agent.

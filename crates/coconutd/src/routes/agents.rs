@@ -1,10 +1,11 @@
 //! Agents: seen and controlled.
 
-use super::{Asked, Shared, Wanted, blocking, found};
+use super::{Asked, Shared, Wanted, found};
 use crate::access::{self, Act};
+use crate::change::state;
 use crate::error::Answer;
 use crate::identity::Caller;
-use crate::{control, view};
+use crate::view;
 use api::agent::{ExplanationList, SignalRequest};
 use api::{Agent, AgentDetail, AgentList, Exit};
 use axum::Json;
@@ -52,7 +53,7 @@ pub async fn wait(
     Path(id): Path<String>,
 ) -> Answer<Json<Exit>> {
     let aid = access::agent(&daemon, &caller, &id, Act::See)?;
-    control::wait(&daemon, aid).await.map(Json)
+    state::wait(&daemon, aid).await.map(Json)
 }
 
 pub async fn signal(
@@ -62,7 +63,7 @@ pub async fn signal(
     Wanted(wanted): Wanted<SignalRequest>,
 ) -> Answer<StatusCode> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
-    control::signal(&daemon, &caller, aid, wanted.signal)?;
+    state::signal(&daemon, &caller, aid, wanted.signal)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -72,7 +73,7 @@ pub async fn kill(
     Path(id): Path<String>,
 ) -> Answer<Json<Exit>> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
-    control::kill(&daemon, &caller, aid).await.map(Json)
+    state::kill(&daemon, caller, aid).await.map(Json)
 }
 
 pub async fn quarantine(
@@ -81,8 +82,7 @@ pub async fn quarantine(
     Path(id): Path<String>,
 ) -> Answer<Json<Agent>> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
-    let worker = daemon.clone();
-    blocking(move || control::quarantine(&worker, &caller, aid)).await?;
+    state::quarantine(&daemon, caller, aid).await?;
     found(view::detail(&daemon, aid).map(|detail| detail.agent))
 }
 
@@ -92,7 +92,6 @@ pub async fn release(
     Path(id): Path<String>,
 ) -> Answer<Json<Agent>> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
-    let worker = daemon.clone();
-    blocking(move || control::release(&worker, &caller, aid)).await?;
+    state::release(&daemon, caller, aid).await?;
     found(view::detail(&daemon, aid).map(|detail| detail.agent))
 }

@@ -1,6 +1,6 @@
 //! From a spawn request to a manifest that somebody answers for.
 
-use crate::digest;
+use super::trust::Signer;
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
 use crate::state::Daemon;
@@ -19,6 +19,8 @@ pub struct Prepared {
     pub origin: Origin,
     /// What is weaker than it should be.
     pub degraded: Option<String>,
+    /// The signer, whose rights are compared with what the manifest's names lead to.
+    pub signer: Option<Signer>,
 }
 
 /// Reads the source, checks its signature and the right of whoever authorizes it.
@@ -40,6 +42,7 @@ pub fn prepare(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answ
                 manifest,
                 origin: own_word(caller, "command line", &text),
                 degraded: None,
+                signer: None,
             })
         }
         SpawnSource::Manifest { path, text, signature, tenant, name, capabilities } => {
@@ -49,15 +52,15 @@ pub fn prepare(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answ
             }
             manifest.agent.command.extend(request.args.iter().cloned());
             let changed = tenant.is_some() || !capabilities.is_empty();
-            let (origin, degraded) = if changed && !is_agent(caller) {
+            let (origin, degraded, signer) = if changed && !is_agent(caller) {
                 by_caller(caller).map_err(|refusal| refusal.step("authority"))?;
-                (own_word(caller, path, text), None)
+                (own_word(caller, path, text), None, None)
             } else {
                 authorize(daemon, caller, request, &manifest, path, text, signature.as_deref())?
             };
             change(&mut manifest, tenant.as_deref(), name.as_deref(), capabilities)
                 .map_err(|refusal| refusal.step("manifest"))?;
-            Ok(Prepared { manifest, origin, degraded })
+            Ok(Prepared { manifest, origin, degraded, signer })
         }
     }
 }
@@ -79,7 +82,7 @@ fn by_caller(caller: &Caller) -> Answer<()> {
 fn own_word(caller: &Caller, path: &str, text: &str) -> Origin {
     Origin {
         path: path.to_owned(),
-        digest: digest::of_text(text),
+        digest: attest::sha256_hex(text.as_bytes()),
         authorizer: caller.name(),
         signed: true,
     }
@@ -112,21 +115,22 @@ fn authorize(
     path: &str,
     text: &str,
     signature: Option<&str>,
-) -> Answer<(Origin, Option<String>)> {
+) -> Answer<(Origin, Option<String>, Option<Signer>)> {
     let mut origin = own_word(caller, path, text);
     if is_agent(caller) {
-        return Ok((origin, None));
+        return Ok((origin, None, None));
     }
     match signature {
         Some(envelope) => {
-            let key =
+            let signer =
                 daemon.trust.check(text, envelope, manifest).map_err(|r| r.step("signature"))?;
-            origin.authorizer = key;
-            Ok((origin, None))
+            origin.authorizer.clone_from(&signer.name);
+            Ok((origin, None, Some(signer)))
         }
         None if request.allow_unsigned && caller.is_operator() => {
             origin.signed = false;
-            Ok((origin, Some(format!("unsigned manifest {path} allowed by {}", caller.name()))))
+            let degraded = format!("unsigned manifest {path} allowed by {}", caller.name());
+            Ok((origin, Some(degraded), None))
         }
         None if request.allow_unsigned => {
             Err(Refusal::denied(format!("{} may not run unsigned manifests", caller.name()))

@@ -82,18 +82,7 @@ fn may(inner: &Inner, caller: &Caller, target: AgentId, act: Act) -> Answer<()> 
 /// True if an agent holds a right of this kind now.
 pub fn holds(inner: &Inner, aid: AgentId, capability: Capability) -> bool {
     let now = crate::clock::boot_ns();
-    inner.supervisor.get(aid).is_ok_and(|agent| {
-        agent
-            .held()
-            .iter()
-            .filter(|held| held.expires_ns.is_none_or(|at| at > now))
-            .any(|held| held.rule.capability() == capability)
-    })
-}
-
-/// True if `caller` sees `target` in lists.
-pub fn sees(inner: &Inner, caller: &Caller, target: AgentId) -> bool {
-    may(inner, caller, target, Act::See).is_ok()
+    inner.supervisor.get(aid).is_ok_and(|agent| agent.holds(capability, now))
 }
 
 /// Whose records a caller may read.
@@ -121,14 +110,15 @@ pub fn audit(daemon: &Daemon, caller: &Caller) -> Answer<Readable> {
         Caller::Agent { aid, .. } => {
             let inner = daemon.inner();
             let now = crate::clock::boot_ns();
-            let held = inner.supervisor.get(*aid)?.held().iter();
-            let widest = held
-                .filter(|held| held.expires_ns.is_none_or(|at| at > now))
-                .filter_map(|held| match held.rule.scope {
-                    Scope::AuditRead(scope) => Some(scope),
-                    _ => None,
-                })
-                .max();
+            let held = inner.supervisor.get(*aid)?.held_of(Capability::AuditRead);
+            let scopes =
+                held.filter(|held| held.rule.is_alive(now)).filter_map(|held| {
+                    match held.rule.rule.scope {
+                        Scope::AuditRead(scope) => Some(scope),
+                        _ => None,
+                    }
+                });
+            let widest = scopes.max();
             drop(inner);
             match widest {
                 Some(AuditScope::All) => Ok(Readable::All),
@@ -185,7 +175,7 @@ pub fn recorded(
         && refusal.0.code == api::ErrorCode::Denied
     {
         let entries = daemon.inner().refusal(*aid, capability, object, &refusal.0.error);
-        entries.into_iter().for_each(|entry| daemon.sink.record(entry));
+        daemon.sink.record_all(entries);
     }
     refusal
 }
