@@ -46,6 +46,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("coconut-kernel-tests", &["coconut-abi", "coconut-kernel"]),
     ("coconut-loadgen", &[]),
     ("coconut-bench-vm", &["coconut-abi", "coconut-api", "coconut-demo", "coconut-probe"]),
+    ("coconut-bench-scale", &["coconut-abi", "coconut-api", "coconut-demo", "coconut-probe"]),
     ("xtask", &[]),
 ];
 
