@@ -1,7 +1,7 @@
 //! What coconutd is asked, over the API that the command line uses.
 
 use anyhow::{Context as _, Result, ensure};
-use api::agent::{Agent, CapabilityChange, CapabilityList, ChangeReport, Exit};
+use api::agent::{Agent, AgentDetail, CapabilityChange, CapabilityList, ChangeReport, Exit};
 use api::client::{Client, query};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -64,8 +64,17 @@ impl Daemon {
     ///
     /// # Errors
     /// When it is refused.
-    pub fn spawn<B: Serialize>(&self, request: &B) -> Result<api::agent::AgentDetail> {
+    pub fn spawn<B: Serialize>(&self, request: &B) -> Result<AgentDetail> {
         Ok(self.client.post("/v1/agents", request)?)
+    }
+
+    /// How an agent stands.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn state(&self, aid: Uuid) -> Result<abi::AgentState> {
+        let detail: AgentDetail = self.client.get(&format!("/v1/agents/{aid}"))?;
+        Ok(detail.agent.state)
     }
 
     /// Ends an agent.

@@ -203,13 +203,13 @@ fn wait_for_children(daemon: &Daemon, parent: Uuid, before: u64) -> Result<Born>
             eprintln!("  … {live} children");
             said = Instant::now();
         }
-        let ended = !daemon.agents()?.iter().any(|agent| agent.aid == parent);
+        let ended = daemon.state(parent)?.is_terminal();
         ensure!(
             !ended && since.elapsed() < STANDSTILL,
             "no more than {most} children: {}",
             lines.last().map_or("the parent said nothing", String::as_str)
         );
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_secs(1));
     }
 }
 

@@ -36,7 +36,9 @@ pub fn measure(
     let mut ignored = Vec::new();
     let bwrap = crate::rivals::find(ctx, &mut ignored).into_iter().find(Rival::is_bwrap);
     let (mut agents, mut boxes) = (Times::default(), Times::default());
-    for round in 0..=runs.div_ceil(4).max(3) {
+    let rounds = runs.div_ceil(4).max(3);
+    for round in 0..=rounds {
+        eprintln!("  {AT_ONCE} at once, round {round} of {rounds}");
         let agent = || {
             let client = Client::new(api::broker::API_SOCKET.as_ref())?;
             Ok(move || as_agent(&client).map(|(active, _)| active))

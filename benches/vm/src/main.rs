@@ -132,9 +132,11 @@ fn main() -> Result<()> {
 fn measure(ctx: &Context, runs: usize) -> Result<Report> {
     let boot = boot(ctx)?;
     let mut missing = Vec::new();
+    eprintln!("  one after another, {runs} times");
     let (spawn, mut ratios) = spawn::measure(ctx, runs, &mut missing)?;
     let (burst, more) = burst::measure(ctx, runs, &mut missing)?;
     ratios.extend(more);
+    eprintln!("  {runs} revocations");
     let (revocation, more) = revoke::measure(ctx, runs)?;
     ratios.extend(more);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();

@@ -106,18 +106,17 @@ fn document(panels: &[Panel], most: f64) -> String {
 
 /// Writing to a text cannot fail.
 fn draw(svg: &mut String, panel: &Panel, most: f64) {
-    let highest = panel.lines.iter().flat_map(|(_, points)| points).map(|(_, y)| *y);
-    let (step_x, step_y) = (step(most), step(highest.fold(0.0, f64::max)));
-    let end = |most: f64, step: f64| (most / step).ceil().max(1.0) * step;
-    let (end_x, end_y) = (most, end(panel_top(panel), step_y));
-    let x = |agents: f64| LEFT + agents / end_x * (WIDTH - LEFT - RIGHT);
-    let y = |value: f64| HEIGHT - BOTTOM - value / end_y * (HEIGHT - TOP - BOTTOM);
+    let (low_y, high_y, step_y) = range(panel);
+    let step_x = step(most);
+    let x = |agents: f64| LEFT + agents / most * (WIDTH - LEFT - RIGHT);
+    let y =
+        |value: f64| HEIGHT - BOTTOM - (value - low_y) / (high_y - low_y) * (HEIGHT - TOP - BOTTOM);
     let title = escaped(&panel.title);
     let _ = writeln!(
         svg,
         "<text x=\"{LEFT}\" y=\"30\" font-size=\"15\" font-weight=\"bold\">{title}</text>"
     );
-    for tick in ticks(end_y, step_y) {
+    for tick in ticks(low_y, high_y, step_y) {
         let (at, right) = (y(tick), WIDTH - RIGHT);
         let _ = writeln!(svg, "<path d=\"M{LEFT} {at:.1} H{right}\" stroke=\"#ccc\"/>");
         let (text, low) = (grouped(tick), at + 4.5);
@@ -127,7 +126,7 @@ fn draw(svg: &mut String, panel: &Panel, most: f64) {
             LEFT - 8.0
         );
     }
-    for tick in ticks(end_x, step_x) {
+    for tick in ticks(0.0, most, step_x) {
         let (at, low) = (x(tick), HEIGHT - BOTTOM);
         let _ = writeln!(svg, "<path d=\"M{at:.1} {low} v5\" stroke=\"black\"/>");
         let text = grouped(tick);
@@ -140,12 +139,16 @@ fn draw(svg: &mut String, panel: &Panel, most: f64) {
     let (low, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
     let _ =
         writeln!(svg, "<path d=\"M{LEFT} {TOP} V{low} H{right}\" fill=\"none\" stroke=\"black\"/>");
-    let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\">agents</text>", right + 8.0, low + 19.0);
+    let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\">agents</text>", right + 34.0, low + 19.0);
     curves(svg, &panel.lines, x, y);
 }
 
-fn panel_top(panel: &Panel) -> f64 {
-    panel.lines.iter().flat_map(|(_, points)| points).map(|(_, y)| *y).fold(0.0, f64::max)
+/// The vertical axis: from nothing, or lower where a figure is, to a round number above all.
+fn range(panel: &Panel) -> (f64, f64, f64) {
+    let values = || panel.lines.iter().flat_map(|(_, points)| points).map(|(_, y)| *y);
+    let (low, high) = (values().fold(0.0, f64::min), values().fold(0.0, f64::max));
+    let step = step(high - low);
+    ((low / step).floor() * step, (high / step).ceil().max(1.0) * step, step)
 }
 
 fn curves(svg: &mut String, lines: &[Line], x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) {
@@ -185,9 +188,9 @@ fn step(most: f64) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
-fn ticks(end: f64, step: f64) -> impl Iterator<Item = f64> {
-    let many = (end / step + 1e-9).floor() as u32;
-    (0..=many).map(move |n| f64::from(n) * step)
+fn ticks(low: f64, high: f64, step: f64) -> impl Iterator<Item = f64> {
+    let many = ((high - low) / step + 1e-9).floor() as u32;
+    (0..=many).map(move |n| low + f64::from(n) * step)
 }
 
 /// A figure as people read it: whole from ten on.
@@ -236,7 +239,7 @@ mod tests {
     #[test]
     fn steps_are_round() {
         assert_eq!([7.0, 250.0, 10_000.0, 90.0].map(step), [2.0, 50.0, 2000.0, 20.0]);
-        assert_eq!(ticks(10.0, 5.0).collect::<Vec<_>>(), [0.0, 5.0, 10.0]);
+        assert_eq!(ticks(-5.0, 6.0, 5.0).collect::<Vec<_>>(), [-5.0, 0.0, 5.0]);
     }
 
     #[test]

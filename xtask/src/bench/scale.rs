@@ -19,12 +19,14 @@ impl Bench<'_> {
         let few: &[&str] = if self.quick { &FEW } else { &[] };
         let command = command.iter().chain(few).map(|word| (*word).to_owned());
         let command: Vec<String> = command.chain(self.more.iter().cloned()).collect();
+        let (file, picture) = (self.json("scale"), self.out.join("scale.svg"));
+        if picture.exists() {
+            fs::remove_file(&picture)?;
+        }
         let status = self.in_vm(&command, MEMORY_MIB, None)?;
-        let file = self.json("scale");
         // Where something did not hold the figures are there all the same, and say what.
         ensure!(file.exists(), "the measurement in the VM ended with status {status}");
         let figures: Value = serde_json::from_slice(&fs::read(&file)?)?;
-        let picture = self.out.join("scale.svg");
         fs::write(&picture, plot::scale(&figures)?)
             .with_context(|| format!("cannot write {}", picture.display()))?;
         self.ui.say(&format!("plot: {}", picture.display()));
@@ -158,4 +160,54 @@ fn text(value: &Value) -> String {
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::summary;
+    use super::*;
+    use serde_json::json;
+
+    fn figures(gone: bool) -> Value {
+        let timing = json!({"runs": 5, "p50_ms": 1234.5, "p99_ms": 5000.0, "max_ms": 5000.0});
+        let kind = |name: &str, kib: f64| {
+            json!({"name": name, "runs": 500, "kib_each": kib, "slab_reclaimable": 1.0,
+                   "parts": [["pages of processes", 100.0], ["other pages", kib - 100.0]]})
+        };
+        let point = json!({"agents": 10_000, "seconds": 1100.0, "per_second": 9.1, "spawn": timing,
+                           "kib_each": 250.4, "memory": {"daemon": 102_400, "service": 9000}});
+        json!({
+            "agents": 10_000, "tenants": 100, "callers": 4, "memory_mib": 5925, "service_kib": 8000,
+            "beside": [kind("a process", 190.0), kind("in its own cgroup", 210.0), kind("in bwrap", 800.0)],
+            "agent": kind("an agent", 250.4), "checkpoints": [point],
+            "list": timing, "ps": timing, "family": timing, "exit": timing, "revocation": null,
+            "end": {"agents": 11_001, "answered_s": 300.0},
+            "settled": {"seconds": 301.0, "kib_more": 4096, "daemon_kib": [20_000, 24_000]},
+            "checks": [{"name": "nothing is left", "ok": gone, "observed": "1 agent"}],
+        })
+    }
+
+    #[test]
+    fn what_is_beyond_the_process_is_told() {
+        let text = growth(&figures(true)).text();
+        let row = text.lines().find(|line| line.starts_with("10,000")).unwrap();
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(cells, ["10,000", "1,100", "9.1", "1,234", "5,000", "250", "60", "100.0"]);
+    }
+
+    #[test]
+    fn nothing_is_wider_than_a_terminal() {
+        for table in tables(&figures(true)) {
+            let text = table.text();
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_behind_fails_the_run_and_is_named() {
+        assert!(summary::holds(&figures(true)));
+        assert!(!summary::holds(&figures(false)));
+        let text: String = tables(&figures(false)).iter().map(Table::text).collect();
+        assert!(text.contains("DOES NOT HOLD: nothing is left: 1 agent"), "{text}");
+    }
 }
