@@ -5,12 +5,12 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 780.0;
 /// Of one panel, with what belongs to it.
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 70.0;
 /// Room for the lines' names.
-const RIGHT: f64 = 190.0;
+const RIGHT: f64 = 210.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = 40.0;
 /// Least distance of two lines' names.
