@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn names_do_not_lie_on_each_other() {
-        let svg = scale(&figures(&[(100, 60.0)])).unwrap();
+        // With 200 agents both figures are 50.
+        let svg = scale(&figures(&[(100, 60.0), (200, 75.0)])).unwrap();
         let height = |name: &str| -> f64 {
             let before = svg.split(&format!("\">{name}: ")).next().unwrap();
             before.rsplit("y=\"").next().unwrap().parse().unwrap()
