@@ -52,10 +52,15 @@ pub fn measure(
     if bwrap.is_none() {
         missing.push(format!("{AT_ONCE} of bwrap at once: it does not run here"));
     }
-    let kinds =
-        [("agent: request to Active", agents, Some(GOAL)), ("bwrap --unshare-all", boxes, None)];
+    let kinds = [("agent to Active", agents, Some(GOAL)), ("bwrap to its end", boxes, None)];
     let rows = kinds.iter().flat_map(|(name, times, _)| times.rows(name)).collect();
-    let ratios = kinds.iter().flat_map(|(name, times, goal)| times.ratios(name, *goal)).collect();
+    let mut ratios: Vec<Ratio> =
+        kinds.iter().flat_map(|(name, times, goal)| times.ratios(name, *goal)).collect();
+    let last = |n: usize| percentile(&kinds[n].1.last, 0.5);
+    if let (Some(agents), Some(boxes)) = (last(0), last(1)) {
+        let name = format!("{AT_ONCE} agents to Active / {AT_ONCE} of bwrap");
+        ratios.push(Ratio { name, value: agents / boxes, goal: None });
+    }
     Ok((rows, ratios))
 }
 
