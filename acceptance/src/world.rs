@@ -9,6 +9,7 @@ use demo::progress::Progress;
 use demo::report::Say;
 use probe::Outcome;
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,6 +98,31 @@ impl World {
         let path = self.ctx.work.join(name);
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;
         Ok(path.display().to_string())
+    }
+
+    /// A background agent: a shell that does `words`, with these rights in the command line's form.
+    ///
+    /// # Errors
+    /// When it cannot be spawned.
+    pub fn background(&self, name: &str, caps: &[&str], words: &str) -> Result<()> {
+        let mut lists: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for cap in caps {
+            let (kind, value) = cap.split_once('=').with_context(|| (*cap).to_owned())?;
+            lists.entry(kind).or_default().push(format!("{value:?}"));
+        }
+        let line = |(kind, values): (&str, Vec<String>)| match kind {
+            "agent.spawn" => {
+                format!("\"{kind}\" = {{ count = {} }}\n", values[0].trim_matches('"'))
+            }
+            _ => format!("\"{kind}\" = [{}]\n", values.join(", ")),
+        };
+        let lines: String = lists.into_iter().map(line).collect();
+        let text = format!(
+            "[agent]\nname = \"{name}\"\ntenant = \"maya\"\n\
+             command = [\"/usr/bin/dash\", \"-c\", {words:?}]\n\n[capabilities]\n{lines}"
+        );
+        let manifest = self.file(&format!("{name}.toml"), &text)?;
+        self.expect(0, &["spawn", "--allow-unsigned", &manifest]).map(|_| ())
     }
 
     /// A manifest for the probe, with further lines of the `[capabilities]` section.

@@ -13,6 +13,11 @@
 #define FLAG_THROTTLED 2
 
 /**
+ * Its first program is still to be started, and must be [`KernelAgent::program`].
+ */
+#define FLAG_EXPECT 4
+
+/**
  * Read contents, list a directory, map.
  */
 #define RIGHT_READ 1
@@ -48,14 +53,30 @@
 #define RIGHT_TRAVERSE 64
 
 /**
- * The same inode has another grant in the next layer; see [`FsKey::dev`].
+ * Write at the end only: no read, no cut, no overwrite. What a standard file opened with `O_APPEND`
+ * gives; no capability does.
  */
-#define RIGHT_MORE 128
+#define RIGHT_APPEND 128
 
 /**
- * Most grants that one agent may hold on one inode.
+ * The same set has another grant on the same file in the next layer; see [`GrantKey::layer`].
+ */
+#define RIGHT_MORE (1 << 31)
+
+/**
+ * Most grants that one set may hold on one file.
  */
 #define GRANT_LAYERS 8
+
+/**
+ * Places in a [`RightsList`].
+ */
+#define LIST_SETS 20
+
+/**
+ * Slots of `opened_files`; a power of two.
+ */
+#define OPENED_SLOTS (1 << 16)
 
 /**
  * `NetKey::op`: the agent opens a connection or sends a datagram to the address.
@@ -68,11 +89,6 @@
 #define NET_BIND 2
 
 /**
- * `NetKey::op`: the agent makes raw, packet and ping sockets; address and port are zero.
- */
-#define NET_RAW 3
-
-/**
  * Where the prefix length lies in [`Grant::rights`] of `net_caps`: when the longest prefix has
  * expired, the kernel asks for the next shorter one.
  */
@@ -81,7 +97,7 @@
 /**
  * Bits of [`NetKey`] in front of the address.
  */
-#define NET_KEY_FIXED_BITS 96
+#define NET_KEY_FIXED_BITS 64
 
 /**
  * Longest abstract UNIX socket name (`sun_path` without its leading NUL).
@@ -89,9 +105,29 @@
 #define ABSTRACT_NAME_MAX 107
 
 /**
- * Depth of an agent's cgroup below the root of the hierarchy: slice, tenant, agent.
+ * [`PlainKey::what`]: raw, packet and ping sockets.
  */
-#define AGENT_LEVEL 3
+#define PLAIN_NET_RAW 1
+
+/**
+ * [`PlainKey::what`]: signals to descendants.
+ */
+#define PLAIN_SIGNAL 2
+
+/**
+ * Agents above one another, at most, that a signal is allowed through.
+ */
+#define TREE_DEPTH 64
+
+/**
+ * Connections of one agent to servers on this machine whose owner is remembered.
+ */
+#define PEERS_MAX 512
+
+/**
+ * Folders above a file that the kernel tells the daemon of.
+ */
+#define ABOVE_MAX 40
 
 /**
  * Ancestors of the daemon's cgroup that are guarded.
@@ -114,14 +150,49 @@
 #define CONTROL_CLEAR_FLAGS 3
 
 /**
- * [`Control::op`]: sets [`crate::agent::KernelAgent::cap_epoch`] to `value`.
+ * [`Control::op`]: sets [`crate::agent::KernelAgent::list`] to `value`.
  */
-#define CONTROL_SET_EPOCH 4
+#define CONTROL_SET_LIST 4
 
 /**
  * [`Control::op`]: remembers where the cgroup `cgroup` lies, as the slice.
  */
 #define CONTROL_LEARN_SLICE 5
+
+/**
+ * [`Control::op`]: voids verdicts that rest on the file with the number `value`.
+ */
+#define CONTROL_VOID_FILE 6
+
+/**
+ * [`Control::op`]: gives the number `value` to `file`, with `sets` for its sets; zeroes for nobody's.
+ */
+#define CONTROL_SET_FILE 7
+
+/**
+ * [`Control::op`]: sets the rights of `grant` to `value`.
+ */
+#define CONTROL_SET_RIGHTS 8
+
+/**
+ * [`Control::op`]: sets the parent of the agent `cgroup` to the agent `value`.
+ */
+#define CONTROL_SET_PARENT 9
+
+/**
+ * [`Resolved::flags`]: there are more folders above than `above` can hold.
+ */
+#define RESOLVED_CUT 1
+
+/**
+ * [`Resolved::flags`]: it lies on a mount of the kernel's own and needs no right: a pipe, a socket.
+ */
+#define RESOLVED_INTERNAL 2
+
+/**
+ * [`Resolved::flags`]: the programs saw it.
+ */
+#define RESOLVED_SEEN 4
 
 /**
  * Bytes of an object's name in an event; a longer path is cut at the front and begins with `...`.
@@ -147,11 +218,6 @@
  * An agent's process started a program.
  */
 #define EVENT_EXEC 4
-
-/**
- * The last task of an agent's process group of that tgid ended; `value` is its wait status.
- */
-#define EVENT_EXIT 5
 
 /**
  * A syscall (a later issue fills this kind; its number is kept).
@@ -281,6 +347,23 @@ typedef uint32_t Hook;
 #endif // __STDC_VERSION__ >= 202311L
 
 /**
+ * Key of `files`: a file on which some set has a rule. The value is its number, an index into
+ * `file_nodes`.
+ *
+ * `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space.
+ */
+struct FileKey {
+  /**
+   * Kernel device number of the superblock.
+   */
+  uint64_t dev;
+  /**
+   * Inode number.
+   */
+  uint64_t ino;
+};
+
+/**
  * Value of the `agents` cgroup-storage map: one per agent cgroup.
  */
 struct KernelAgent {
@@ -288,6 +371,11 @@ struct KernelAgent {
    * [`AgentId`].
    */
   uint64_t aid;
+  /**
+   * Key into `lists`: what the agent holds. A new number, never used before, at every change of its
+   * rights, which voids what was remembered of it.
+   */
+  uint64_t list;
   /**
    * [`AgentState`].
    */
@@ -297,15 +385,6 @@ struct KernelAgent {
    */
   uint32_t flags;
   /**
-   * A new number, unique among all agents, at every grant and revocation of this agent; voids
-   * its cached verdicts.
-   */
-  uint32_t cap_epoch;
-  /**
-   * Reserved, zero.
-   */
-  uint32_t reserved;
-  /**
    * Denials decided by the kernel for this agent; equals its denial records in the log.
    */
   uint64_t denials;
@@ -314,31 +393,83 @@ struct KernelAgent {
    */
   uint64_t uses;
   /**
-   * Parent's [`AgentId`], zero for none.
+   * The program that was hashed, while [`FLAG_EXPECT`] is set: nothing else may be started.
    */
-  uint64_t parent;
+  struct FileKey program;
+  /**
+   * Its interpreter; zeroes for none.
+   */
+  struct FileKey interpreter;
 };
 
 /**
- * Key of `fs_caps`: a subtree's root or a single file, as (agent, device, inode).
+ * Value of `lists`, by a number that is never used twice: the sets that an agent holds.
  *
- * `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space.
+ * A list is never changed: an agent is given another one, in one store, so that a check sees the
+ * old rights or the new ones and never a mixture.
  */
-struct FsKey {
+struct RightsList {
   /**
-   * [`crate::AgentId`].
+   * Ids of sets, never reused; `count` of them.
    */
-  uint64_t aid;
+  uint32_t sets[LIST_SETS];
   /**
-   * Kernel device number of the superblock in the low half, layer in the high half.
-   *
+   * How many.
+   */
+  uint32_t count;
+  /**
+   * Bit *i*: the set in place *i* has entries in `net_caps`.
+   */
+  uint32_t net;
+  /**
+   * Bit *i*: the set in place *i* has entries in `unix_abstract_caps`.
+   */
+  uint32_t abstracts;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * Value of `file_nodes`, by the file's number.
+ *
+ * Memory of the hash table `files` may serve another entry while a check still looks at it; here
+ * nothing moves, and a number is given out again only when no check can have it any more. So a
+ * check compares `file` with what it asked for.
+ */
+struct FileNode {
+  /**
+   * Whose number it is; zeroes for nobody's.
+   */
+  struct FileKey file;
+  /**
+   * Bit `id & 63` of every set with a right here that reaches what lies below. Most folders on a
+   * way upward have none, and no set is asked.
+   */
+  uint64_t sets;
+  /**
+   * Raised when something moves out from below; voids verdicts that rest on this file.
+   */
+  uint64_t epoch;
+};
+
+/**
+ * Key of `fs_caps`: what a set allows on a file and below it.
+ */
+struct GrantKey {
+  /**
+   * The set.
+   */
+  uint32_t set;
+  /**
+   * The file's number.
+   */
+  uint32_t file;
+  /**
    * Grants that differ in rule or expiry lie in layers 0 to [`GRANT_LAYERS`] − 1.
    */
-  uint64_t dev;
-  /**
-   * Inode number.
-   */
-  uint64_t ino;
+  uint32_t layer;
 };
 
 /**
@@ -351,7 +482,7 @@ struct Grant {
    */
   uint32_t rights;
   /**
-   * Index of the manifest line or grant that gave it, for `explain`.
+   * Number of the rule within its set, from 1; 0 for what no rule names.
    */
   uint32_t rule;
   /**
@@ -361,10 +492,44 @@ struct Grant {
 };
 
 /**
+ * Value of `opened_files`, by a hash of the file's address: the last verdict on an open file.
+ *
+ * It holds for one list of rights, and until something moves out of the folder that gave the
+ * right (`stamp`); it goes with the file. Five words cannot be read or written at once, so the
+ * last is a check of the others: a mixture of two writers is no verdict.
+ */
+struct OpenedFile {
+  /**
+   * Address of the `struct file`; 0 for none.
+   */
+  uint64_t file;
+  /**
+   * [`crate::agent::KernelAgent::list`].
+   */
+  uint64_t list;
+  /**
+   * [`crate::control::Policy::epoch`] plus the epoch of the file that gave the right.
+   */
+  uint64_t stamp;
+  /**
+   * Number of the file that gave the right.
+   */
+  uint32_t by;
+  /**
+   * `RIGHT_*`.
+   */
+  uint32_t rights;
+  /**
+   * Over what stands before, and the inode's number.
+   */
+  uint64_t check;
+};
+
+/**
  * Key of `net_caps`, a longest-prefix-match trie. IPv4 is IPv4-mapped IPv6 (RFC 4291 §2.5.5.2).
  *
- * `prefix_len` counts bits after itself: 96 fixed ones (agent, operation, port) plus the address
- * prefix, so 96 + 96 + n for an IPv4 /n. Port 0 is any port; the kernel asks twice.
+ * `prefix_len` counts bits after itself: 64 fixed ones (set, operation, port) plus the address
+ * prefix, so 64 + 96 + n for an IPv4 /n. Port 0 is any port; the kernel asks twice.
  */
 struct NetKey {
   /**
@@ -372,13 +537,9 @@ struct NetKey {
    */
   uint32_t prefix_len;
   /**
-   * Low half of the [`crate::AgentId`].
+   * The set.
    */
-  uint32_t aid_slot;
-  /**
-   * High half of the [`crate::AgentId`].
-   */
-  uint32_t aid_generation;
+  uint32_t set;
   /**
    * [`NET_CONNECT`] or [`NET_BIND`].
    */
@@ -394,13 +555,13 @@ struct NetKey {
 };
 
 /**
- * Key of `unix_abstract_caps`: an abstract socket name that an agent may connect to.
+ * Key of `unix_abstract_caps`: an abstract socket name that a set allows to connect to.
  */
 struct AbstractKey {
   /**
-   * [`crate::AgentId`].
+   * The set.
    */
-  uint64_t aid;
+  uint32_t set;
   /**
    * Bytes of `name` that count.
    */
@@ -412,17 +573,17 @@ struct AbstractKey {
 };
 
 /**
- * Key of `signal_caps`: `from` may signal every task of `to`.
+ * Key of `plain_caps`: capabilities that have no narrower scope than yes or no.
  */
-struct SignalKey {
+struct PlainKey {
   /**
-   * Sender's [`crate::AgentId`].
+   * The set.
    */
-  uint64_t from;
+  uint32_t set;
   /**
-   * Receiver's [`crate::AgentId`].
+   * [`PLAIN_NET_RAW`] or [`PLAIN_SIGNAL`].
    */
-  uint64_t to;
+  uint32_t what;
 };
 
 /**
@@ -495,13 +656,21 @@ struct Event {
    */
   uint32_t wanted;
   /**
-   * Rule that allowed it ([`crate::caps::Grant::rule`]); 0 on a denial.
+   * Rule that allowed it ([`crate::caps::Grant::rule`]), within `set`; 0 on a denial.
    */
   uint32_t rule;
+  /**
+   * Set that the rule is in; 0 on a denial, and for what no rule names.
+   */
+  uint32_t set;
   /**
    * Bytes of `object` that count.
    */
   uint32_t object_len;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t reserved;
   /**
    * Kernel device number of the object, if it is a file.
    */
@@ -551,17 +720,21 @@ struct Policy {
    */
   uint32_t sealed;
   /**
-   * Voids every cached verdict: raised by renames, mounts and removals of hard links.
-   */
-  uint32_t epoch;
-  /**
    * Thread-group id of the daemon: a quick look before its task storage is asked.
    */
   uint32_t daemon_tgid;
   /**
-   * Reserved, zero.
+   * Raised by changes of mounts outside of agents: voids every remembered verdict.
    */
-  uint32_t reserved;
+  uint64_t epoch;
+  /**
+   * Level of the slice's cgroup below the root of the hierarchy.
+   */
+  uint32_t slice_level;
+  /**
+   * Level of an agent's cgroup that is no other agent's child.
+   */
+  uint32_t agent_level;
   /**
    * Id of the slice's cgroup.
    */
@@ -579,6 +752,14 @@ struct Policy {
    */
   uint64_t seal_water;
   /**
+   * Raised before verdicts are voided because something has moved.
+   */
+  uint64_t moves;
+  /**
+   * How many times an agent was stopped because the ring was nearly full.
+   */
+  uint64_t throttles;
+  /**
    * Address of the daemon's mount namespace, learned when it looks at a file.
    */
   uint64_t mount_namespace;
@@ -589,8 +770,9 @@ struct Policy {
 };
 
 /**
- * A command to the `control` program. It changes one field in place, so that counters which the
- * kernel raises at the same time are not overwritten.
+ * A command to the `control` program. It changes one field in place: counters which the kernel
+ * raises at the same time are not overwritten, and a check that is looking at the value sees it
+ * before or after, never memory that serves another entry meanwhile.
  */
 struct Control {
   /**
@@ -598,13 +780,33 @@ struct Control {
    */
   uint32_t op;
   /**
+   * Reserved, zero.
+   */
+  uint32_t reserved;
+  /**
    * Argument.
    */
-  uint32_t value;
+  uint64_t value;
   /**
    * Id of the agent's cgroup.
    */
   uint64_t cgroup;
+  /**
+   * For [`CONTROL_SET_FILE`].
+   */
+  struct FileKey file;
+  /**
+   * For [`CONTROL_SET_FILE`]: [`crate::caps::FileNode::sets`].
+   */
+  uint64_t sets;
+  /**
+   * For [`CONTROL_SET_RIGHTS`].
+   */
+  struct GrantKey grant;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t padding;
 };
 
 /**
@@ -614,13 +816,21 @@ struct Control {
  */
 struct Resolved {
   /**
-   * `s_dev`.
+   * The file itself.
    */
-  uint64_t dev;
+  struct FileKey file;
   /**
-   * `i_ino`.
+   * How many of `above` are filled.
    */
-  uint64_t ino;
+  uint32_t depth;
+  /**
+   * Bit set of `RESOLVED_*`.
+   */
+  uint32_t flags;
+  /**
+   * Every folder above it, mounts crossed, the nearest first.
+   */
+  struct FileKey above[ABOVE_MAX];
 };
 
 /**

@@ -38,20 +38,22 @@ typedef unsigned int dev_t;
 /* Map types, flags and commands of the bpf() ABI, which never change. */
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
-	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
-	BPF_MAP_TYPE_INODE_STORAGE = 28,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 	BPF_MAP_TYPE_CGRP_STORAGE = 32,
 };
 enum {
 	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 	BPF_RB_AVAIL_DATA = 0,
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
 };
 
 #define EPERM 1
@@ -100,6 +102,7 @@ enum {
 #define FMODE_WRITE 2
 #define FMODE_EXEC 0x20
 #define FMODE_PATH (1 << 14)
+#define O_APPEND_BIT 02000
 #define O_TMPFILE_BIT 020000000
 #define ATTR_MODE 1
 #define ATTR_UID 2
@@ -108,7 +111,10 @@ enum {
 #define RENAME_EXCHANGE 2
 #define PTRACE_MODE_ATTACH 2
 #define CAP_OPT_NOAUDIT 2
+#define TCGETS 0x5401
 #define TIOCSTI 0x5412
+#define TIOCGWINSZ 0x5413
+#define FIONREAD 0x541B
 #define TIOCLINUX 0x541C
 
 #define SB_KERNMOUNT (1 << 22)
@@ -201,6 +207,14 @@ struct proc_inode {
 };
 struct iattr {
 	unsigned int ia_valid;
+};
+struct pt_regs {
+	unsigned long orig_ax;
+};
+struct renamedata {
+	struct dentry *old_parent;
+	struct dentry *new_parent;
+	unsigned int flags;
 };
 struct mnt_idmap;
 struct file_kattr;

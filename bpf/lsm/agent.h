@@ -15,36 +15,43 @@ extern void bpf_task_release(struct task_struct *p) __ksym;
 
 #define as(type, pointer) ((struct type *)bpf_rdonly_cast(pointer, bpf_core_type_id_kernel(struct type)))
 
-/*
- * A pointer as a number, for global functions, which take no untrusted pointers. The index is
- * always 0, but the verifier does not know it: what comes from a slot it is not sure of is a number.
- */
-static __always_inline __u64 address_of(const void *pointer)
-{
-	volatile __u64 slots[2] = {};
-	__u32 i = policy.reserved & 1;
+/* Deepest cgroup that is looked at: agents that are children lie below their parents. */
+#define LEVELS_MAX 96
 
-	slots[i] = (__u64)pointer;
-	return slots[i];
+/* The address of the cgroup above `c` at a level; 0 for none. */
+static __always_inline __u64 ancestor_address(struct cgroup *c, __u32 level)
+{
+	__u64 address = 0;
+
+	if (level <= (__u32)c->level)
+		bpf_probe_read_kernel(&address, sizeof(address),
+				      (void *)c + bpf_core_field_offset(struct cgroup, ancestors) +
+					      (level & 127) * sizeof(void *));
+	return address;
 }
 
-/* Below an agent: nobody makes cgroups there, but should one exist it is still the agent's. */
+/* Deeper than an agent that is nobody's child: the nearest cgroup upward that is an agent's. */
 static __noinline struct KernelAgent *agent_above(struct cgroup *c)
 {
-	struct KernelAgent *a;
-	__u64 slice = 0;
+	struct KernelAgent *a = bpf_cgrp_storage_get(&agents, c, NULL, 0);
+	int i, level = c->level;
 
-	bpf_probe_read_kernel(&slice, sizeof(slice),
-			      (void *)c + bpf_core_field_offset(struct cgroup, ancestors) +
-				      sizeof(void *));
-	if (slice != policy.slice_address)
-		return NULL;
-	c = bpf_cgroup_ancestor(c, AGENT_LEVEL);
-	if (!c)
-		return NULL;
-	a = bpf_cgrp_storage_get(&agents, c, NULL, 0);
-	bpf_cgroup_release(c);
-	return a;
+	if (a || ancestor_address(c, policy.slice_level) != policy.slice_address)
+		return a;
+	bpf_for(i, 1, LEVELS_MAX) {
+		struct cgroup *above;
+
+		if (level - i < (int)policy.agent_level)
+			break;
+		above = bpf_cgroup_ancestor(c, level - i);
+		if (!above)
+			break;
+		a = bpf_cgrp_storage_get(&agents, above, NULL, 0);
+		bpf_cgroup_release(above);
+		if (a)
+			return a;
+	}
+	return NULL;
 }
 
 /* The agent that a task belongs to, or NULL. */
@@ -52,9 +59,9 @@ static __always_inline struct KernelAgent *agent_of(struct task_struct *t)
 {
 	struct cgroup *c = t->cgroups->dfl_cgrp;
 
-	if (c->level < AGENT_LEVEL)
+	if (c->level < (int)policy.agent_level)
 		return NULL;
-	if (c->level == AGENT_LEVEL)
+	if (c->level == (int)policy.agent_level)
 		return bpf_cgrp_storage_get(&agents, c, NULL, 0);
 	return agent_above(c);
 }
@@ -104,7 +111,7 @@ static __always_inline bool by_init(void)
 	return bpf_get_current_task_btf()->tgid == 1;
 }
 
-/* Voids every cached verdict. */
+/* Voids every remembered verdict. */
 static __always_inline void void_verdicts(void)
 {
 	__sync_fetch_and_add(&policy.epoch, 1);

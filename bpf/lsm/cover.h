@@ -10,22 +10,32 @@
 #define MAX_MOUNTS 16
 
 /* Every right that one hands down. */
-#define RIGHTS_ALL (RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC | RIGHT_CREATE | RIGHT_DELETE | RIGHT_UNIX)
+#define RIGHTS_ALL \
+	(RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC | RIGHT_CREATE | RIGHT_DELETE | RIGHT_UNIX | RIGHT_APPEND)
 #define RIGHTS_OPEN (RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC)
-#define RIGHTS_CHANGE (RIGHT_WRITE | RIGHT_CREATE | RIGHT_DELETE)
+#define RIGHTS_CHANGE (RIGHT_WRITE | RIGHT_APPEND | RIGHT_CREATE | RIGHT_DELETE)
 
-/* The answer, in one word: rights, whether one of them expires, and which rule gave the wanted. */
-#define COVER_EXPIRES (1ull << 16)
-#define COVER_RULE_SHIFT 32
+/*
+ * The answer, in one word: rights in bits 0-7, whether one of them expires in bit 8, and which rule
+ * gave the wanted: its number in bits 16-31, its set in 32-63. The upper 48 bits are what report.h
+ * takes as `ruling`.
+ */
+#define COVER_EXPIRES (1ull << 8)
+#define COVER_RULING_SHIFT 16
 
 static __always_inline __u32 rights_of(__u64 cover)
 {
 	return cover & 0xff;
 }
 
-static __always_inline __u32 rule_of(__u64 cover)
+static __always_inline __u64 ruling_of(__u64 cover)
 {
-	return cover >> COVER_RULE_SHIFT;
+	return cover >> COVER_RULING_SHIFT;
+}
+
+static __always_inline __u64 ruling(__u32 set, __u32 rule)
+{
+	return rule ? ((__u64)set << 16 | (rule & 0xffff)) << COVER_RULING_SHIFT : 0;
 }
 
 /* `all` of the bits, and one of `any` where that is not zero. */
@@ -34,48 +44,106 @@ static __always_inline bool enough(__u32 have, __u32 all, __u32 any)
 	return (have & all) == all && (!any || (have & any));
 }
 
+static __always_inline bool over(const struct Grant *g)
+{
+	return g->expires_ns && bpf_ktime_get_boot_ns() >= g->expires_ns;
+}
+
+/* More than one file gave the rights, or one beyond a mount of a part: no stamp says all of that. */
+#define BY_NONE 0xffffffffu
+#define BY_SEVERAL 0xfffffffeu
+
+/* Beside the rights that are wanted: the file in question lies below the one that is looked at. */
+#define WANT_BELOW (1u << 16)
+
+/* What a walk found. */
+struct found {
+	__u64 cover;
+	/* Number of the file that gave the wanted rights. */
+	__u32 by;
+	__u32 reserved;
+};
+
 /*
- * Adds what the agent holds on exactly this inode. A global function, as those below: the verifier
+ * Adds what one set gives on exactly this file. A global function, as those below: the verifier
  * walks its loop once and not once for each state of its callers.
  */
-__noinline __u64 add_grants(struct FsKey *k __arg_nonnull, __u64 cover, __u32 want)
+__noinline __u64 add_grants(__u32 set, __u32 file, __u64 cover, __u32 want)
 {
-	__u64 dev = k->dev;
+	struct GrantKey k = { .set = set, .file = file };
 	int layer;
 
 	bpf_for(layer, 0, GRANT_LAYERS) {
-		struct Grant *g = bpf_map_lookup_elem(&fs_caps, k);
+		struct Grant *g;
 		__u32 rights;
 
+		k.layer = layer;
+		g = bpf_map_lookup_elem(&fs_caps, &k);
 		if (!g)
 			break;
 		rights = g->rights;
-		if (g->expires_ns && bpf_ktime_get_boot_ns() >= g->expires_ns)
+		if (over(g))
 			rights &= RIGHT_MORE;
 		else if (g->expires_ns && (rights & want & ~cover))
 			cover |= COVER_EXPIRES;
-		if ((rights & want & ~cover) && !rule_of(cover))
-			cover |= (__u64)g->rule << COVER_RULE_SHIFT;
+		if ((rights & want & ~cover) && !ruling_of(cover))
+			cover |= ruling(set, g->rule);
 		cover |= rights & (RIGHTS_ALL | RIGHT_TRAVERSE);
 		if (!(rights & RIGHT_MORE))
 			break;
-		k->dev += 1ull << 32;
 	}
-	k->dev = dev;
+	return cover;
+}
+
+/* A file that has rules, or NULL. */
+static __always_inline struct FileNode *node_of(const struct FileKey *k, __u32 *number)
+{
+	__u64 *found = bpf_map_lookup_elem(&files, k);
+	struct FileNode *n;
+
+	if (!found)
+		return NULL;
+	*number = *found;
+	n = bpf_map_lookup_elem(&file_nodes, number);
+	return n && n->file.dev == k->dev && n->file.ino == k->ino ? n : NULL;
+}
+
+/* Adds what all sets of the list give on one file that has rules, of which `reach` lets down. */
+__noinline __u64 add_sets(__u64 list, __u32 file, __u64 reach, __u64 cover, __u32 want)
+{
+	struct RightsList *l = bpf_map_lookup_elem(&lists, &list);
+	bool below = want & WANT_BELOW;
+	int i;
+
+	if (!l)
+		return cover;
+	bpf_for(i, 0, LIST_SETS) {
+		__u32 set;
+
+		if (i >= l->count)
+			break;
+		set = l->sets[i];
+		if (below && !(reach & 1ull << (set & 63)))
+			continue;
+		cover = add_grants(set, file, cover, want & 0xff);
+		/* The right to look at a folder is for that folder only. */
+		if (below)
+			cover &= ~(__u64)RIGHT_TRAVERSE;
+	}
 	return cover;
 }
 
 /*
  * Walks from `d` to the root of the namespace and gathers rights until `all` and `any` are there.
- * With `m` NULL the walk ends at the root of the superblock. A global function: the verifier walks
- * its loop once, not once for each caller.
+ * With `m` NULL the walk ends at the root of the superblock.
  */
-__noinline __u64 cover_from(__u64 aid, struct dentry *d __arg_untrusted,
-			    struct mount *m __arg_untrusted, __u32 all_any)
+__noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *d __arg_untrusted,
+		    struct mount *m __arg_untrusted, __u32 all_any)
 {
-	__u32 all = all_any & 0xff, any = all_any >> 8;
-	struct FsKey k = { .aid = aid };
-	__u64 cover = 0;
+	__u32 all = all_any & 0xff, any = all_any >> 8, want = all | any;
+	__u64 cover = 0, before;
+	__u32 by = BY_NONE;
+	bool partial = false;
 	int i;
 
 	bpf_for(i, 0, MAX_DEPTH) {
@@ -83,52 +151,72 @@ __noinline __u64 cover_from(__u64 aid, struct dentry *d __arg_untrusted,
 		struct dentry *up = d->d_parent;
 
 		if (inode) {
-			k.dev = d->d_sb->s_dev;
-			k.ino = inode->i_ino;
-			cover = add_grants(&k, cover, all | any);
-			/* The right to look at an ancestor is for that ancestor only. */
-			if (i)
-				cover &= ~(__u64)RIGHT_TRAVERSE;
-			if (enough(rights_of(cover), all, any))
-				break;
-		}
-		if (d == up || (m && d == m->mnt.mnt_root)) {
-			struct mount *above;
+			struct FileKey k = { .dev = d->d_sb->s_dev, .ino = inode->i_ino };
+			__u32 number = 0;
+			struct FileNode *n = node_of(&k, &number);
 
-			if (!m)
-				break;
-			above = as(mount, m->mnt_parent);
+			if (n && (!i || n->sets)) {
+				before = cover;
+				cover = add_sets(list, number, n->sets, cover,
+						 want | (i ? WANT_BELOW : 0));
+				if (cover & ~before & want)
+					by = by == BY_NONE && !partial ? number : BY_SEVERAL;
+				if (enough(rights_of(cover), all, any))
+					break;
+			}
+		}
+		if (m && d == m->mnt.mnt_root) {
+			struct mount *above = as(mount, m->mnt_parent);
+
 			if (above == m)
 				break;
+			/* What leaves the part of a file system that is mounted leaves what covers the
+			 * mount, and no rename tells of it. */
+			partial |= d != up;
 			d = as(dentry, m->mnt_mountpoint);
 			m = above;
 			continue;
 		}
+		/* The root of the file system, but not of the mount: it was moved out of what is mounted. */
+		if (d == up)
+			break;
 		d = as(dentry, up);
 	}
-	return cover;
+	out->cover = cover;
+	out->by = by;
+	return 0;
 }
 
 #define BOTH(all, any) ((all) | (any) << 8)
 
+/* What the agent holds there. A list is never changed, so this sees old rights or new ones. */
+static __always_inline __u64 cover_from(struct KernelAgent *a, struct dentry *d, struct mount *m,
+					__u32 all_any)
+{
+	struct found found = {};
+
+	walk(a->list, &found, d, m, all_any);
+	return found.cover;
+}
+
 static __always_inline __u64 cover_path(struct KernelAgent *a, const struct path *p, __u32 all,
 					__u32 any)
 {
-	return cover_from(a->aid, as(dentry, p->dentry), mount_of(p->mnt), BOTH(all, any));
+	return cover_from(a, as(dentry, p->dentry), mount_of(p->mnt), BOTH(all, any));
 }
 
 /* A name in a directory that was reached by a path. */
 static __always_inline __u64 cover_name(struct KernelAgent *a, const struct path *dir,
 					struct dentry *d, __u32 all, __u32 any)
 {
-	return cover_from(a->aid, as(dentry, d), mount_of(dir->mnt), BOTH(all, any));
+	return cover_from(a, as(dentry, d), mount_of(dir->mnt), BOTH(all, any));
 }
 
 /*
  * A dentry for which the hook knows no mount: covered if it is through any of the mounts of its
  * superblock in the caller's namespace, for the caller could come that way.
  */
-static __noinline __u64 cover_dentry(__u64 aid, struct dentry *d, __u32 all_any)
+static __noinline __u64 cover_dentry(struct KernelAgent *a, struct dentry *d, __u32 all_any)
 {
 	struct task_struct *me = bpf_get_current_task_btf();
 	struct super_block___chain *sb;
@@ -139,7 +227,7 @@ static __noinline __u64 cover_dentry(__u64 aid, struct dentry *d, __u32 all_any)
 
 	d = as(dentry, d);
 	if (!bpf_core_field_exists(struct mount___chain, mnt_next_for_sb))
-		return cover_from(aid, d, NULL, all_any);
+		return cover_from(a, d, NULL, all_any);
 	root = d->d_sb->s_root;
 	sb = (void *)d->d_sb;
 	m = as(mount, BPF_CORE_READ(sb, s_mounts));
@@ -147,14 +235,14 @@ static __noinline __u64 cover_dentry(__u64 aid, struct dentry *d, __u32 all_any)
 		if (!m)
 			break;
 		if (m->mnt_ns == me->nsproxy->mnt_ns && m->mnt.mnt_root == root) {
-			cover = cover_from(aid, d, m, all_any);
+			cover = cover_from(a, d, m, all_any);
 			if (enough(rights_of(cover), all_any & 0xff, all_any >> 8))
 				return cover;
 			best |= cover;
 		}
 		m = as(mount, BPF_CORE_READ((struct mount___chain *)m, mnt_next_for_sb));
 	}
-	return best ?: cover_from(aid, d, NULL, all_any);
+	return best ?: cover_from(a, d, NULL, all_any);
 }
 
 /*
@@ -180,60 +268,93 @@ static __always_inline bool is_control_fs(unsigned long magic)
 	       magic == DEBUGFS_MAGIC || magic == SECURITYFS_MAGIC;
 }
 
-static __always_inline __u64 epochs_of(struct KernelAgent *a)
-{
-	return (__u64)a->cap_epoch << 32 | policy.epoch;
-}
-
 /*
- * The second word of a verdict: rights in bits 0-7, those of them that the rule gave in 8-15, the
- * rule in 16-31, and above that a check of the first word.
+ * A pointer as a number: the verifier lets no pointer be multiplied. The index is always 0, but it
+ * does not know that: what comes from a place that it is not sure of is a number.
  */
-static __always_inline __u64 check_of(__u64 epochs)
+static __always_inline __u64 address_of(const void *pointer)
 {
-	return epochs * 0x9e3779b97f4a7c15ull & ~0xffffffffull;
+	volatile __u64 places[2] = {};
+	__u32 i = policy.sealed >> 1 & 1;
+
+	places[i] = (__u64)pointer;
+	return places[i];
+}
+
+/* Where the verdict on an open file is kept. */
+static __always_inline struct OpenedFile *slot_of(__u64 file)
+{
+	__u32 i = (file >> 6) * 0x9e3779b97f4a7c15ull >> 48;
+
+	return bpf_map_lookup_elem(&opened_files, &i);
+}
+
+/* What must not change for a verdict to hold; 0 for none. */
+static __always_inline __u64 stamp_of(__u32 by)
+{
+	struct FileNode *n = bpf_map_lookup_elem(&file_nodes, &by);
+
+	return n ? n->epoch + policy.epoch : 0;
+}
+
+/* Voids what rests on one file's rules. The count of moves comes first: see cover_file. */
+static __always_inline void void_file(__u32 by)
+{
+	struct FileNode *n = bpf_map_lookup_elem(&file_nodes, &by);
+
+	__sync_fetch_and_add(&policy.moves, 1);
+	if (n)
+		__sync_fetch_and_add(&n->epoch, 1);
+}
+
+static __always_inline __u64 check_of(const struct OpenedFile *o, __u64 inode)
+{
+	__u64 sum = (o->file ^ inode) * 0x9e3779b97f4a7c15ull;
+
+	sum = (sum ^ o->list) * 0xc2b2ae3d27d4eb4full;
+	sum = (sum ^ o->stamp) * 0x165667b19e3779f9ull;
+	return sum ^ ((__u64)o->by << 32 | o->rights);
 }
 
 /*
- * Whether a remembered verdict allows it: the shortest way through a check. The file is open, so
- * the name that it was opened by was covered, and what could change that voids the verdict.
+ * Whether a remembered verdict allows it: the shortest way through a check. The verdict goes with
+ * the file (file_freed), so an address that is used again does not bring it back.
  */
 static __always_inline bool remembered(struct KernelAgent *a, struct file *f, __u32 all)
 {
-	struct verdict *v = bpf_inode_storage_get(&verdicts, f->f_inode, NULL, 0);
-	__u64 epochs = epochs_of(a);
+	__u64 file = address_of(f);
+	struct OpenedFile *o = slot_of(file), v;
 
-	return v && v->epochs == epochs &&
-	       !((v->rights ^ (check_of(epochs) | all)) & (~0xffffffffull | all));
+	if (!o)
+		return false;
+	v = *o;
+	return v.file == file && v.list == a->list && (v.rights & all) == all &&
+	       v.stamp == stamp_of(v.by) && v.check == check_of(&v, f->f_inode->i_ino);
 }
 
-/*
- * What covers an open file, remembered per inode. A file with several names is not remembered:
- * what one name may do, another may not. Neither is what will expire, nor a large rule number.
- * `ruled` asks for the rule too, which a remembered verdict knows for some of its rights only.
- */
-static __always_inline __u64 cover_file(struct KernelAgent *a, struct file *f, __u32 all,
-					__u32 any, bool ruled)
+/* What covers an open file, remembered with it. */
+static __always_inline __u64 cover_file(struct KernelAgent *a, struct file *f, __u32 all, __u32 any)
 {
-	struct inode *inode = f->f_inode;
-	__u64 epochs = epochs_of(a), cover, rights;
-	struct verdict *v = NULL;
+	struct OpenedFile *o, v = { .file = address_of(f), .list = a->list };
+	struct found found = {};
+	/* Before the walk: what changes meanwhile voids the verdict, or keeps it from being kept. */
+	__u64 mounts = policy.epoch, moves = policy.moves;
+	struct FileNode *n;
 
-	if (inode->i_nlink <= 1 || (inode->i_mode & S_IFMT) == S_IFDIR)
-		v = bpf_inode_storage_get(&verdicts, inode, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (v && v->epochs == epochs) {
-		rights = v->rights;
-		if ((rights & ~0xffffffffull) == check_of(epochs) &&
-		    enough(rights & 0xff & (ruled ? rights >> 8 : ~0ull), all, any))
-			return (rights & 0xff) | (rights >> 16 & 0xffff) << COVER_RULE_SHIFT;
-	}
-	cover = cover_path(a, &f->f_path, all, any);
-	if (v && enough(rights_of(cover), all, any) && !(cover & COVER_EXPIRES) &&
-	    rule_of(cover) <= 0xffff) {
-		rights = check_of(epochs) | (__u64)rule_of(cover) << 16 |
-			 (rights_of(cover) & (all | any)) << 8 | rights_of(cover);
-		v->epochs = epochs;
-		v->rights = rights;
-	}
-	return cover;
+	walk(v.list, &found, as(dentry, f->f_path.dentry), mount_of(f->f_path.mnt), BOTH(all, any));
+	if (!enough(rights_of(found.cover), all, any) || (found.cover & COVER_EXPIRES) ||
+	    (rights_of(found.cover) & RIGHT_APPEND))
+		return found.cover;
+	v.by = found.by;
+	n = bpf_map_lookup_elem(&file_nodes, &v.by);
+	o = slot_of(v.file);
+	if (!n || !o)
+		return found.cover;
+	v.stamp = n->epoch + mounts;
+	if (policy.moves != moves)
+		return found.cover;
+	v.rights = rights_of(found.cover) & (all | any);
+	v.check = check_of(&v, f->f_inode->i_ino);
+	*o = v;
+	return found.cover;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* Open files: opening, using, mapping, receiving them. */
 
+/* Rights that an open file stands for: all of the returned, one of `any`. */
 static __always_inline __u32 wanted_by_open(struct file *f, __u32 *any)
 {
 	__u32 mode = f->f_mode, all = 0;
@@ -12,13 +13,36 @@ static __always_inline __u32 wanted_by_open(struct file *f, __u32 *any)
 	} else if (mode & FMODE_READ) {
 		all |= RIGHT_READ;
 	}
-	if (mode & FMODE_WRITE)
+	if ((mode & FMODE_WRITE) && (f->f_flags & O_APPEND_BIT) && !*any)
+		*any = RIGHT_WRITE | RIGHT_APPEND;
+	else if (mode & FMODE_WRITE)
 		all |= RIGHT_WRITE;
 	if (f->f_flags & O_TMPFILE_BIT)
 		all |= RIGHT_CREATE;
 	if (!all && !*any)
 		*any = RIGHTS_OPEN;
 	return all;
+}
+
+/*
+ * The plain ways to write at the end. fallocate(), pwritev2() with RWF_NOAPPEND and io_uring ask the
+ * same hook and could cut or overwrite; the kernel holds the others to O_APPEND.
+ */
+static __always_inline bool is_plain_write(void)
+{
+	struct pt_regs *regs =
+		(struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	long number = regs->orig_ax;
+
+	return number == 1 /* write */ || number == 18 /* pwrite64 */ || number == 20 /* writev */ ||
+	       number == 296 /* pwritev */ || number == 40 /* sendfile */;
+}
+
+/* Writing at the end of a file that is open for that, with no right to more. */
+static __always_inline bool appends(struct KernelAgent *a, struct file *f)
+{
+	return (f->f_flags & O_APPEND_BIT) && is_plain_write() &&
+	       (rights_of(cover_path(a, &f->f_path, RIGHT_APPEND, 0)) & RIGHT_APPEND);
 }
 
 SEC("lsm/file_open")
@@ -39,12 +63,24 @@ int BPF_PROG(file_open, struct file *f)
 		clear_suspect();
 		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
 	}
-	cover = cover_file(a, f, all, any, true);
+	cover = cover_file(a, f, all, any);
 	if (!enough(rights_of(cover), all, any)) {
 		clear_suspect();
 		return report_path(a, &f->f_path, DENIAL(FILE_OPEN, all | any), 0);
 	}
-	return report_path(a, &f->f_path, USE(FILE_OPEN, all | any), rule_of(cover));
+	return report_path(a, &f->f_path, USE(FILE_OPEN, all | any), ruling_of(cover));
+}
+
+/* The file goes, and what was remembered of it; its address may be another file's next. */
+SEC("lsm/file_free_security")
+int BPF_PROG(file_freed, struct file *f)
+{
+	__u64 file = address_of(f);
+	struct OpenedFile *o = slot_of(file);
+
+	if (o && o->file == file)
+		o->file = 0;
+	return 0;
 }
 
 /* Decides once more on a file that is open already; nothing is reported if it may. */
@@ -57,7 +93,7 @@ static __always_inline int recheck(struct KernelAgent *a, struct file *f, __u32 
 		return 0;
 	if ((all & RIGHTS_CHANGE) && is_control_fs(f->f_inode->i_sb->s_magic))
 		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
-	if (enough(rights_of(cover_file(a, f, all, any, false)), all, any))
+	if (enough(rights_of(cover_file(a, f, all, any)), all, any))
 		return 0;
 	return report_path(a, &f->f_path, what, 0);
 }
@@ -74,7 +110,7 @@ int BPF_PROG(file_permission, struct file *f, int mask)
 		all |= RIGHT_READ;
 	if (mask & (MAY_WRITE | MAY_APPEND))
 		all |= RIGHT_WRITE;
-	if (!quarantined(a) && remembered(a, f, all))
+	if (!quarantined(a) && (remembered(a, f, all) || (all == RIGHT_WRITE && appends(a, f))))
 		return 0;
 	return recheck(a, f, all, 0, DENIAL(FILE_PERMISSION, all));
 }
@@ -150,6 +186,9 @@ static __always_inline int ioctl(struct file *f, unsigned int cmd)
 	/* Typing into somebody else's terminal is no use of a file. */
 	if (cmd == TIOCSTI || cmd == TIOCLINUX)
 		return report_path(a, &f->f_path, FORBIDDEN(FILE_IOCTL, cmd), 0);
+	/* Is it a terminal, how much is there: asked of every standard file, also of one to append to. */
+	if (cmd == TCGETS || cmd == TIOCGWINSZ || cmd == FIONREAD)
+		return recheck(a, f, 0, RIGHTS_OPEN | RIGHT_APPEND, DENIAL(FILE_IOCTL, cmd));
 	return recheck(a, f, 0, RIGHTS_OPEN, DENIAL(FILE_IOCTL, cmd));
 }
 

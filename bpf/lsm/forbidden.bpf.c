@@ -7,6 +7,16 @@
 		a ? report_plain(a, FORBIDDEN(hook, wanted), 0) : 0;     \
 	})
 
+/*
+ * What a mount covers, or uncovers, changes for whoever sees it. An agent's own mounts are made
+ * before it runs, in a namespace where nobody else is.
+ */
+static __always_inline void mounts_change(void)
+{
+	if (!agent_of(bpf_get_current_task_btf()))
+		void_verdicts();
+}
+
 SEC("lsm/bpf")
 int BPF_PROG(bpf_call, int cmd, union bpf_attr *attr, unsigned int size, bool kernel)
 {
@@ -23,7 +33,8 @@ int BPF_PROG(sb_mount, const char *device, const struct path *path, const char *
 {
 	struct KernelAgent *a = current_agent();
 
-	void_verdicts();
+	if (!a)
+		mounts_change();
 	return a ? report_path(a, path, FORBIDDEN(SB_MOUNT, flags), 0) : outsider_covers(path);
 }
 
@@ -32,9 +43,10 @@ int BPF_PROG(sb_umount, struct vfsmount *m, int flags)
 {
 	struct KernelAgent *a = current_agent();
 
-	void_verdicts();
-	if (!a)
+	if (!a) {
+		mounts_change();
 		return outsider_unmounts(m);
+	}
 	return report_plain(a, FORBIDDEN(SB_UMOUNT, flags), 0);
 }
 
@@ -43,16 +55,15 @@ int BPF_PROG(move_mount, const struct path *from, const struct path *to)
 {
 	struct KernelAgent *a = current_agent();
 
-	void_verdicts();
 	if (a)
 		return report_path(a, to, FORBIDDEN(MOVE_MOUNT, 0), 0);
+	mounts_change();
 	return outsider_covers(to) ?: outsider_covers(from);
 }
 
 SEC("lsm/sb_pivotroot")
 int BPF_PROG(sb_pivotroot, const struct path *old, const struct path *new)
 {
-	void_verdicts();
 	return NEVER(PIVOTROOT, 0);
 }
 

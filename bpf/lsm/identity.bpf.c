@@ -65,36 +65,128 @@ int BPF_PROG(cgroup_attach_task, struct cgroup *to, struct task_struct *leader, 
 	return 0;
 }
 
+/* Every folder above a file, mounts crossed. A global function, verified once. */
+__noinline int tell_above(__u64 thread, struct dentry *d __arg_untrusted,
+			  struct mount *m __arg_untrusted)
+{
+	struct Resolved *r = bpf_map_lookup_elem(&resolved, &thread);
+	int i;
+
+	if (!r)
+		return 0;
+	bpf_for(i, 0, ABOVE_MAX + MAX_MOUNTS) {
+		struct dentry *up = d->d_parent;
+		struct inode *inode;
+		__u32 n = r->depth;
+
+		if (d == m->mnt.mnt_root) {
+			struct mount *above = as(mount, m->mnt_parent);
+
+			if (above == m)
+				return 0;
+			d = as(dentry, m->mnt_mountpoint);
+			m = above;
+			/* What a mount lies on is hidden by it: only what is above counts. */
+			continue;
+		}
+		if (d == up)
+			return 0;
+		d = as(dentry, up);
+		inode = d->d_inode;
+		if (n >= ABOVE_MAX)
+			break;
+		r->above[n].dev = d->d_sb->s_dev;
+		r->above[n].ino = inode ? inode->i_ino : 0;
+		r->depth = n + 1;
+	}
+	r->flags |= RESOLVED_CUT;
+	return 0;
+}
+
 /* The daemon looks at a file: tell it the numbers by which the programs know the file. */
 static __always_inline int tell_daemon(const struct path *path)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct Resolved r = {};
+	struct Resolved *r;
 	struct dentry *d;
 
 	if (thread >> 32 != policy.daemon_tgid)
 		return 0;
 	policy.mount_namespace = (__u64)bpf_get_current_task_btf()->nsproxy->mnt_ns;
+	r = bpf_map_lookup_elem(&resolved, &thread);
+	if (!r)
+		return 0;
 	d = as(dentry, path->dentry);
-	r.dev = d->d_sb->s_dev;
-	r.ino = d->d_inode->i_ino;
-	bpf_map_update_elem(&resolved, &thread, &r, BPF_ANY);
+	r->file.dev = d->d_sb->s_dev;
+	r->file.ino = d->d_inode->i_ino;
+	r->flags |= RESOLVED_SEEN;
+	if (is_internal(path))
+		r->flags |= RESOLVED_INTERNAL;
+	else
+		tell_above(thread, d, mount_of(path->mnt));
 	return 0;
 }
 
-/* The daemon changes one field of one agent. */
+static __always_inline int set_file(struct Control *c)
+{
+	__u32 number = c->value;
+	struct FileNode *n = bpf_map_lookup_elem(&file_nodes, &number);
+
+	if (!n)
+		return -ENOENT;
+	n->file = c->file;
+	n->sets = c->sets;
+	return 0;
+}
+
+static __always_inline int set_rights(struct Control *c)
+{
+	struct GrantKey k = c->grant;
+	struct Grant *g = bpf_map_lookup_elem(&fs_caps, &k);
+
+	if (!g)
+		return -ENOENT;
+	g->rights = c->value;
+	return 0;
+}
+
+static __always_inline int set_parent(struct Control *c)
+{
+	__u64 child = c->cgroup;
+	__u64 *parent = bpf_map_lookup_elem(&parents, &child);
+
+	if (!parent)
+		return -ENOENT;
+	*parent = c->value;
+	return 0;
+}
+
+/* The daemon changes one field, in place. */
 SEC("syscall")
 int control(struct Control *c)
 {
 	struct KernelAgent *a;
-	struct cgroup *group = bpf_cgroup_from_id(c->cgroup);
+	struct cgroup *group;
 	int ret = 0;
 
+	if (c->op == CONTROL_VOID_FILE) {
+		void_file(c->value);
+		return 0;
+	}
+	if (c->op == CONTROL_SET_FILE)
+		return set_file(c);
+	if (c->op == CONTROL_SET_RIGHTS)
+		return set_rights(c);
+	if (c->op == CONTROL_SET_PARENT)
+		return set_parent(c);
+	group = bpf_cgroup_from_id(c->cgroup);
 	if (!group)
 		return -ENOENT;
 	if (c->op == CONTROL_LEARN_SLICE) {
 		policy.slice_address = (__u64)group;
 		policy.slice_id = c->cgroup;
+		policy.slice_level = group->level;
+		policy.agent_level = group->level + 2;
 		goto out;
 	}
 	bpf_rcu_read_lock();
@@ -107,8 +199,8 @@ int control(struct Control *c)
 		__sync_fetch_and_or(&a->flags, c->value);
 	else if (c->op == CONTROL_CLEAR_FLAGS)
 		__sync_fetch_and_and(&a->flags, ~c->value);
-	else if (c->op == CONTROL_SET_EPOCH)
-		a->cap_epoch = c->value;
+	else if (c->op == CONTROL_SET_LIST)
+		a->list = c->value;
 	else
 		ret = -EINVAL;
 	bpf_rcu_read_unlock();

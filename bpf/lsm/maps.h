@@ -22,18 +22,47 @@ struct {
 	__type(value, __u32);
 } daemons SEC(".maps");
 
+/*
+ * Rights are held by set: an agent has a list, the list names sets, a set has entries in the maps of
+ * capabilities. Sets and lists have numbers that are never used again.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 19);
-	__type(key, struct FsKey);
+	__uint(max_entries, 1 << 16);
+	__type(key, __u64);
+	__type(value, struct RightsList);
+} lists SEC(".maps");
+
+/* Files that some set has a rule on; the daemon keeps each open while it is in here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);
+	__type(key, struct FileKey);
+	__type(value, __u64);
+} files SEC(".maps");
+
+/* What is known of each, by its number. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << 18);
+	__type(key, __u32);
+	__type(value, struct FileNode);
+} file_nodes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct GrantKey);
 	__type(value, struct Grant);
 } fs_caps SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 17);
+	__uint(max_entries, 1 << 18);
 	__type(key, struct NetKey);
 	__type(value, struct Grant);
 } net_caps SEC(".maps");
@@ -41,7 +70,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 16);
+	__uint(max_entries, 1 << 17);
 	__type(key, struct AbstractKey);
 	__type(value, struct Grant);
 } unix_abstract_caps SEC(".maps");
@@ -50,32 +79,33 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 16);
-	__type(key, struct SignalKey);
+	__type(key, struct PlainKey);
 	__type(value, struct Grant);
-} signal_caps SEC(".maps");
+} plain_caps SEC(".maps");
 
-/*
- * The last verdict on an inode. `epochs` names agent and time, `rights` what it may do. Two words
- * cannot be read or written at once, so the second carries a check of the first: a torn pair of
- * two writers does not match and is no verdict.
- */
-struct verdict {
-	__u64 epochs;
-	__u64 rights;
-};
+/* Who made whom: an agent's id to its parent's. */
 struct {
-	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct verdict);
-} verdicts SEC(".maps");
+	__uint(max_entries, 1 << 15);
+	__type(key, __u64);
+	__type(value, __u64);
+} parents SEC(".maps");
+
+/* The last verdict on an open file, by a hash of its address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OPENED_SLOTS);
+	__type(key, __u32);
+	__type(value, struct OpenedFile);
+} opened_files SEC(".maps");
 
 /* What is known of an agent's socket beyond what the kernel keeps. */
 struct socket_note {
 	/* Who connected it. */
 	__u64 owner;
-	/* `cap_epoch` at the last positive check of its peer; zero for none. */
-	__u32 checked;
+	/* The list of rights at the last positive check of its peer; zero for none. */
+	__u64 checked;
 	/* It was connected by its owner, not accepted. */
 	__u16 outgoing;
 	/* Where the last unconnected datagram went; recvmsg asks for the same right. */
@@ -94,15 +124,28 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1 << 16);
+	__uint(max_entries, 1 << 19);
 	__type(key, struct TcpPeerKey);
 	__type(value, __u64);
 } tcp_peers SEC(".maps");
 
-/* The kernel's numbers of the file that a thread of the daemon looked at. */
+/* How many of those are an agent's. */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 15);
+	__type(key, __u64);
+	__type(value, __u32);
+} peer_counts SEC(".maps");
+
+/*
+ * The kernel's numbers of the file that a thread of the daemon looks at: it puts an empty entry
+ * under its own number before, and takes it away behind.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
 	__type(key, __u64);
 	__type(value, struct Resolved);
 } resolved SEC(".maps");

@@ -110,11 +110,7 @@ SEC("lsm/path_unlink")
 int BPF_PROG(path_unlink, const struct path *dir, struct dentry *d)
 {
 	struct KernelAgent *a = current_agent();
-	struct inode *inode = as(dentry, d)->d_inode;
 
-	/* A verdict from before it had two names must not come back to life. */
-	if (inode && inode->i_nlink > 1)
-		void_verdicts();
 	if (!a)
 		return outsider_names(dir, d);
 	return decide_name(a, dir, d, RIGHT_DELETE, 0, DENIAL(PATH_UNLINK, RIGHT_DELETE));
@@ -167,7 +163,6 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 	__u32 all = swap ? RIGHT_CREATE | RIGHT_DELETE : RIGHT_DELETE;
 	int refused;
 
-	void_verdicts();
 	if (!a)
 		return outsider_names(old_dir, old) ?: outsider_names(new_dir, new);
 	refused = decide_name(a, old_dir, old, all, 0, DENIAL(PATH_RENAME, all));
@@ -186,11 +181,74 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 	return 0;
 }
 
-/* The hook above comes before the rename: what was remembered in between is void as well. */
-SEC("fexit/vfs_rename")
-int BPF_PROG(renamed)
+/* Whether `d` lies at or below `top`, within one file system. A global function, verified once. */
+__noinline int lies_below(struct dentry *d __arg_untrusted, struct dentry *top __arg_untrusted)
 {
-	void_verdicts();
+	int i;
+
+	bpf_for(i, 0, MAX_DEPTH) {
+		struct dentry *up = d->d_parent;
+
+		if (d == top)
+			return 1;
+		if (d == up)
+			return 0;
+		d = as(dentry, up);
+	}
+	/* Too deep to tell: rather void what need not be. */
+	return 0;
+}
+
+/*
+ * What has moved from below `from` to below `to` is no longer covered by what lies above the one
+ * and not the other. Verdicts that rest on these files are void; all others, and those of everybody
+ * who renames within one folder, stay.
+ */
+__noinline int void_left(struct dentry *from __arg_untrusted, struct dentry *to __arg_untrusted)
+{
+	int i;
+
+	bpf_for(i, 0, MAX_DEPTH) {
+		struct inode *inode = from->d_inode;
+		struct dentry *up = from->d_parent;
+
+		if (inode) {
+			struct FileKey k = { .dev = from->d_sb->s_dev, .ino = inode->i_ino };
+			__u32 number = 0;
+			struct FileNode *n = node_of(&k, &number);
+
+			if (n && n->sets) {
+				if (lies_below(to, from))
+					return 0;
+				void_file(number);
+			}
+		}
+		if (from == up)
+			return 0;
+		from = as(dentry, up);
+	}
+	return 0;
+}
+
+/* After the rename: what was remembered before rests on where things were. */
+SEC("fexit/vfs_rename")
+int BPF_PROG(renamed, struct renamedata *rd, int result)
+{
+	struct dentry *from, *to;
+
+	if (result)
+		return 0;
+	if (!bpf_core_field_exists(rd->old_parent)) {
+		void_verdicts();
+		return 0;
+	}
+	from = as(dentry, rd->old_parent);
+	to = as(dentry, rd->new_parent);
+	if (from == to)
+		return 0;
+	void_left(from, to);
+	if (rd->flags & RENAME_EXCHANGE)
+		void_left(to, from);
 	return 0;
 }
 
@@ -241,8 +299,9 @@ int BPF_PROG(path_notify, const struct path *path, __u64 mask, unsigned int type
 static __always_inline bool is_signpost(struct KernelAgent *a, struct dentry *d)
 {
 	struct inode *inode = d->d_inode;
+	struct FileKey k = {};
 	struct dentry *up;
-	struct FsKey k = { .aid = a->aid };
+	__u32 number = 0;
 
 	if (!inode || (inode->i_mode & S_IFMT) != S_IFLNK)
 		return false;
@@ -250,7 +309,8 @@ static __always_inline bool is_signpost(struct KernelAgent *a, struct dentry *d)
 	inode = up->d_inode;
 	k.dev = up->d_sb->s_dev;
 	k.ino = inode ? inode->i_ino : 0;
-	return add_grants(&k, 0, RIGHT_TRAVERSE) & RIGHT_TRAVERSE;
+	return node_of(&k, &number) &&
+	       (add_sets(a->list, number, 0, 0, RIGHT_TRAVERSE) & RIGHT_TRAVERSE);
 }
 
 SEC("lsm/inode_getattr")
@@ -292,7 +352,7 @@ static __always_inline int decide_dentry(struct dentry *d, __u32 all, __u32 any,
 	if (d->d_sb->s_flags & SB_KERNMOUNT)
 		return 0;
 	if (!quarantined(a) && !(all && is_control_fs(d->d_sb->s_magic)) &&
-	    enough(rights_of(cover_dentry(a->aid, d, BOTH(all, any))), all, any))
+	    enough(rights_of(cover_dentry(a, d, BOTH(all, any))), all, any))
 		return 0;
 	if (!all && !quarantined(a) && is_signpost(a, d))
 		return 0;

@@ -12,15 +12,13 @@ static __always_inline void put_v4(__u8 *to, __be32 addr)
 	words[3] = addr;
 }
 
-static __always_inline void net_key(struct NetKey *k, struct KernelAgent *a, __u16 op)
+static __always_inline void net_key(struct NetKey *k, __u16 op)
 {
 	__builtin_memset(k, 0, sizeof(*k));
-	k->aid_slot = (__u32)a->aid;
-	k->aid_generation = a->aid >> 32;
 	k->op = op;
 }
 
-/* One port exactly; an expired longer prefix must not hide a shorter one that lives. */
+/* One set and one port exactly; an expired longer prefix must not hide a shorter one that lives. */
 static __always_inline __u64 net_lookup(struct NetKey *k)
 {
 	int i;
@@ -32,10 +30,8 @@ static __always_inline __u64 net_lookup(struct NetKey *k)
 
 		if (!g)
 			return 0;
-		if (!g->expires_ns)
-			return 1 | (__u64)g->rule << COVER_RULE_SHIFT;
-		if (bpf_ktime_get_boot_ns() < g->expires_ns)
-			return 1 | COVER_EXPIRES | (__u64)g->rule << COVER_RULE_SHIFT;
+		if (!over(g))
+			return 1 | (g->expires_ns ? COVER_EXPIRES : 0) | ruling(k->set, g->rule);
 		prefix = g->rights >> NET_PREFIX_SHIFT;
 		if (!prefix || prefix > 128)
 			return 0;
@@ -44,18 +40,55 @@ static __always_inline __u64 net_lookup(struct NetKey *k)
 	return 0;
 }
 
-/* The port itself, then any port. */
-static __noinline __u64 net_cover(struct NetKey *k)
+/* Every set of the list: the port itself, then any port. A global function, verified once. */
+__noinline __u64 net_cover(__u64 list, struct NetKey *k __arg_nonnull)
 {
+	struct RightsList *l = bpf_map_lookup_elem(&lists, &list);
 	__u16 port = k->port;
-	__u64 cover = net_lookup(k);
+	__u64 cover = 0;
+	int i;
 
-	if (!cover && port) {
-		k->port = 0;
+	if (!l || !l->net)
+		return 0;
+	bpf_for(i, 0, LIST_SETS) {
+		if (i >= l->count)
+			break;
+		if (!(l->net & 1u << i))
+			continue;
+		k->set = l->sets[i];
 		cover = net_lookup(k);
-		k->port = port;
+		if (!cover && port) {
+			k->port = 0;
+			cover = net_lookup(k);
+			k->port = port;
+		}
+		if (cover)
+			break;
 	}
+	k->set = 0;
 	return cover;
+}
+
+/* What needs no narrower scope: PLAIN_*. A global function, verified once. */
+__noinline __u64 plain_cover(__u64 list, __u32 what)
+{
+	struct RightsList *l = bpf_map_lookup_elem(&lists, &list);
+	struct PlainKey k = { .what = what };
+	int i;
+
+	if (!l)
+		return 0;
+	bpf_for(i, 0, LIST_SETS) {
+		struct Grant *g;
+
+		if (i >= l->count)
+			break;
+		k.set = l->sets[i];
+		g = bpf_map_lookup_elem(&plain_caps, &k);
+		if (g && !over(g))
+			return 1 | ruling(k.set, g->rule);
+	}
+	return 0;
 }
 
 /* An address of the caller into the key; AF_UNSPEC means IPv4 where `unspec` is set. */
@@ -108,17 +141,17 @@ static __always_inline void local_key(struct NetKey *k, struct sock *sk)
 }
 
 /* The right to listen on a port of every address covers what arrives at any one. */
-static __always_inline __u64 local_cover(struct NetKey *k)
+static __always_inline __u64 local_cover(struct KernelAgent *a, struct NetKey *k)
 {
-	__u64 cover = net_cover(k);
+	__u64 cover = net_cover(a->list, k);
 
 	if (!cover) {
 		put_v4(k->addr, 0);
-		cover = net_cover(k);
+		cover = net_cover(a->list, k);
 	}
 	if (!cover) {
 		__builtin_memset(k->addr, 0, sizeof(k->addr));
-		cover = net_cover(k);
+		cover = net_cover(a->list, k);
 	}
 	return cover;
 }
@@ -138,15 +171,15 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 		return report_plain(a, DENIAL(QUARANTINE, family), 0);
 	if (family == AF_UNIX || (family == AF_NETLINK && protocol == NETLINK_ROUTE))
 		return 0;
-	net_key(&k, a, NET_RAW);
+	net_key(&k, 0);
 	if (family == AF_INET || family == AF_INET6) {
 		if (type == SOCK_STREAM && (!protocol || protocol == IPPROTO_TCP))
 			return 0;
 		if (type == SOCK_DGRAM && (!protocol || protocol == IPPROTO_UDP))
 			return 0;
-		if (net_cover(&k))
+		if (plain_cover(a->list, PLAIN_NET_RAW))
 			return 0;
-	} else if (family == 17 /* AF_PACKET */ && net_cover(&k)) {
+	} else if (family == 17 /* AF_PACKET */ && plain_cover(a->list, PLAIN_NET_RAW)) {
 		return 0;
 	}
 	return report_address(a, &k, type, DENIAL(SOCKET_CREATE, family), 0);
@@ -158,7 +191,7 @@ static __always_inline int decide_connect(struct KernelAgent *a, struct socket *
 					  __u64 hook_denial, __u64 hook_use)
 {
 	struct socket_note *note;
-	__u64 cover = net_cover(k);
+	__u64 cover = net_cover(a->list, k);
 
 	if (!cover)
 		return report_address(a, k, sock->type, hook_denial | (__u64)family << 32, 0);
@@ -172,7 +205,7 @@ static __always_inline int decide_connect(struct KernelAgent *a, struct socket *
 	if (!hook_use)
 		return 0;
 	note->outgoing = 1;
-	return report_address(a, k, sock->type, hook_use | (__u64)family << 32, rule_of(cover));
+	return report_address(a, k, sock->type, hook_use | (__u64)family << 32, ruling_of(cover));
 }
 
 SEC("lsm/socket_connect")
@@ -189,7 +222,7 @@ int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int 
 		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
 	if (!is_inet(sk))
 		return 0;
-	net_key(&k, a, NET_CONNECT);
+	net_key(&k, NET_CONNECT);
 	family = read_address(&k, address, length, false);
 	if (family == AF_UNSPEC)
 		return 0; /* takes a connection back */
@@ -212,14 +245,14 @@ int BPF_PROG(socket_bind, struct socket *sock, struct sockaddr *address, int len
 		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
 	if (!is_inet(sk))
 		return 0;
-	net_key(&k, a, NET_BIND);
+	net_key(&k, NET_BIND);
 	family = read_address(&k, address, length, true);
 	if (!k.port)
 		return 0; /* any free port, as connect() takes one; listen() is asked about it */
-	cover = net_cover(&k);
+	cover = net_cover(a->list, &k);
 	if (!cover)
 		return report_address(a, &k, sock->type, DENIAL(SOCKET_BIND, family), 0);
-	return report_address(a, &k, sock->type, USE(SOCKET_BIND, family), rule_of(cover));
+	return report_address(a, &k, sock->type, USE(SOCKET_BIND, family), ruling_of(cover));
 }
 
 /* Listening and accepting need the right to the socket's own address. */
@@ -228,10 +261,10 @@ static __always_inline int decide_local(struct KernelAgent *a, struct socket *so
 {
 	struct NetKey k, asked;
 
-	net_key(&k, a, NET_BIND);
+	net_key(&k, NET_BIND);
 	local_key(&k, sk);
 	asked = k;
-	if (local_cover(&k))
+	if (local_cover(a, &k))
 		return 0;
 	return report_address(a, &asked, sock->type, what, 0);
 }
@@ -275,31 +308,31 @@ static __always_inline int recheck_socket(struct KernelAgent *a, struct socket *
 	__u64 cover;
 
 	what |= (__u64)sk->__sk_common.skc_family << 32;
-	if (note && peer_port && note->checked == a->cap_epoch)
+	if (note && peer_port && note->checked == a->list)
 		return 0;
 	if (peer_port && (!note || !note->outgoing)) {
-		net_key(&k, a, NET_BIND);
+		net_key(&k, NET_BIND);
 		local_key(&k, sk);
 		asked = k;
-		cover = local_cover(&k);
+		cover = local_cover(a, &k);
 	} else if (peer_port) {
-		net_key(&k, a, NET_CONNECT);
+		net_key(&k, NET_CONNECT);
 		peer_key(&k, sk);
 		asked = k;
-		cover = net_cover(&k);
+		cover = net_cover(a->list, &k);
 	} else if (sock->type == SOCK_STREAM) {
 		return 0; /* not connected: the kernel refuses by itself */
 	} else {
-		net_key(&k, a, NET_BIND);
+		net_key(&k, NET_BIND);
 		local_key(&k, sk);
 		asked = k;
-		cover = local_cover(&k);
+		cover = local_cover(a, &k);
 		if (!cover && note && note->last_port) {
-			net_key(&k, a, NET_CONNECT);
+			net_key(&k, NET_CONNECT);
 			k.port = note->last_port;
 			__builtin_memcpy(k.addr, note->last_addr, 16);
 			asked = k;
-			cover = net_cover(&k);
+			cover = net_cover(a->list, &k);
 		}
 	}
 	if (!cover)
@@ -307,7 +340,7 @@ static __always_inline int recheck_socket(struct KernelAgent *a, struct socket *
 	if (peer_port && !(cover & COVER_EXPIRES)) {
 		note = note ?: note_of(sk, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (note)
-			note->checked = a->cap_epoch;
+			note->checked = a->list;
 	}
 	return 0;
 }
@@ -331,7 +364,7 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	/* An address in the message: a datagram, or TCP that connects as it sends. */
 	if (msg->msg_name && msg->msg_namelen &&
 	    (sock->type != SOCK_STREAM || (msg->msg_flags & MSG_FASTOPEN))) {
-		net_key(&k, a, NET_CONNECT);
+		net_key(&k, NET_CONNECT);
 		family = read_address(&k, msg->msg_name, msg->msg_namelen,
 				      sk->__sk_common.skc_family == AF_INET);
 		if (family != AF_UNSPEC)

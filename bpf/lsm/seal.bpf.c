@@ -4,7 +4,7 @@
  * functions are what the hooks of the other files call when it is no agent who acts.
  */
 
-#define SEAL_DEPTH 12
+#define SEAL_DEPTH LEVELS_MAX
 
 /* The daemon may, and PID 1 the little that systemd needs to manage the service. */
 static __always_inline int refuse_outsider(__u64 what)

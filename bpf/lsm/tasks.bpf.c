@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* Other processes: signals, tracing, scheduling. */
 
-/* The agent `from` may signal every task of `to`. */
-static __always_inline bool may_signal(struct KernelAgent *from, struct KernelAgent *to)
+/* `from` made `to`, directly or through others. A global function, verified once. */
+__noinline int is_descendant(__u64 to, __u64 from)
 {
-	struct SignalKey k = { .from = from->aid, .to = to->aid };
-	struct Grant *g = bpf_map_lookup_elem(&signal_caps, &k);
+	int i;
 
-	return g && (!g->expires_ns || bpf_ktime_get_boot_ns() < g->expires_ns);
+	bpf_for(i, 0, TREE_DEPTH) {
+		__u64 *parent = bpf_map_lookup_elem(&parents, &to);
+
+		if (!parent)
+			return 0;
+		to = *parent;
+		if (to == from)
+			return 1;
+	}
+	return 0;
 }
 
 SEC("lsm/task_kill")
@@ -26,7 +34,7 @@ int BPF_PROG(task_kill, struct task_struct *p, struct kernel_siginfo *info, int 
 			return report_plain(a, FORBIDDEN(TASK_KILL, sig), b->aid);
 		return 0;
 	}
-	if (b && may_signal(a, b))
+	if (b && plain_cover(a->list, PLAIN_SIGNAL) && is_descendant(b->aid, a->aid))
 		return report_plain(a, USE(TASK_KILL, sig), b->aid) ? -EAGAIN : 0;
 	return report_plain(a, FORBIDDEN(TASK_KILL, sig), b ? b->aid : 0);
 }

@@ -34,6 +34,29 @@ static __always_inline int abstract_name(struct AbstractKey *k, struct unix_addr
 	return 1;
 }
 
+/* What the agent's sets say about an abstract name. A global function, verified once. */
+__noinline __u64 abstract_cover(__u64 list, struct AbstractKey *k __arg_nonnull)
+{
+	struct RightsList *l = bpf_map_lookup_elem(&lists, &list);
+	int i;
+
+	if (!l || !l->abstracts)
+		return 0;
+	bpf_for(i, 0, LIST_SETS) {
+		struct Grant *g;
+
+		if (i >= l->count)
+			break;
+		if (!(l->abstracts & 1u << i))
+			continue;
+		k->set = l->sets[i];
+		g = bpf_map_lookup_elem(&unix_abstract_caps, k);
+		if (g && !over(g))
+			return 1 | ruling(k->set, g->rule);
+	}
+	return 0;
+}
+
 /*
  * Whether the agent may talk to `other`. A socket without any name was handed over or made by
  * socketpair(): whoever holds the other end chose the agent.
@@ -42,23 +65,20 @@ static __always_inline bool unix_cover(struct KernelAgent *a, struct sock *other
 				       struct AbstractKey *k, struct dentry **d, struct mount **m)
 {
 	struct unix_sock *u = as(unix_sock, other);
-	struct Grant *g;
 
 	*d = u->path.dentry;
 	if (*d) {
 		*m = mount_of(u->path.mnt);
-		return enough(rights_of(cover_from(a->aid, as(dentry, *d), *m, RIGHT_UNIX)),
-			      RIGHT_UNIX, 0);
+		return enough(rights_of(cover_from(a, as(dentry, *d), *m, RIGHT_UNIX)), RIGHT_UNIX, 0);
 	}
 	if (!abstract_name(k, as(unix_address, u->addr)))
 		return true;
-	g = bpf_map_lookup_elem(&unix_abstract_caps, k);
-	return g && (!g->expires_ns || bpf_ktime_get_boot_ns() < g->expires_ns);
+	return abstract_cover(a->list, k);
 }
 
 static __always_inline int decide_unix(struct KernelAgent *a, struct sock *other, __u64 what)
 {
-	struct AbstractKey k = { .aid = a->aid };
+	struct AbstractKey k = {};
 	struct dentry *d = NULL;
 	struct mount *m = NULL;
 
@@ -85,7 +105,7 @@ int BPF_PROG(unix_find, const struct path *path, struct sock *other, int flags)
 	cover = cover_path(a, path, RIGHT_UNIX, 0);
 	if (!enough(rights_of(cover), RIGHT_UNIX, 0))
 		return report_path(a, path, DENIAL(UNIX_FIND, RIGHT_UNIX), 0);
-	return report_path(a, path, USE(UNIX_FIND, RIGHT_UNIX), rule_of(cover));
+	return report_path(a, path, USE(UNIX_FIND, RIGHT_UNIX), ruling_of(cover));
 }
 
 SEC("lsm/unix_stream_connect")
@@ -94,7 +114,7 @@ int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other, struct 
 	struct KernelAgent *a = current_agent();
 	struct AbstractKey k = {};
 	struct socket_note *note;
-	struct Grant *g;
+	__u64 cover;
 
 	if (!a)
 		return 0;
@@ -111,13 +131,12 @@ int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other, struct 
 	/* A path was decided in unix_find. */
 	if (as(unix_sock, other)->path.dentry)
 		return note ? 0 : -EACCES;
-	k.aid = a->aid;
 	if (!abstract_name(&k, as(unix_address, as(unix_sock, other)->addr)))
 		return 0;
-	g = bpf_map_lookup_elem(&unix_abstract_caps, &k);
-	if (!note || !g || (g->expires_ns && bpf_ktime_get_boot_ns() >= g->expires_ns))
+	cover = abstract_cover(a->list, &k);
+	if (!note || !cover)
 		return report_abstract(a, &k, DENIAL(UNIX_STREAM_CONNECT, AF_UNIX), 0);
-	return report_abstract(a, &k, USE(UNIX_STREAM_CONNECT, AF_UNIX), g->rule);
+	return report_abstract(a, &k, USE(UNIX_STREAM_CONNECT, AF_UNIX), ruling_of(cover));
 }
 
 /* Datagrams, connected or not; a path in the message has passed unix_find before. */
@@ -145,7 +164,7 @@ static __always_inline int recheck_unix(struct KernelAgent *a, struct sock *sk, 
 	struct socket_note *note = note_of(sk, 0);
 	struct sock *peer;
 
-	if (!note || !note->outgoing || note->checked == a->cap_epoch)
+	if (!note || !note->outgoing || note->checked == a->list)
 		return 0;
 	peer = as(unix_sock, sk)->peer;
 	if (!peer)

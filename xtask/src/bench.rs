@@ -1,6 +1,8 @@
 //! `./x bench`: every figure beside its bare or rival counterpart, from one run. Results in `target/bench`.
 
 mod kernel;
+mod plot;
+mod scale;
 mod summary;
 mod table;
 
@@ -21,12 +23,18 @@ use std::time::Instant;
 /// Which benchmarks to run.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only these: kernel, audit, vm, broker
+    /// Only these: kernel, audit, vm, broker; or scale, which runs only where it is named
     #[arg(value_name = "PART")]
     only: Vec<String>,
     /// A third of the time, and figures that vary more
     #[arg(long)]
     quick: bool,
+    /// Memory of the VM of vm and scale, in MiB [default: 4096 and 6144]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+    /// Options of scale, as `-- --agents 250`
+    #[arg(last = true, value_name = "OPTION")]
+    more: Vec<String>,
 }
 
 /// What every part needs.
@@ -35,6 +43,8 @@ struct Bench<'a> {
     ui: &'a Ui,
     out: PathBuf,
     quick: bool,
+    memory_mib: Option<u32>,
+    more: Vec<String>,
     /// None if no part is wanted that boots something.
     ready: Option<Ready>,
 }
@@ -42,12 +52,16 @@ struct Bench<'a> {
 /// Measures, and leaves `NAME.json` in `target/bench`.
 type Run = fn(&Bench<'_>) -> Result<()>;
 
+/// So many of the parts run where none is named.
+const ALL: usize = 4;
+
 /// The parts, the quickest first; whether a part needs the image.
-const PARTS: [(&str, &str, bool, Run); 4] = [
+const PARTS: [(&str, &str, bool, Run); ALL + 1] = [
     ("kernel", "guest instructions an operation, with and without policy", true, |b| b.kernel()),
     ("audit", "records a second, sealed and verified", false, |b| b.audit()),
     ("vm", "boot, spawn and revocation in the VM", true, |b| b.vm()),
     ("broker", "the broker beside the bare engine and kvwarden", false, |b| b.broker()),
+    ("scale", "ten thousand agents asleep in one VM", true, |b| b.scale()),
 ];
 
 /// Runs the parts; all of them, even if one fails. The summary is printed and written to `summary.md`.
@@ -56,8 +70,13 @@ pub fn run(cx: &Context, ui: &Ui, args: &Args) -> Result<ExitCode> {
     if let Some(name) = args.only.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no part {name}\nhint: the parts are {}", known.join(", "));
     }
-    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
-    let parts: Vec<_> = PARTS.into_iter().filter(|(name, ..)| wanted(name)).collect();
+    let named = |name: &str| args.only.iter().any(|only| only == name);
+    let wanted = |n, name| if args.only.is_empty() { n < ALL } else { named(name) };
+    let parts = PARTS.into_iter().enumerate().filter(|(n, (name, ..))| wanted(*n, name));
+    let parts: Vec<_> = parts.map(|(_, part)| part).collect();
+    if !args.more.is_empty() && !named("scale") {
+        bail!("only scale takes options after `--`");
+    }
     let out = cx.path("target/bench");
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     let ready = if parts.iter().any(|(_, _, image, _)| *image) {
@@ -66,7 +85,8 @@ pub fn run(cx: &Context, ui: &Ui, args: &Args) -> Result<ExitCode> {
         build::binaries(cx, ui)?;
         None
     };
-    let bench = Bench { cx, ui, out, quick: args.quick, ready };
+    let (memory_mib, more) = (args.memory, args.more.clone());
+    let bench = Bench { cx, ui, out, quick: args.quick, memory_mib, more, ready };
     let results: Vec<_> =
         parts.iter().map(|(name, title, _, run)| (*name, bench.part(name, title, *run))).collect();
     bench.report(&results)
@@ -102,7 +122,7 @@ impl Bench<'_> {
         println!("\n{machine}");
         tables.iter().for_each(|table| print!("\n{}", table.text()));
         println!("\nresults: {}", self.out.display());
-        let complete = results.iter().all(|(_, result)| result.is_ok());
+        let complete = results.iter().all(|(_, result)| result.as_ref().is_ok_and(summary::holds));
         Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -151,26 +171,31 @@ impl Bench<'_> {
     }
 
     fn vm(&self) -> Result<()> {
+        let runs = if self.quick { "7" } else { "20" };
+        let command = "/usr/libexec/coconut/coconut-bench-vm --out /mnt/out/vm.json --runs";
+        let command: Vec<String> = command.split(' ').chain([runs]).map(str::to_owned).collect();
+        let status = self.in_vm(&command, 4096)?;
+        if status != 0 {
+            bail!("the benchmarks in the VM ended with status {status}");
+        }
+        Ok(())
+    }
+
+    /// Boots the image with the folder of the results at `/mnt/out`; the command's status.
+    fn in_vm(&self, command: &[String], memory_mib: u32) -> Result<i32> {
         let ready = self.ready()?;
         let vm = Vm {
             boot: direct(ready),
             accel: ready.accel,
             cpus: 2,
-            memory_mib: 4096,
+            memory_mib: self.memory_mib.unwrap_or(memory_mib),
             share: None,
             out: Some(self.out.clone()),
             append: String::new(),
             qemu: Vec::new(),
             patience: Patience::Alive,
         };
-        let runs = if self.quick { "7" } else { "20" };
-        let command = "/usr/libexec/coconut/coconut-bench-vm --out /mnt/out/vm.json --runs";
-        let command: Vec<String> = command.split(' ').chain([runs]).map(str::to_owned).collect();
-        let status = vm.run(self.cx, &ready.tools, &command, pass_through())?;
-        if status != 0 {
-            bail!("the benchmarks in the VM ended with status {status}");
-        }
-        Ok(())
+        vm.run(self.cx, &ready.tools, command, pass_through())
     }
 
     /// Its own program, which starts and ends the servers and tells how far it is.

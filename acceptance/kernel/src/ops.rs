@@ -123,6 +123,13 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
                 0,
                 std::ptr::null(),
             )),
+            "bind" => answer(mount(
+                text(1).as_ptr(),
+                text(2).as_ptr(),
+                std::ptr::null(),
+                MS_BIND,
+                std::ptr::null(),
+            )),
             "umount" => answer(umount2(text(1).as_ptr(), MNT_DETACH)),
             "userns" => in_child(|| answer(unshare(CLONE_NEWUSER))),
             "perf" => {
@@ -178,6 +185,23 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
                 while pread(fd(1), (&raw mut byte).cast(), 1, 0) == 1 {}
                 crate::clock() as i64
             }
+            "spin-open" => loop {
+                let fd = open(text(1).as_ptr(), O_RDONLY);
+                if fd < 0 {
+                    break crate::clock() as i64;
+                }
+                close(fd);
+            },
+            "punch" => {
+                answer(fallocate(fd(1), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096))
+            }
+            // RWF_NOAPPEND: the descriptor's O_APPEND does not count.
+            "overwrite" => {
+                let part = iovec { iov_base: c"X".as_ptr().cast_mut().cast(), iov_len: 1 };
+                answer(syscall(SYS_pwritev2, fd(1), &raw const part, 1, 0, 0, 0x20))
+            }
+            "no-append" => answer(fcntl(fd(1), F_SETFL, 0)),
+            "append" => answer(fcntl(fd(1), F_SETFL, O_APPEND)),
             other => crate::bench::act(other, &words),
         }
     }

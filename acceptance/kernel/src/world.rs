@@ -4,12 +4,15 @@
 use abi::event::{EVENT_DENIAL, EVENT_SEAL, Event, Hook};
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result, ensure};
-use kernel::{EventReader, Kernel, Launch, LoadOptions, NewAgent, Rule, Scope};
+use kernel::{EventReader, Kernel, Launch, LoadOptions, NewAgent, Rule, Scope, SetId};
+use libc::O_PATH;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -28,6 +31,10 @@ pub struct World {
     passed: Cell<u32>,
     failed: Cell<u32>,
     next: Cell<u32>,
+    /// What every actor's own program needs.
+    base: Cell<Option<SetId>>,
+    /// The set that an agent holds beside it.
+    sets: RefCell<HashMap<AgentId, SetId>>,
     /// Agents that were made, for the account at the end.
     pub made: RefCell<Vec<AgentId>>,
 }
@@ -45,6 +52,8 @@ impl World {
             passed: Cell::new(0),
             failed: Cell::new(0),
             next: Cell::new(0),
+            base: Cell::new(None),
+            sets: RefCell::default(),
             made: RefCell::default(),
         };
         let (seen, hold) = (Arc::clone(&world.seen), Arc::clone(&world.hold));
@@ -73,39 +82,83 @@ impl World {
     }
 
     /// An agent whose program is an actor, with these rights and those that the actor itself needs.
-    pub fn agent(&self, rules: &[Rule]) -> Result<Actor> {
+    pub fn agent(&self, rules: &[Given]) -> Result<Actor> {
+        let out = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+        self.agent_with(rules, AgentId::NOBODY, out.into())
+    }
+
+    /// The same, as a child of another, or with a standard output of its own.
+    pub fn agent_with(&self, rules: &[Given], parent: AgentId, out: OwnedFd) -> Result<Actor> {
         let n = self.next.get() + 1;
         self.next.set(n);
         let aid = AgentId::new(n, 1);
-        self.kernel.create_agent(&NewAgent {
+        let set = self.set(rules)?;
+        let new = NewAgent {
             aid,
             agent: uuid::Uuid::from_u128(u128::from(n)),
-            parent: AgentId::NOBODY,
+            parent,
             tenant: "test".to_owned(),
             weight: 100,
             ram_max: Some(256 << 20),
             swap_max: None,
             pids_max: Some(64),
-        })?;
+            may_spawn: rules.iter().any(|r| r.capability == Capability::AgentSignal),
+        };
+        self.kernel.create_agent(&new, &[set, self.base()?]).map_err(explain)?;
+        self.sets.borrow_mut().insert(aid, set);
         self.made.borrow_mut().push(aid);
-        self.kernel.apply(aid, &with_base(rules)).map_err(explain)?;
         self.kernel.set_state(aid, AgentState::Active)?;
         let (ours, theirs) = UnixStream::pair()?;
-        let out = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
         let err = std::fs::OpenOptions::new().write(true).open("/dev/console")?;
         let launch = Launch {
+            program: std::fs::File::open(SELF)?.into(),
+            interpreter: None,
             argv: vec![OsString::from(SELF), OsString::from("actor")],
             env: Vec::new(),
             cwd: PathBuf::from("/"),
             uid: 0,
             gid: 0,
             groups: Vec::new(),
-            stdio: [OwnedFd::from(theirs), out.into(), err.into()],
+            stdio: [OwnedFd::from(theirs), out, err.into()],
             tmp_size: 1 << 20,
         };
         let process = self.kernel.launch(aid, launch).map_err(explain)?;
         ours.set_read_timeout(Some(STALLED))?;
         Ok(Actor { aid: Some(aid), pid: process.pid, wire: RefCell::new(ours), _child: None })
+    }
+
+    /// Writes a set: each path is opened here, once.
+    pub fn set(&self, rules: &[Given]) -> Result<SetId> {
+        let rules: Result<Vec<Rule>> = rules.iter().map(|given| self.resolved(given)).collect();
+        self.kernel.make_set(&rules?).map_err(explain)
+    }
+
+    fn resolved(&self, given: &Given) -> Result<Rule> {
+        let scope = match &given.place {
+            Place::Path(path) => Scope::File(Arc::new(self.handle(path)?)),
+            Place::Other(scope) => scope.clone(),
+        };
+        Ok(Rule { capability: given.capability, scope, expires_ns: given.expires_ns })
+    }
+
+    /// The file that a path leads to.
+    pub fn handle(&self, path: &str) -> Result<kernel::Handle> {
+        let open = OpenOptionsExt::custom_flags(std::fs::OpenOptions::new().read(true), O_PATH)
+            .open(path)
+            .with_context(|| path.to_owned())?;
+        self.kernel.handle(open.into()).map_err(explain)
+    }
+
+    /// The actor's program, its loader and libraries.
+    pub fn base(&self) -> Result<SetId> {
+        if let Some(base) = self.base.get() {
+            return Ok(base);
+        }
+        let there =
+            [SELF, "/lib", "/lib64"].into_iter().filter(|p| std::path::Path::new(p).exists());
+        let base = self.set(&there.map(|path| on(Capability::FsExec, path)).collect::<Vec<_>>())?;
+        self.base.set(Some(base));
+        Ok(base)
     }
 
     /// The control: the same program, run by root outside every agent.
@@ -114,9 +167,14 @@ impl World {
     }
 
     /// Replaces the agent's rights.
-    pub fn apply(&self, actor: &Actor, rules: &[Rule]) -> Result<()> {
+    pub fn apply(&self, actor: &Actor, rules: &[Given]) -> Result<()> {
         let aid = actor.aid.context("an outsider has no rights")?;
-        self.kernel.apply(aid, &with_base(rules)).map_err(explain)
+        let set = self.set(rules)?;
+        self.kernel.assign(aid, &[set, self.base()?]).map_err(explain)?;
+        if let Some(old) = self.sets.borrow_mut().insert(aid, set) {
+            self.kernel.drop_set(old).map_err(explain)?;
+        }
+        Ok(())
     }
 
     /// The operation must succeed.
@@ -168,6 +226,7 @@ impl World {
 
     /// Waits until the reader has nothing left to take.
     pub fn drain(&self) {
+        self.kernel.read_events_now();
         let mut last = usize::MAX;
         loop {
             let now = self.seen.lock().map_or(0, |s| s.len());
@@ -204,7 +263,11 @@ impl World {
         self.kernel.kill(aid).map_err(explain)?;
         // SAFETY: waits for our own child and ignores its status.
         unsafe { libc::waitpid(actor.pid.cast_signed(), std::ptr::null_mut(), 0) };
-        self.kernel.remove_agent(aid).map_err(explain)
+        self.kernel.remove_agent(aid).map_err(explain)?;
+        if let Some(set) = self.sets.borrow_mut().remove(&aid) {
+            self.kernel.drop_set(set).map_err(explain)?;
+        }
+        Ok(())
     }
 }
 
@@ -314,31 +377,34 @@ impl Actor {
     }
 }
 
-/// What the actor's own program needs: itself, its loader and libraries.
-fn with_base(rules: &[Rule]) -> Vec<Rule> {
-    let mut all = rules.to_vec();
-    for path in [SELF, "/lib", "/lib64"] {
-        if std::path::Path::new(path).exists() {
-            all.push(rule(900, Capability::FsExec, Scope::Path(path.into())));
-        }
-    }
-    all
+/// A rule, its path still a name.
+#[derive(Clone)]
+pub struct Given {
+    pub capability: Capability,
+    pub place: Place,
+    pub expires_ns: u64,
 }
 
-/// A rule that never expires.
-pub fn rule(id: u32, capability: Capability, scope: Scope) -> Rule {
-    Rule { id, capability, scope, expires_ns: 0 }
+#[derive(Clone)]
+pub enum Place {
+    Path(String),
+    Other(Scope),
+}
+
+/// A rule without a path, that never expires.
+pub fn rule(capability: Capability, scope: Scope) -> Given {
+    Given { capability, place: Place::Other(scope), expires_ns: 0 }
 }
 
 /// A rule on a path.
-pub fn on(capability: Capability, path: &str) -> Rule {
-    rule(1, capability, Scope::Path(path.into()))
+pub fn on(capability: Capability, path: &str) -> Given {
+    Given { capability, place: Place::Path(path.to_owned()), expires_ns: 0 }
 }
 
 /// A rule on an address.
-pub fn net(capability: Capability, host: &str, prefix: u8, port: u16) -> Rule {
+pub fn net(capability: Capability, host: &str, prefix: u8, port: u16) -> Given {
     let addr: IpAddr = host.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-    rule(2, capability, Scope::Net { addr, prefix, port })
+    rule(capability, Scope::Net { addr, prefix, port })
 }
 
 /// A result in words.

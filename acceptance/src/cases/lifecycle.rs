@@ -239,12 +239,14 @@ fn quarantine(world: &World) -> Result<String> {
     while_working("the control", || control.cpu_ticks(), worked)?;
     ensure!(used(&detail)? == before, "it went on in quarantine");
     world.expect(0, &["release", &agent.name])?;
+    let state = world.ctx.coconut.show(&agent.name)?.agent.state;
+    ensure!(state == AgentState::Active, "after its release it is {}", state.name());
     while_working("the agent, after its release", || used(&detail).unwrap_or(0), before + 1)?;
     Ok(String::new())
 }
 
 /// Processor time of the control, in hundredths of a second, in which an agent would have done much.
-const CONTROL_TICKS: u64 = 20;
+const CONTROL_TICKS: u64 = 5;
 
 /// Microseconds of processor time that the agent has used.
 fn used(agent: &AgentDetail) -> Result<u64> {

@@ -131,7 +131,7 @@ fn exact(world: &World) -> Result<String> {
     let odd: Vec<String> = detail
         .capabilities
         .iter()
-        .filter(|c| !["@base", "command", "stdio", "implicit"].contains(&c.source.as_str()))
+        .filter(|c| !["@base", "command", "launch"].contains(&c.source.as_str()))
         .filter(|c| c.capability != format!("fs.read={file}"))
         .map(|c| format!("{} ({})", c.capability, c.source))
         .collect();

@@ -1,13 +1,18 @@
 //! Every case: a stable name, the promise that it keeps, and how.
 
 mod audit;
+mod authority;
 mod broker;
+mod budget;
 mod delegation;
 mod exit_codes;
+mod hoard;
 mod isolation;
+mod lent;
 mod lifecycle;
 mod manifests;
 mod overlay;
+mod rights;
 mod schemas;
 mod seal;
 mod shutdown;
@@ -32,10 +37,15 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         exit_codes::CASES,
         manifests::CASES,
         delegation::CASES,
+        authority::CASES,
+        budget::CASES,
+        rights::CASES,
+        lent::CASES,
         isolation::CASES,
         overlay::CASES,
         broker::CASES,
         audit::CASES,
+        hoard::CASES,
         seal::CASES,
         shutdown::CASES,
     ];

@@ -3,6 +3,7 @@
 //! Every figure stands beside its rival or bare counterpart of the same run: under emulation only
 //! ratios mean something. Needs root and a running coconutd.
 
+mod burst;
 mod revoke;
 mod rivals;
 mod spawn;
@@ -69,6 +70,17 @@ impl Row {
     }
 }
 
+/// Two medians of this run, one over the other: what can be compared with another machine.
+#[derive(Debug, Serialize)]
+pub struct Ratio {
+    /// `this / that`.
+    pub name: String,
+    /// The quotient.
+    pub value: f64,
+    /// What it should be at most, where that was decided.
+    pub goal: Option<f64>,
+}
+
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -77,7 +89,9 @@ struct Report {
     cpus: usize,
     boot: Boot,
     spawn: Vec<Row>,
+    burst: Vec<Row>,
     revocation: Vec<Row>,
+    ratios: Vec<Ratio>,
     /// What could not be measured, and why.
     missing: Vec<String>,
 }
@@ -118,11 +132,26 @@ fn main() -> Result<()> {
 fn measure(ctx: &Context, runs: usize) -> Result<Report> {
     let boot = boot(ctx)?;
     let mut missing = Vec::new();
-    let spawn = spawn::measure(ctx, runs, &mut missing)?;
-    let revocation = revoke::measure(ctx, runs)?;
+    eprintln!("  one after another, {runs} times");
+    let (spawn, mut ratios) = spawn::measure(ctx, runs, &mut missing)?;
+    let (burst, more) = burst::measure(ctx, runs, &mut missing)?;
+    ratios.extend(more);
+    eprintln!("  {runs} revocations");
+    let (revocation, more) = revoke::measure(ctx, runs)?;
+    ratios.extend(more);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
-    Ok(Report { schema: "coconut.bench-vm/1", kernel, cpus, boot, spawn, revocation, missing })
+    Ok(Report {
+        schema: "coconut.bench-vm/2",
+        kernel,
+        cpus,
+        boot,
+        spawn,
+        burst,
+        revocation,
+        ratios,
+        missing,
+    })
 }
 
 /// The first agent is the one that is started here: run this first after a boot.
@@ -146,7 +175,12 @@ fn print(report: &Report) {
         "boot: the daemon began {:.1} s after the kernel, the first agent had ended after {:.1} s",
         report.boot.daemon_ready_s, report.boot.first_agent_s
     );
-    for (title, rows) in [("spawn", &report.spawn), ("revocation", &report.revocation)] {
+    let groups = [
+        ("spawn", &report.spawn),
+        ("many at once", &report.burst),
+        ("revocation", &report.revocation),
+    ];
+    for (title, rows) in groups {
         println!(
             "\n{title:40} {:>6} {:>8} {:>8} {:>8} {:>6}",
             "runs", "p50 ms", "p99 ms", "max ms", "ratio"
@@ -158,6 +192,11 @@ fn print(report: &Report) {
                 row.name, row.runs, row.p50_ms, row.p99_ms, row.max_ms
             );
         }
+    }
+    println!("\n{:56} {:>6} {:>6}", "one median over the other", "ratio", "goal");
+    for ratio in &report.ratios {
+        let goal = ratio.goal.map_or("-".to_owned(), |goal| format!("{goal:.2}"));
+        println!("{:56} {:>6.2} {goal:>6}", ratio.name, ratio.value);
     }
     report.missing.iter().for_each(|m| println!("not measured: {m}"));
 }

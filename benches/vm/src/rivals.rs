@@ -18,6 +18,11 @@ pub struct Rival {
 }
 
 impl Rival {
+    /// The one that agents are compared with.
+    pub fn is_bwrap(&self) -> bool {
+        self.program == "bwrap"
+    }
+
     /// The n-th run.
     pub fn command(&self, n: usize) -> Command {
         let mut command = Command::new(self.program);

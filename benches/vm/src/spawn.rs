@@ -1,10 +1,11 @@
 //! From asking for a program to its end: bare, in bwrap, in crun, as an agent.
 
-use crate::{Row, rivals};
+use crate::{Ratio, Row, rivals};
 use anyhow::{Result, ensure};
 use api::agent::{AgentDetail, Exit, SpawnRequest, SpawnSource};
 use api::client::Client;
 use demo::Context;
+use demo::statistics::percentile;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -15,7 +16,11 @@ pub const PROGRAM: &str = "/usr/bin/true";
 ///
 /// # Errors
 /// When the bare program or an agent cannot be started.
-pub fn measure(ctx: &Context, runs: usize, missing: &mut Vec<String>) -> Result<Vec<Row>> {
+pub fn measure(
+    ctx: &Context,
+    runs: usize,
+    missing: &mut Vec<String>,
+) -> Result<(Vec<Row>, Vec<Ratio>)> {
     let client = Client::new(api::broker::API_SOCKET.as_ref())?;
     let rivals = rivals::find(ctx, missing);
     let mut bare = Vec::new();
@@ -38,16 +43,28 @@ pub fn measure(ctx: &Context, runs: usize, missing: &mut Vec<String>) -> Result<
     }
     let mut rows = vec![Row::of("bare fork + exec + exit", &bare)];
     rows.extend(rivals.iter().zip(&others).map(|(r, ms)| Row::of(&r.name, ms)));
+    let ratios = rivals.iter().zip(&others).filter_map(|(rival, ms)| {
+        Some(Ratio {
+            name: format!("agent: request to Active / {}", rival.name),
+            value: percentile(&active, 0.5)? / percentile(ms, 0.5)?,
+            goal: rival.is_bwrap().then_some(1.0),
+        })
+    });
+    let ratios = ratios.collect();
     rows.push(Row::of("agent: request to Active", &active));
     rows.push(Row::of("agent: request to end", &whole));
     rows.push(Row::of("agent: `coconut run` to end", &command_line));
     let mut rows: Vec<Row> = rows.into_iter().flatten().collect();
     let base = rows.first().map_or(1.0, |r| r.p50_ms);
     rows.iter_mut().for_each(|r| r.ratio = Some(r.p50_ms / base));
-    Ok(rows)
+    Ok((rows, ratios))
 }
 
-fn timed(command: &mut Command) -> Result<f64> {
+/// Milliseconds of a command, to its end.
+///
+/// # Errors
+/// When it fails.
+pub fn timed(command: &mut Command) -> Result<f64> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let begun = Instant::now();
     let done = command.spawn()?.wait_with_output()?;
@@ -63,7 +80,10 @@ fn timed(command: &mut Command) -> Result<f64> {
 }
 
 /// Milliseconds to `Active` and to the end, over the API that the command line uses.
-fn as_agent(client: &Client) -> Result<(f64, f64)> {
+///
+/// # Errors
+/// When it is refused or fails.
+pub fn as_agent(client: &Client) -> Result<(f64, f64)> {
     let request = SpawnRequest {
         source: SpawnSource::AdHoc {
             tenant: "bench".to_owned(),

@@ -1,5 +1,6 @@
 //! The agent as the kernel knows it: identity, state and the value in cgroup local storage.
 
+use crate::caps::FileKey;
 use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -122,24 +123,26 @@ impl TryFrom<u32> for AgentState {
 pub struct KernelAgent {
     /// [`AgentId`].
     pub aid: u64,
+    /// Key into `lists`: what the agent holds. A new number, never used before, at every change of its
+    /// rights, which voids what was remembered of it.
+    pub list: u64,
     /// [`AgentState`].
     pub state: u32,
     /// Bit set of `FLAG_*`.
     pub flags: u32,
-    /// A new number, unique among all agents, at every grant and revocation of this agent; voids
-    /// its cached verdicts.
-    pub cap_epoch: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
     /// Denials decided by the kernel for this agent; equals its denial records in the log.
     pub denials: u64,
     /// Allowed uses of a capability that were reported to the ring.
     pub uses: u64,
-    /// Parent's [`AgentId`], zero for none.
-    pub parent: u64,
+    /// The program that was hashed, while [`FLAG_EXPECT`] is set: nothing else may be started.
+    pub program: FileKey,
+    /// Its interpreter; zeroes for none.
+    pub interpreter: FileKey,
 }
 
 /// The daemon's own set-up code runs in the agent's cgroup: checks are skipped until it is cleared.
 pub const FLAG_SETUP: u32 = 1;
 /// Stopped because the audit ring is nearly full: the agent may not send itself SIGCONT.
 pub const FLAG_THROTTLED: u32 = 2;
+/// Its first program is still to be started, and must be [`KernelAgent::program`].
+pub const FLAG_EXPECT: u32 = 4;

@@ -1,9 +1,10 @@
 //! How the daemon steers the kernel programs: shared switches, and commands that change one agent.
 
+use crate::caps::{FileKey, GrantKey};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Depth of an agent's cgroup below the root of the hierarchy: slice, tenant, agent.
-pub const AGENT_LEVEL: u32 = 3;
+/// Folders above a file that the kernel tells the daemon of.
+pub const ABOVE_MAX: usize = 40;
 
 /// Ancestors of the daemon's cgroup that are guarded.
 pub const GUARDED_CGROUPS: usize = 8;
@@ -14,12 +15,14 @@ pub const GUARDED_CGROUPS: usize = 8;
 pub struct Policy {
     /// 1 once the seal is closed.
     pub sealed: u32,
-    /// Voids every cached verdict: raised by renames, mounts and removals of hard links.
-    pub epoch: u32,
     /// Thread-group id of the daemon: a quick look before its task storage is asked.
     pub daemon_tgid: u32,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// Raised by changes of mounts outside of agents: voids every remembered verdict.
+    pub epoch: u64,
+    /// Level of the slice's cgroup below the root of the hierarchy.
+    pub slice_level: u32,
+    /// Level of an agent's cgroup that is no other agent's child.
+    pub agent_level: u32,
     /// Id of the slice's cgroup.
     pub slice_id: u64,
     /// Address of the slice's cgroup, learned by [`CONTROL_LEARN_SLICE`].
@@ -28,6 +31,10 @@ pub struct Policy {
     pub high_water: u64,
     /// Bytes in the ring above which seal events are only counted as lost.
     pub seal_water: u64,
+    /// Raised before verdicts are voided because something has moved.
+    pub moves: u64,
+    /// How many times an agent was stopped because the ring was nearly full.
+    pub throttles: u64,
     /// Address of the daemon's mount namespace, learned when it looks at a file.
     pub mount_namespace: u64,
     /// Ids of the daemon's cgroup and of those above it, without the root; 0 where there are fewer.
@@ -40,23 +47,50 @@ pub const CONTROL_SET_STATE: u32 = 1;
 pub const CONTROL_SET_FLAGS: u32 = 2;
 /// [`Control::op`]: clears the bits `value` in [`crate::agent::KernelAgent::flags`].
 pub const CONTROL_CLEAR_FLAGS: u32 = 3;
-/// [`Control::op`]: sets [`crate::agent::KernelAgent::cap_epoch`] to `value`.
-pub const CONTROL_SET_EPOCH: u32 = 4;
+/// [`Control::op`]: sets [`crate::agent::KernelAgent::list`] to `value`.
+pub const CONTROL_SET_LIST: u32 = 4;
 /// [`Control::op`]: remembers where the cgroup `cgroup` lies, as the slice.
 pub const CONTROL_LEARN_SLICE: u32 = 5;
+/// [`Control::op`]: voids verdicts that rest on the file with the number `value`.
+pub const CONTROL_VOID_FILE: u32 = 6;
 
-/// A command to the `control` program. It changes one field in place, so that counters which the
-/// kernel raises at the same time are not overwritten.
+/// [`Control::op`]: gives the number `value` to `file`, with `sets` for its sets; zeroes for nobody's.
+pub const CONTROL_SET_FILE: u32 = 7;
+/// [`Control::op`]: sets the rights of `grant` to `value`.
+pub const CONTROL_SET_RIGHTS: u32 = 8;
+/// [`Control::op`]: sets the parent of the agent `cgroup` to the agent `value`.
+pub const CONTROL_SET_PARENT: u32 = 9;
+
+/// A command to the `control` program. It changes one field in place: counters which the kernel
+/// raises at the same time are not overwritten, and a check that is looking at the value sees it
+/// before or after, never memory that serves another entry meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Control {
     /// `CONTROL_*`.
     pub op: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
     /// Argument.
-    pub value: u32,
+    pub value: u64,
     /// Id of the agent's cgroup.
     pub cgroup: u64,
+    /// For [`CONTROL_SET_FILE`].
+    pub file: FileKey,
+    /// For [`CONTROL_SET_FILE`]: [`crate::caps::FileNode::sets`].
+    pub sets: u64,
+    /// For [`CONTROL_SET_RIGHTS`].
+    pub grant: GrantKey,
+    /// Reserved, zero.
+    pub padding: u32,
 }
+
+/// [`Resolved::flags`]: there are more folders above than `above` can hold.
+pub const RESOLVED_CUT: u32 = 1;
+/// [`Resolved::flags`]: it lies on a mount of the kernel's own and needs no right: a pipe, a socket.
+pub const RESOLVED_INTERNAL: u32 = 2;
+/// [`Resolved::flags`]: the programs saw it.
+pub const RESOLVED_SEEN: u32 = 4;
 
 /// What the kernel calls a file: the answer to a `stat` by the daemon, keyed by its thread.
 ///
@@ -64,8 +98,12 @@ pub struct Control {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Resolved {
-    /// `s_dev`.
-    pub dev: u64,
-    /// `i_ino`.
-    pub ino: u64,
+    /// The file itself.
+    pub file: FileKey,
+    /// How many of `above` are filled.
+    pub depth: u32,
+    /// Bit set of `RESOLVED_*`.
+    pub flags: u32,
+    /// Every folder above it, mounts crossed, the nearest first.
+    pub above: [FileKey; ABOVE_MAX],
 }

@@ -13,8 +13,6 @@ pub const EVENT_USE: u32 = 2;
 pub const EVENT_SEAL: u32 = 3;
 /// An agent's process started a program.
 pub const EVENT_EXEC: u32 = 4;
-/// The last task of an agent's process group of that tgid ended; `value` is its wait status.
-pub const EVENT_EXIT: u32 = 5;
 /// A syscall (a later issue fills this kind; its number is kept).
 pub const EVENT_SYSCALL: u32 = 6;
 
@@ -172,10 +170,14 @@ pub struct Event {
     pub verdict: i32,
     /// `RIGHT_*` wanted, or the signal number, address family, syscall command…
     pub wanted: u32,
-    /// Rule that allowed it ([`crate::caps::Grant::rule`]); 0 on a denial.
+    /// Rule that allowed it ([`crate::caps::Grant::rule`]), within `set`; 0 on a denial.
     pub rule: u32,
+    /// Set that the rule is in; 0 on a denial, and for what no rule names.
+    pub set: u32,
     /// Bytes of `object` that count.
     pub object_len: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
     /// Kernel device number of the object, if it is a file.
     pub dev: u64,
     /// Inode number of the object, if it is a file; the target's [`crate::AgentId`] for signals and ptrace.

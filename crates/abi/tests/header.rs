@@ -22,8 +22,9 @@ fn generate(root: &Path) -> String {
     config.enumeration.prefix_with_name = true;
     // Values pass between kernel programs and user space as `struct`s named as in Rust.
     config.export.include =
-        ["KernelAgent", "FsKey", "Grant", "NetKey", "AbstractKey", "SignalKey", "TcpPeerKey"]
+        ["KernelAgent", "RightsList", "FileKey", "FileNode", "GrantKey", "Grant", "OpenedFile"]
             .into_iter()
+            .chain(["NetKey", "AbstractKey", "PlainKey", "TcpPeerKey"])
             .chain(["Event", "SockObject", "Policy", "Control", "Resolved", "Hook", "AgentState"])
             .map(str::to_owned)
             .collect();

@@ -146,26 +146,29 @@ pub struct Agent {
     pub uses: u64,
 }
 
-/// `GET /v1/agents`.
+/// `GET /v1/agents`: a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AgentList {
     /// Oldest first.
     pub agents: Vec<Agent>,
+    /// Given as `after`, it asks for the next page; none on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// Where a right of an agent comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeldCapability {
-    /// Rule number, as in audit records; 0 only for what no kernel map holds.
+    /// Rule number, as in audit records; 0 for what it has at its launch, which no rule names.
     pub rule: u32,
     /// `fs.read=/srv/input`.
     pub capability: String,
     /// The capability's kind.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub kind: Capability,
-    /// `manifest:12`, `@base`, `command`, `stdio`, `implicit`, `grant`.
+    /// `line 12`, `command line`, `@base`, `command`, `infer`, `grant`, `launch`…
     pub source: String,
     /// Nanoseconds since the UNIX epoch after which it is void.
     pub expires_ns: Option<u64>,

@@ -67,9 +67,12 @@ pub struct Query {
     /// First time, nanoseconds since the UNIX epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ns: Option<u64>,
-    /// At most so many, the newest.
+    /// Not before this record: where a client goes on whose answer was broken off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
+    pub from: Option<u64>,
+    /// At most so many: the newest, or with `from` the first from there on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
     /// Then go on with new records, as they come (NDJSON without an end).
     #[serde(default)]
     pub follow: bool,

@@ -1,6 +1,7 @@
 //! The blocking client: one HTTP/1.1 connection over the daemon's UNIX socket for each request.
 
-use crate::{ErrorBody, ErrorCode};
+use crate::audit::Record;
+use crate::{AgentList, ErrorBody, ErrorCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -103,6 +104,56 @@ impl Client {
     /// See [`ClientError`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call::<(), T>(Method::GET, path, None)
+    }
+
+    /// Every agent that the caller may see, page by page; with `all` ended ones too.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn agents(&self, all: bool) -> Result<AgentList, ClientError> {
+        let mut list = AgentList::default();
+        let mut after: Option<String> = None;
+        loop {
+            let mut pairs = Vec::new();
+            pairs.extend(all.then_some(("all", "true")));
+            pairs.extend(after.as_deref().map(|after| ("after", after)));
+            let page: AgentList = self.get(&query("/v1/agents", &pairs))?;
+            list.agents.extend(page.agents);
+            after = page.next;
+            if after.is_none() {
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Records of the log, the oldest first. An answer that is broken off is asked for again from
+    /// there on, as long as each gets further.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn records(
+        &self,
+        pairs: &[(&str, &str)],
+        mut limit: Option<u64>,
+        mut each: impl FnMut(Record) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let mut from: Option<u64> = None;
+        loop {
+            let numbers = [("from", from), ("limit", limit)];
+            let numbers = numbers.map(|(name, n)| (name, n.map(|n| n.to_string())));
+            let given = numbers.iter().filter_map(|(name, n)| n.as_deref().map(|n| (*name, n)));
+            let all: Vec<(&str, &str)> = pairs.iter().copied().chain(given).collect();
+            let before = from;
+            let answer = self.lines(&query("/v1/audit/records", &all), |record: Record| {
+                from = Some(record.sequence + 1);
+                limit = limit.map(|n| n.saturating_sub(1));
+                each(record)
+            });
+            match answer {
+                Err(ClientError::Broken(_)) if from > before && limit != Some(0) => {}
+                other => return other,
+            }
+        }
     }
 
     /// `POST` of a JSON document; `()` reads an empty answer.

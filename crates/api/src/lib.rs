@@ -27,3 +27,6 @@ pub const VERSION: u32 = 1;
 
 /// Where coconutd takes the descriptors of a foreground agent: see [`agent::Stdio`].
 pub const STDIO_SOCKET: &str = "/run/coconut/stdio.sock";
+
+/// Folder beside the sockets in which operators find their own, by the same names.
+pub const OPERATORS: &str = "operators";

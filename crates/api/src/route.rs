@@ -62,7 +62,7 @@ pub const ROUTES: &[Route] = &[
         "/v1/agents",
         "",
         "AgentList",
-        "Agents that the caller may see; ?all=true adds ended",
+        "Agents that the caller may see, a page (?limit=); ?all=true adds ended, ?after= goes on",
     ),
     any("POST", "/v1/agents", "SpawnRequest", "AgentDetail", "Spawn an agent"),
     any("GET", "/v1/agents/{id}", "", "AgentDetail", "One agent"),

@@ -57,6 +57,9 @@ pub struct ManifestFacts {
     pub tenant: String,
     /// Every capability in its text form, profiles as `@name`; order does not matter.
     pub capabilities: Vec<String>,
+    /// What else the manifest gives: not in the statement, whose digest binds it, but compared with
+    /// the signer's rights. The program as `fs.exec=…`, a user as `user=NAME`.
+    pub further: Vec<String>,
 }
 
 impl ManifestFacts {

@@ -23,7 +23,8 @@ pub struct TrustedKey {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rights {
-    /// Capabilities that it may grant, in text form; each covers what is below it. `*` is all.
+    /// What it may grant, in text form: capabilities, each with what is below it, among them
+    /// `fs.exec=…` for the program; profiles as `@name`; users as `user=NAME`. `*` is all.
     pub grants: Vec<String>,
     /// Tenants that it may charge; `*` is all.
     pub tenants: Vec<String>,

@@ -4,7 +4,7 @@ use crate::dsse::{Envelope, EnvelopeError, IN_TOTO};
 use crate::keys::SecretKey;
 use crate::sha256_hex;
 use crate::statement::{ManifestFacts, PREDICATE, STATEMENT, Statement};
-use crate::trust::{TrustStore, TrustedKey};
+use crate::trust::{Rights, TrustStore, TrustedKey};
 use serde::Serialize;
 
 /// A manifest that may be put into effect.
@@ -67,6 +67,7 @@ pub fn sign_manifest(
 ///
 /// `text` is the manifest's bytes and `facts` what the caller read out of them. `covers` says
 /// whether a capability of the trust store covers one of the manifest's; it also decides `@name`.
+/// It compares texts: whoever puts the manifest into effect compares what they lead to.
 pub fn verify_manifest(
     text: &[u8],
     facts: &ManifestFacts,
@@ -74,6 +75,26 @@ pub fn verify_manifest(
     trust: &TrustStore,
     covers: &dyn Fn(&str, &str) -> bool,
 ) -> Result<Authorized, Refusal> {
+    let (authorized, rights) = verify_signature(text, facts, envelope, trust)?;
+    let allowed = |capability: &&String| {
+        rights.grants.iter().any(|grant| grant == "*" || covers(grant, capability))
+    };
+    match facts.capabilities.iter().chain(&facts.further).find(|c| !allowed(c)) {
+        Some(capability) => {
+            Err(Refusal::MayNotGrant { signer: authorized.signer, capability: capability.clone() })
+        }
+        None => Ok(authorized),
+    }
+}
+
+/// Checks the signature of a manifest and that the signer may charge its tenant; what the signer
+/// may grant.
+pub fn verify_signature<'t>(
+    text: &[u8],
+    facts: &ManifestFacts,
+    envelope: Option<&[u8]>,
+    trust: &'t TrustStore,
+) -> Result<(Authorized, &'t Rights), Refusal> {
     let found = sha256_hex(text);
     if trust.is_revoked(&found) {
         return Err(Refusal::RevokedManifest(found));
@@ -91,13 +112,18 @@ pub fn verify_manifest(
         .flatten()
         .ok_or(Refusal::OtherStatement)?;
     check_statement(&statement, name, &found, facts)?;
-    check_rights(trusted, facts, covers)?;
-    Ok(Authorized {
+    let rights = &trusted.rights;
+    if !rights.tenants.iter().any(|tenant| tenant == "*" || *tenant == facts.tenant) {
+        let (signer, tenant) = (name.to_owned(), facts.tenant.clone());
+        return Err(Refusal::MayNotCharge { signer, tenant });
+    }
+    let authorized = Authorized {
         signer: name.to_owned(),
         key_id: trusted.key.id(),
         manifest_sha256: found,
         signed_at: statement.predicate.signed_at,
-    })
+    };
+    Ok((authorized, rights))
 }
 
 /// The trusted key of one of the signatures. A revoked one counts only if there is no other.
@@ -151,23 +177,4 @@ fn check_statement(
         return Err(Refusal::OtherFacts("list of capabilities"));
     }
     Ok(())
-}
-
-fn check_rights(
-    trusted: &TrustedKey,
-    facts: &ManifestFacts,
-    covers: &dyn Fn(&str, &str) -> bool,
-) -> Result<(), Refusal> {
-    let signer = trusted.key.name().to_owned();
-    let rights = &trusted.rights;
-    if !rights.tenants.iter().any(|tenant| tenant == "*" || *tenant == facts.tenant) {
-        return Err(Refusal::MayNotCharge { signer, tenant: facts.tenant.clone() });
-    }
-    let allowed = |capability: &str| {
-        rights.grants.iter().any(|grant| grant == "*" || covers(grant, capability))
-    };
-    match facts.capabilities.iter().find(|capability| !allowed(capability)) {
-        Some(capability) => Err(Refusal::MayNotGrant { signer, capability: capability.clone() }),
-        None => Ok(()),
-    }
 }

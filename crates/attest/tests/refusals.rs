@@ -10,7 +10,7 @@ const TEXT: &[u8] = b"[agent]\nname = \"a\"\n";
 
 fn facts() -> ManifestFacts {
     let capabilities = vec!["net.connect=a.example:443".into(), "fs.read=/srv/input".into()];
-    ManifestFacts { name: "a".into(), tenant: "maya".into(), capabilities }
+    ManifestFacts { name: "a".into(), tenant: "maya".into(), capabilities, further: Vec::new() }
 }
 
 fn key() -> SecretKey {

@@ -5,13 +5,14 @@
 use crate::checkpoint::{Checkpoint, read as read_note};
 use crate::error::Error;
 use crate::hash::leaf_hash;
-use crate::layout::{TILE_WIDTH, leaves, width};
+use crate::layout::{TILE_WIDTH, leaves, push_leaf, width};
 use crate::proof::Proof;
-use crate::query::Filter;
+use crate::query::{Filter, Page, Scan};
 use crate::record::{Record, RecordView, records};
-use crate::tiles::{TileTree, read_bundle};
+use crate::tiles::{TileTree, open_bundle};
 use crate::tree::{prove_consistency, prove_inclusion};
-use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,37 @@ pub struct Reader {
     directory: PathBuf,
     checkpoint: Checkpoint,
     next: u64,
+}
+
+/// How far a reading has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    bundle: u64,
+    /// Leaf within the bundle, and where it begins in the bundle's file.
+    leaf: u64,
+    offset: u64,
+    /// The first record that is wanted.
+    seq: u64,
+}
+
+impl Cursor {
+    /// The record that is read next, if there is one with this number.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+/// Why a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// It was told to.
+    Stopped,
+    /// It has read as much as it was to.
+    Paused,
+    /// A bundle is read; there are more.
+    Bundle,
+    /// There is nothing more.
+    End,
 }
 
 /// Where a record lies.
@@ -70,29 +102,37 @@ impl Reader {
         self.checkpoint.size == 0
     }
 
-    fn bundles(&self) -> u64 {
-        self.checkpoint.size.div_ceil(TILE_WIDTH)
+    fn bundle(&self, index: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        let mut open = self.open_at(index, 0)?;
+        for _ in 0..width(0, index, self.checkpoint.size) {
+            let leaf = open.leaf()?.ok_or_else(|| damaged(index))?;
+            push_leaf(&mut bytes, leaf);
+        }
+        Ok(bytes)
     }
 
-    fn bundle(&self, index: u64) -> Result<Vec<u8>, Error> {
+    /// A bundle's leaves from a place in its file on; a leaf at a time is in memory.
+    fn open_at(&self, index: u64, offset: u64) -> Result<OpenBundle, Error> {
         let width = width(0, index, self.checkpoint.size);
-        match read_bundle(&self.directory, index, width) {
+        let file = match open_bundle(&self.directory, index, width) {
             // The writer has replaced the partial bundle since the checkpoint was read.
             Err(Error::Io { .. }) if width < TILE_WIDTH => {
                 let newer = Checkpoint::peek(&self.directory)?;
-                let wider = self::width(0, index, newer.size);
-                let bytes = read_bundle(&self.directory, index, wider)?;
-                Ok(first_leaves(&bytes, width).to_vec())
+                open_bundle(&self.directory, index, self::width(0, index, newer.size))
             }
             other => other,
-        }
+        };
+        let mut file = BufReader::new(file?);
+        file.seek_relative(offset.cast_signed()).map_err(|_| damaged(index))?;
+        Ok(OpenBundle { index, file, leaf: Vec::new() })
     }
 
     /// Sequence number of a bundle's first record.
     fn first_seq(&self, bundle: u64) -> Result<u64, Error> {
-        let bytes = self.bundle(bundle)?;
-        let leaf = leaves(&bytes).next().and_then(Result::ok);
-        let record = leaf.and_then(|leaf| records(leaf).next()).and_then(Result::ok);
+        let mut open = self.open_at(bundle, 0)?;
+        let leaf = open.leaf()?.ok_or_else(|| damaged(bundle))?;
+        let record = records(leaf).next().and_then(Result::ok);
         record.map(|(r, _)| r.seq).ok_or_else(|| damaged(bundle))
     }
 
@@ -106,28 +146,72 @@ impl Reader {
         Ok(low)
     }
 
+    /// Where the record `seq` is looked for.
+    pub fn cursor(&self, seq: u64) -> Result<Cursor, Error> {
+        let bundle = if self.is_empty() { 0 } else { self.bundle_of(seq)? };
+        Ok(Cursor { bundle, leaf: 0, offset: 0, seq })
+    }
+
+    /// The beginning of a bundle.
+    pub(crate) fn beginning_of(bundle: u64) -> Cursor {
+        Cursor { bundle, leaf: 0, offset: 0, seq: 0 }
+    }
+
+    /// How many bundles there are.
+    pub(crate) fn bundles(&self) -> u64 {
+        self.checkpoint.size.div_ceil(TILE_WIDTH)
+    }
+
+    /// Hands records on from `cursor` to the end of its bundle, until `each` breaks or leaves of
+    /// `look` bytes were read. `cursor` is left where the next walk goes on.
+    pub fn walk(
+        &self,
+        cursor: &mut Cursor,
+        look: u64,
+        each: &mut dyn FnMut(&RecordView<'_>, Place) -> ControlFlow<()>,
+    ) -> Result<Walk, Error> {
+        let end = width(0, cursor.bundle, self.checkpoint.size);
+        if end == 0 {
+            return Ok(Walk::End);
+        }
+        let mut open = self.open_at(cursor.bundle, cursor.offset)?;
+        let stop = cursor.offset.saturating_add(look);
+        while cursor.leaf < end {
+            let leaf = open.leaf()?.ok_or_else(|| damaged(cursor.bundle))?;
+            let index = cursor.bundle * TILE_WIDTH + cursor.leaf;
+            for (position, record) in records(leaf).enumerate() {
+                let (record, _) = record.map_err(|_| damaged(cursor.bundle))?;
+                if record.seq < cursor.seq {
+                    continue;
+                }
+                cursor.seq = record.seq + 1;
+                if each(&record, Place { leaf: index, position }).is_break() {
+                    return Ok(Walk::Stopped);
+                }
+            }
+            cursor.offset += 2 + leaf.len() as u64;
+            cursor.leaf += 1;
+            if cursor.offset >= stop && cursor.leaf < end {
+                return Ok(Walk::Paused);
+            }
+        }
+        *cursor = Cursor { bundle: cursor.bundle + 1, leaf: 0, offset: 0, seq: cursor.seq };
+        Ok(if cursor.bundle < self.bundles() { Walk::Bundle } else { Walk::End })
+    }
+
     /// Hands every record from `seq` on to `each`, in order, until it breaks.
     pub fn for_each(
         &self,
         seq: u64,
         mut each: impl FnMut(&RecordView<'_>, Place) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        for bundle in self.bundle_of(seq)?..self.bundles() {
-            let bytes = self.bundle(bundle)?;
-            for (leaf, bytes) in (bundle * TILE_WIDTH..).zip(leaves(&bytes)) {
-                let bytes = bytes.map_err(|()| damaged(bundle))?;
-                for (position, record) in records(bytes).enumerate() {
-                    let (record, _) = record.map_err(|_| damaged(bundle))?;
-                    if record.seq >= seq && each(&record, Place { leaf, position }).is_break() {
-                        return Ok(());
-                    }
-                }
+        let mut cursor = self.cursor(seq)?;
+        loop {
+            match self.walk(&mut cursor, u64::MAX, &mut each)? {
+                Walk::End | Walk::Stopped => return Ok(()),
+                Walk::Paused | Walk::Bundle => {}
             }
         }
-        Ok(())
     }
 
     /// The first `limit` records that `filter` lets through, the oldest first.
@@ -142,28 +226,13 @@ impl Reader {
         Ok(found)
     }
 
-    /// The last `limit` records that `filter` lets through, the oldest first.
+    /// The last `limit` records that `filter` lets through, the oldest first. All of them are in
+    /// memory: for what may be much there is [`Scan`].
     pub fn tail(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>, Error> {
-        let mut found: VecDeque<Record> = VecDeque::new();
-        for bundle in (0..self.bundles()).rev() {
-            let bytes = self.bundle(bundle)?;
-            let mut here = Vec::new();
-            for leaf in leaves(&bytes) {
-                for record in records(leaf.map_err(|()| damaged(bundle))?) {
-                    let (record, _) = record.map_err(|_| damaged(bundle))?;
-                    if filter.matches(&record) {
-                        here.push(record.to_record());
-                    }
-                }
-            }
-            for record in here.into_iter().rev() {
-                if found.len() == limit {
-                    return Ok(found.into());
-                }
-                found.push_front(record);
-            }
-        }
-        Ok(found.into())
+        let mut found = Vec::new();
+        let mut scan = Scan::newest(self.clone(), filter.clone(), Some(limit as u64));
+        while scan.step(Page::default(), &mut |_| true, &mut |r| found.push(r.to_record()))? {}
+        Ok(found)
     }
 
     /// Puts the place that [`Reader::fresh`] goes on from behind the newest record.
@@ -220,7 +289,23 @@ impl Reader {
     }
 }
 
-fn first_leaves(bundle: &[u8], count: u64) -> &[u8] {
-    let lengths = leaves(bundle).take(count as usize).map_while(Result::ok).map(|l| l.len() + 2);
-    &bundle[..lengths.sum()]
+/// A bundle that is read leaf by leaf.
+struct OpenBundle {
+    index: u64,
+    file: BufReader<File>,
+    leaf: Vec<u8>,
+}
+
+impl OpenBundle {
+    /// The next leaf; none at the end of the file.
+    fn leaf(&mut self) -> Result<Option<&[u8]>, Error> {
+        if self.file.fill_buf().map_err(|_| damaged(self.index))?.is_empty() {
+            return Ok(None);
+        }
+        let mut length = [0; 2];
+        self.file.read_exact(&mut length).map_err(|_| damaged(self.index))?;
+        self.leaf.resize(usize::from(u16::from_be_bytes(length)), 0);
+        self.file.read_exact(&mut self.leaf).map_err(|_| damaged(self.index))?;
+        Ok(Some(&self.leaf))
+    }
 }

@@ -15,6 +15,19 @@ pub(crate) fn read_tile(
     bytes: &mut Vec<u8>,
 ) -> Result<PathBuf, Error> {
     bytes.clear();
+    let (mut file, relative) = open_tile(directory, tile)?;
+    let path = directory.join(&relative);
+    file.read_to_end(bytes).map_err(|error| Error::io("read", &path, error))?;
+    Ok(relative)
+}
+
+/// A bundle's file; it may hold more leaves than were asked for.
+pub(crate) fn open_bundle(directory: &Path, index: u64, width: u64) -> Result<File, Error> {
+    open_tile(directory, Tile::entries(index, width)).map(|(file, _)| file)
+}
+
+/// A tile's file, or the full one's where the partial one is gone.
+fn open_tile(directory: &Path, tile: Tile) -> Result<(File, PathBuf), Error> {
     let mut relative = tile.path();
     let mut opened = File::open(directory.join(&relative));
     if tile.width < TILE_WIDTH && matches!(&opened, Err(e) if e.kind() == ErrorKind::NotFound) {
@@ -24,9 +37,8 @@ pub(crate) fn read_tile(
         }
     }
     let path = directory.join(&relative);
-    let mut file = opened.map_err(|error| Error::io("read", &path, error))?;
-    file.read_to_end(bytes).map_err(|error| Error::io("read", &path, error))?;
-    Ok(relative)
+    let file = opened.map_err(|error| Error::io("read", &path, error))?;
+    Ok((file, relative))
 }
 
 /// The first `tile.width` hashes of a tile.

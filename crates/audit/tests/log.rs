@@ -5,11 +5,12 @@ mod common;
 
 use abi::{Kind, Verdict};
 use coconut_audit::{
-    Error, Filter, Proof, ProofError, Reader, Recovery, VerifyOptions, Writer, WriterOptions, keys,
-    tree, verify,
+    Error, Filter, Page, Proof, ProofError, Reader, Recovery, Scan, VerifyOptions, Writer,
+    WriterOptions, keys, tree, verify,
 };
 use common::{Log, entry, patient};
 use proptest::prelude::*;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -161,6 +162,79 @@ fn a_record_that_is_too_large_is_refused_and_leaves_nothing() {
     writer.checkpoint().unwrap();
     drop(writer);
     assert!(log.verify().is_sound());
+}
+
+/// What a scan hands on, with the most that one step handed on and looked at.
+fn scanned(mut scan: Scan, page: Page, visible: impl Fn(u128) -> bool) -> (Vec<u64>, usize, u64) {
+    let (mut seqs, mut most, mut looked_most) = (Vec::new(), 0, 0);
+    loop {
+        let (before, mut looked) = (seqs.len(), 0);
+        let more = scan.step(
+            page,
+            &mut |record| {
+                looked += 1;
+                visible(record.agent.as_u128())
+            },
+            &mut |record| seqs.push(record.seq),
+        );
+        most = most.max(seqs.len() - before);
+        looked_most = looked_most.max(looked);
+        if !more.unwrap() {
+            return (seqs, most, looked_most);
+        }
+    }
+}
+
+#[test]
+fn a_scan_holds_a_page_and_finds_the_newest_that_may_be_seen() {
+    let log = Log::new(800, 3);
+    let reader = Reader::open(log.path()).unwrap();
+    let mut agents = Vec::new();
+    reader
+        .for_each(0, |record, _| {
+            agents.push(record.agent.as_u128());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let page = Page { records: 7, bytes: usize::MAX };
+    for own in [None, Some(2)] {
+        let visible = |agent| own.is_none_or(|own| own == agent);
+        let all: Vec<u64> =
+            (0..).zip(&agents).filter(|(_, agent)| visible(**agent)).map(|(seq, _)| seq).collect();
+        for limit in [0, 1, 2, 255, 256, 257, 1_000, 5_000] {
+            let scan = Scan::newest(reader.clone(), Filter::default(), Some(limit));
+            let (seqs, most, _) = scanned(scan, page, visible);
+            assert_eq!(seqs, all[all.len().saturating_sub(limit as usize)..], "{limit}");
+            assert!(most <= 7, "{most} at once");
+        }
+        let scan = Scan::newest(reader.clone(), Filter::default(), None);
+        assert_eq!(scanned(scan, page, visible).0, all);
+        let scan = Scan::from(reader.clone(), Filter::default(), 2_000, Some(9)).unwrap();
+        let from = all.partition_point(|seq| *seq < 2_000);
+        assert_eq!(scanned(scan, page, visible).0, all[from..from + 9]);
+    }
+}
+
+#[test]
+fn a_step_that_finds_nothing_ends_all_the_same() {
+    let (mut log, large) = (Log::new(0, 1), "x".repeat(4_000));
+    let (mut writer, _) = Writer::open(log.path(), log.signer.clone(), patient()).unwrap();
+    for _ in 0..2_000 {
+        writer.append(&[abi::Entry { object: large.clone(), ..entry(1, 1) }]).unwrap();
+    }
+    writer.checkpoint().unwrap();
+    log.records = 2_000;
+    let reader = Reader::open(log.path()).unwrap();
+    for limit in [None, Some(5)] {
+        let scan = Scan::newest(reader.clone(), Filter::default(), limit);
+        let (seqs, _, looked) = scanned(scan, Page::default(), |_| false);
+        assert!(seqs.is_empty());
+        // 256 KiB of records of 4 KB, and the rest of a leaf.
+        assert!(looked <= 64 + 16, "{looked} records in one step");
+    }
+    let (_, most, _) =
+        scanned(Scan::newest(reader, Filter::default(), None), Page::default(), |_| true);
+    assert!(most <= 17, "{most} records of 4 KB at once: 64 KiB are a page");
 }
 
 #[test]

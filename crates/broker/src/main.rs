@@ -7,6 +7,7 @@ use coconut_broker::admission::{Admission, Policy};
 use coconut_broker::backend::Backend;
 use coconut_broker::backend::embedded::Embedded;
 use coconut_broker::backend::remote::Remote;
+use coconut_broker::entrance::{Callers, Sizes};
 use coconut_broker::identity::Identity;
 use coconut_broker::identity::lanes::LaneBook;
 use coconut_broker::server::{self, Broker};
@@ -164,6 +165,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         backend,
         usage,
         metrics: Arc::default(),
+        callers: Callers::new(&Sizes::default()),
     });
     let mut servers = JoinSet::new();
     for address in &args.listen {

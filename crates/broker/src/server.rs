@@ -2,8 +2,9 @@
 
 use crate::admission::{Admission, AtTurn, Refused};
 use crate::backend::{After, Backend, Start};
+use crate::entrance::{Callers, Door};
 use crate::fair::Lane;
-use crate::identity::{Caller, Connection, End, Identity, UnixPeer};
+use crate::identity::{Caller, Connection, Identity};
 use crate::metrics::Metrics;
 use crate::openai::{ApiError, Call, Endpoint};
 use crate::respond::{self, Wanted};
@@ -12,18 +13,16 @@ use crate::usage::UsageLog;
 use api::broker::Usage;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::{IncomingStream, Listener};
 use bytes::Bytes;
+use connections::Patience;
 use inference::Event;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Largest request body.
@@ -41,55 +40,22 @@ pub struct Broker {
     pub usage: UsageLog,
     /// What was done.
     pub metrics: Arc<Metrics>,
+    /// Who holds how many connections.
+    pub callers: Callers,
 }
 
 /// Serves on a TCP listener until the task is dropped.
 pub async fn serve_tcp(broker: Arc<Broker>, listener: TcpListener) -> std::io::Result<()> {
-    let routes = routes(broker).into_make_service_with_connect_info::<Peer>();
-    axum::serve(NoDelay(listener), routes).await
-}
-
-/// A TCP listener whose connections send every token at once.
-struct NoDelay(TcpListener);
-
-impl Listener for NoDelay {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        let (stream, peer) = Listener::accept(&mut self.0).await;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps Nagle's algorithm");
-        }
-        (stream, peer)
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
+    let routes = routes(broker.clone());
+    connections::serve(Door { listener, broker }, routes, Patience::default()).await;
+    Ok(())
 }
 
 /// Serves on a UNIX socket until the task is dropped.
 pub async fn serve_unix(broker: Arc<Broker>, listener: UnixListener) -> std::io::Result<()> {
-    axum::serve(listener, routes(broker).into_make_service_with_connect_info::<Peer>()).await
-}
-
-/// A connection as axum hands it to requests; None when the peer was gone before it could be read.
-#[derive(Clone)]
-struct Peer(Option<Connection>);
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(UnixPeer::of(stream.io()).ok().map(|p| Connection::new(End::Unix(p))))
-    }
-}
-
-impl Connected<IncomingStream<'_, NoDelay>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, NoDelay>) -> Self {
-        let ends = (stream.io().peer_addr(), stream.io().local_addr());
-        let (Ok(client), Ok(server)) = ends else { return Self(None) };
-        Self(Some(Connection::new(End::Tcp { client, server })))
-    }
+    let routes = routes(broker.clone());
+    connections::serve(Door { listener, broker }, routes, Patience::default()).await;
+    Ok(())
 }
 
 fn routes(broker: Arc<Broker>) -> Router {
@@ -115,13 +81,17 @@ fn routes(broker: Arc<Broker>) -> Router {
         .with_state(broker)
 }
 
-async fn chat(State(b): State<Arc<Broker>>, peer: ConnectInfo<Peer>, request: Request) -> Response {
+async fn chat(
+    State(b): State<Arc<Broker>>,
+    peer: ConnectInfo<Connection>,
+    request: Request,
+) -> Response {
     b.answer(Endpoint::Chat, peer.0, request).await
 }
 
 async fn completion(
     State(b): State<Arc<Broker>>,
-    peer: ConnectInfo<Peer>,
+    peer: ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
     b.answer(Endpoint::Completion, peer.0, request).await
@@ -152,7 +122,7 @@ enum Reply<'a> {
 }
 
 impl Broker {
-    async fn answer(&self, endpoint: Endpoint, peer: Peer, request: Request) -> Response {
+    async fn answer(&self, endpoint: Endpoint, peer: Connection, request: Request) -> Response {
         match self.try_answer(endpoint, peer, request).await {
             Ok(response) => response,
             Err(error) => {
@@ -165,12 +135,11 @@ impl Broker {
     async fn try_answer(
         &self,
         endpoint: Endpoint,
-        peer: Peer,
+        peer: Connection,
         request: Request,
     ) -> Result<Response, ApiError> {
-        let connection = peer.0.ok_or_else(|| ApiError::forbidden("cannot tell who is calling"))?;
         let (headers, body) = body_of(request).await?;
-        let caller = self.identity.caller(&connection, &headers).await?;
+        let caller = self.identity.caller(&peer, &headers).await?;
         self.usage.check_room()?;
         let call = Call::parse(endpoint, body)?;
         let record = record(&caller, &call);

@@ -3,19 +3,23 @@
 use crate::audit_log::{self, Opened};
 use crate::config::Config;
 use crate::identity::Listener;
-use crate::port::KernelPort;
-use crate::sink::{Sink, own};
+use crate::port::{KernelPort, Lookup, Machine};
+use crate::rights::Room;
+use crate::rights::system::System;
+use crate::sink::{AuditLog, Sink, own};
 use crate::state::{Daemon, Parts};
 use crate::trust::Trust;
 use crate::{change, events, reap, routes, stdio};
 use abi::{Entry, Kind};
 use anyhow::Context;
 use api::status::Feature;
+use connections::Patience;
 use manifest::Profiles;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use supervisor::SetKeys;
 use tokio::net::UnixListener;
 
 /// What is started with, beside the kernel.
@@ -26,40 +30,79 @@ pub struct Start {
     pub features: Vec<Feature>,
     /// Version of the kernel, for the record.
     pub release: String,
+    /// Where names are looked up; none is this machine.
+    pub lookup: Option<LookupOn>,
+    /// What the log is seen through; none is nothing.
+    pub log: Option<LogThrough>,
 }
+
+/// Makes what names are looked up by.
+pub type LookupOn = Box<dyn FnOnce(Arc<dyn KernelPort>) -> Arc<dyn Lookup> + Send>;
+/// Puts something between the log and its writer.
+pub type LogThrough = Box<dyn FnOnce(Box<dyn AuditLog>) -> Box<dyn AuditLog> + Send>;
 
 /// Log, policy, seal, record `boot`, events, sockets. When it returns, the API answers.
 ///
 /// # Errors
 /// When anything of it fails: a daemon without a log or a policy must not run.
 pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<Arc<Daemon>> {
-    let Start { config, features, release } = start;
+    let Start { config, features, release, .. } = &start;
+    let (config, features, release) = (config.clone(), features.clone(), release.clone());
     prepare_folders(&config)?;
     let Opened { log, records, key, repaired } = audit_log::open(&config)?;
+    let log = match start.log {
+        Some(around) => around(log),
+        None => log,
+    };
     let sink = Sink::start(log, records)?;
     let profiles = Profiles::load(&config.profiles).context("profiles")?;
-    let (trust, mut degraded) = load_trust(&config);
+    let trust = Trust::new(&config);
+    let mut degraded = check_trust(&trust);
     let weaker = features.iter().filter(|f| f.level != api::status::Level::Ok);
     degraded.extend(weaker.map(|f| format!("{}: {}", f.name, f.found)));
     let source = kernel.events().context("the kernel's event ring")?;
     kernel.seal().context("cannot seal the policy")?;
-    let parts = Parts { config, kernel, sink, profiles, trust, degraded, features, log_key: key };
+    let keys = Arc::new(SetKeys::default());
+    let rights = Room::new(kernel.clone(), keys.clone());
+    let lookup: Arc<dyn Lookup> = match start.lookup {
+        Some(lookup) => lookup(kernel.clone()),
+        None => Arc::new(Machine::start(kernel.clone()).context("the signal of broken leases")?),
+    };
+    let system = System::start(&config, &profiles, &rights, lookup.as_ref()).await;
+    let log_key = key;
+    let parts = Parts {
+        config,
+        kernel,
+        sink,
+        lookup,
+        rights,
+        system,
+        keys,
+        trust,
+        degraded,
+        features,
+        log_key,
+    };
     let daemon = Daemon::new(parts);
     daemon.sealed.store(true, Ordering::Release);
     record_boot(&daemon, &release, repaired).await;
     events::start(daemon.clone(), source)?;
-    tokio::spawn(change::expire(daemon.clone()));
+    tokio::spawn(change::rights::expire(daemon.clone()));
     serve(&daemon)?;
+    let follower = daemon.clone();
+    tokio::spawn(async move {
+        follower.system.follow(&follower.rights, follower.lookup.as_ref()).await;
+    });
     Ok(daemon)
 }
 
 /// A trust store that cannot be read trusts nobody; the daemon goes on and says so.
-fn load_trust(config: &Config) -> (Trust, Vec<String>) {
-    match Trust::load(config) {
-        Ok(trust) => (trust, Vec::new()),
+fn check_trust(trust: &Trust) -> Vec<String> {
+    match trust.load() {
+        Ok(_) => Vec::new(),
         Err(error) => {
             tracing::error!(%error, "no key is trusted");
-            (Trust::default(), vec![format!("no key is trusted: {error}")])
+            vec![format!("no key is trusted: {error}")]
         }
     }
 }
@@ -102,22 +145,36 @@ async fn record_boot(daemon: &Arc<Daemon>, release: &str, repaired: Option<Entry
 }
 
 fn serve(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
-    let stdio_socket = bind(&daemon.config.stdio_socket())?;
-    let api_socket = bind(&daemon.config.api_socket())?;
-    tokio::spawn(stdio::serve(stdio_socket, daemon.clone()));
-    let listener = Listener { socket: api_socket, daemon: daemon.clone() };
-    let service = routes::router(daemon.clone())
-        .into_make_service_with_connect_info::<crate::identity::Peer>();
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, service).await {
-            tracing::error!(%error, "the API has ended");
-        }
-    });
+    let config = &daemon.config;
+    let all = [config.stdio_socket(), config.api_socket()];
+    // What waits to be accepted on the others' sockets is not in an operator's way here.
+    prepare_operators(config)?;
+    let operators = all.clone().map(|socket| config.operator_socket(&socket));
+    for ([stdio_socket, api_socket], mode) in [(all, 0o666), (operators, 0o660)] {
+        let stdio_socket = bind(&stdio_socket, mode)?;
+        let socket = bind(&api_socket, mode)?;
+        tokio::spawn(stdio::serve(stdio_socket, daemon.clone()));
+        let listener = Listener { socket, daemon: daemon.clone() };
+        let routes = routes::router(daemon.clone());
+        tokio::spawn(connections::serve(listener, routes, Patience::default()));
+    }
     Ok(())
 }
 
-/// Everybody may connect; what they may do is decided by who they are.
-fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+/// The folder of the operators' sockets: it keeps out who is none.
+fn prepare_operators(config: &Config) -> anyhow::Result<()> {
+    let folder = config.operators();
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    let group = nix::unistd::Group::from_name(&config.operator_group).ok().flatten();
+    let group = group.map(|group| group.gid.as_raw());
+    std::os::unix::fs::chown(&folder, None, group)
+        .and_then(|()| set_mode(&folder, 0o2750))
+        .with_context(|| format!("cannot keep {} for operators", folder.display()))
+}
+
+/// Who connects decides what may be done; `mode` only who may connect.
+fn bind(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove the old {}", path.display()));
@@ -126,7 +183,7 @@ fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    set_mode(path, 0o666).with_context(|| format!("cannot open {} to all", path.display()))?;
+    set_mode(path, mode).with_context(|| format!("cannot open {}", path.display()))?;
     Ok(listener)
 }
 
@@ -141,10 +198,14 @@ pub async fn stop(
     let agents = reap::end_all(daemon).await;
     let unloaded = unload();
     // Nothing is decided any more. What was, up to PID 1's last refused call, is in the ring.
-    daemon.emptied.notified().await;
+    let emptied = daemon.emptied.notified();
+    daemon.kernel.read_events_now();
+    emptied.await;
     daemon.sink.record(own(Kind::Shutdown, "coconutd", format!("agents={agents}")));
     daemon.sink.flush().await;
-    for socket in [daemon.config.api_socket(), daemon.config.stdio_socket()] {
+    let config = &daemon.config;
+    for socket in [config.api_socket(), config.stdio_socket()] {
+        let _ = std::fs::remove_file(config.operator_socket(&socket));
         let _ = std::fs::remove_file(socket);
     }
     unloaded

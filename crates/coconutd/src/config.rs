@@ -1,5 +1,6 @@
 //! Where everything lies. One place, so that a test can have its own.
 
+use crate::callers::Sizes;
 use std::path::{Path, PathBuf};
 
 /// Paths and names of one daemon.
@@ -27,6 +28,8 @@ pub struct Config {
     pub tmp_size: u64,
     /// Processes that an agent may have.
     pub pids_max: u64,
+    /// What callers may hold.
+    pub sizes: Sizes,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             operator_group: "coconut".into(),
             tmp_size: 256 << 20,
             pids_max: 1024,
+            sizes: Sizes::default(),
         }
     }
 }
@@ -69,6 +73,16 @@ impl Config {
     /// The socket that takes descriptors.
     pub fn stdio_socket(&self) -> PathBuf {
         self.run.join("stdio.sock")
+    }
+
+    /// A folder that only operators enter: its sockets are the same, with queues of their own.
+    pub fn operators(&self) -> PathBuf {
+        self.run.join(api::OPERATORS)
+    }
+
+    /// The operators' own of one of the sockets.
+    pub fn operator_socket(&self, socket: &Path) -> PathBuf {
+        self.operators().join(socket.file_name().unwrap_or_default())
     }
 
     /// The broker's socket.

@@ -33,6 +33,30 @@ impl Refusal {
         Self::new(ErrorCode::Failed, error)
     }
 
+    /// An error with all its causes; a line of theirs that begins with `hint:` becomes the hint.
+    pub fn chain(code: ErrorCode, error: &dyn std::error::Error) -> Self {
+        let (mut text, mut hint) = (String::new(), None);
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            let said = cause.to_string();
+            let (what, advice) = said.split_once("\nhint: ").unwrap_or((&said, ""));
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(what);
+            if hint.is_none() && !advice.is_empty() {
+                hint = Some(advice.to_owned());
+            }
+            next = cause.source();
+        }
+        let refusal = Refusal::new(code, text);
+        hint.map_or(Refusal(refusal.0.clone()), |hint| Refusal(refusal.0.clone()).hint(hint))
+    }
+
+    /// Says what to do about it, if nobody has yet.
+    #[must_use]
+    pub fn or_hint(self, hint: &str) -> Self {
+        if self.0.hint.is_some() { self } else { self.hint(hint) }
+    }
+
     /// Says what to do about it.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
@@ -48,15 +72,16 @@ impl Refusal {
 
 impl From<kernel::Error> for Refusal {
     fn from(error: kernel::Error) -> Self {
-        let hint = error.hint();
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
-        let refusal = Refusal::failed(text);
-        hint.map_or(Refusal(refusal.0.clone()), |hint| Refusal(refusal.0.clone()).hint(hint))
+        let refusal = Refusal::chain(ErrorCode::Failed, &error);
+        error
+            .hint()
+            .map_or(Refusal(refusal.0.clone()), |hint| Refusal(refusal.0.clone()).or_hint(hint))
+    }
+}
+
+impl From<crate::sink::Closed> for Refusal {
+    fn from(error: crate::sink::Closed) -> Self {
+        Refusal::failed(error.to_string())
     }
 }
 

@@ -1,11 +1,12 @@
 //! The kernel's events: one thread takes them from the ring, in order, into records and states.
 
+use crate::change::Owner;
 use crate::port::EventSource;
 use crate::sink::own;
 use crate::state::{Daemon, Inner};
 use crate::translate::{self, Said};
 use abi::event::{EVENT_DENIAL, EVENT_EXEC, EVENT_USE, Event};
-use abi::{AgentId, AgentState, Entry, Kind};
+use abi::{AgentId, Entry, Kind};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -78,12 +79,11 @@ fn take(daemon: &Daemon, sequences: &mut HashMap<u32, u64>, event: &Event) {
             |uuid| format!("agent {uuid}"),
         );
     }
-    let (entries, state) = daemon.inner().book(event, &said);
-    for entry in entries {
-        daemon.sink.record(entry);
-    }
-    if let Some(state) = state
-        && let Err(error) = daemon.kernel.set_state(AgentId(event.aid), state)
+    let (entries, owner) = daemon.inner().book(event, &said);
+    daemon.sink.record_all(entries);
+    // Told as it is by then: a quarantine that came in between stays one.
+    if let Some(owner) = owner
+        && let Err(error) = owner.tell(daemon, AgentId(event.aid))
     {
         tracing::debug!(%error, "the kernel did not take the new state");
     }
@@ -96,8 +96,8 @@ fn gap(sequences: &mut HashMap<u32, u64>, event: &Event) -> Option<u64> {
 }
 
 impl Inner {
-    /// The records of an event, and the agent's new state if it has one.
-    fn book(&mut self, event: &Event, said: &Said) -> (Vec<Entry>, Option<AgentState>) {
+    /// The records of an event, and whom to tell if the agent has a new state.
+    fn book(&mut self, event: &Event, said: &Said) -> (Vec<Entry>, Option<Arc<Owner>>) {
         let aid = AgentId(event.aid);
         let step = match event.kind {
             EVENT_DENIAL => {
@@ -121,10 +121,12 @@ impl Inner {
         entry.capability = said.capability;
         entry.verdict = said.verdict;
         entry.object.clone_from(&said.object);
-        entry.detail = translate::detail(event, said);
+        let rule = self.number(aid, event.set, event.rule);
+        entry.detail = translate::detail(event, said, rule);
         let mut entries = vec![entry];
         entries.extend(step.map(|step| self.state_entry(aid, step)));
-        (entries, step.map(|step| step.to))
+        let owner = step.and_then(|_| self.info.get(&aid)).map(|info| info.kernel.clone());
+        (entries, owner)
     }
 }
 

@@ -1,16 +1,17 @@
 //! Who calls: told by the kernel for the connection, never by what the caller sends.
 
-use crate::config::Config;
+use crate::callers::Key;
+use crate::error::Refusal;
 use crate::state::Daemon;
 use abi::AgentId;
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
+use api::ErrorCode;
+use connections::{Entrance, Full, Guest, Turned};
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use uuid::Uuid;
 
 /// A caller.
@@ -73,11 +74,7 @@ impl Caller {
     }
 }
 
-/// What is known of a connection: the caller, or why it cannot be told.
-#[derive(Clone, Debug)]
-pub struct Peer(pub Result<Caller, String>);
-
-/// The listener's state that a new connection's caller is found with.
+/// A listening socket of the API.
 pub struct Listener {
     /// The socket.
     pub socket: UnixListener,
@@ -85,78 +82,49 @@ pub struct Listener {
     pub daemon: Arc<Daemon>,
 }
 
-impl axum::serve::Listener for Listener {
-    type Io = Known;
-    type Addr = ();
+impl Entrance for Listener {
+    type Stream = UnixStream;
+    type Key = Key;
+    type Who = Caller;
 
-    async fn accept(&mut self) -> (Known, ()) {
-        let (stream, ()) = loop {
-            match self.socket.accept().await {
-                Ok((stream, _)) => break (stream, ()),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-            }
-        };
-        let peer = identify(stream.as_fd(), &self.daemon);
-        (Known { stream, peer }, ())
+    async fn accept(&self) -> std::io::Result<UnixStream> {
+        self.socket.accept().await.map(|(stream, _)| stream)
     }
 
-    fn local_addr(&self) -> std::io::Result<()> {
-        Ok(())
+    async fn admit(&self, stream: &UnixStream) -> Result<Guest<Key, Caller>, Turned> {
+        let unknown = |why: String| Refusal::denied(format!("it cannot be told who calls: {why}"));
+        let who = identify(stream, &self.daemon).await.map_err(|why| turned(&unknown(why)))?;
+        let callers = &self.daemon.callers;
+        let place = callers.connections.take(&who).map_err(|full| {
+            turned(&too_many(full, "connections").hint("wait until one of them has ended"))
+        })?;
+        let (bodies, key) = callers.bodies.of(&who);
+        Ok(Guest { who, place, bodies: bodies.clone(), key })
     }
 }
 
-/// A connection whose other end is known.
-pub struct Known {
-    stream: tokio::net::UnixStream,
-    peer: Peer,
+/// The refusal of what would be more than a caller's part.
+pub fn too_many(full: Full, what: &str) -> Refusal {
+    let text = format!("the caller has {} {what} open already, as many as it may", full.held);
+    Refusal::new(ErrorCode::Unavailable, text)
 }
 
-impl tokio::io::AsyncRead for Known {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
+fn turned(refusal: &Refusal) -> Turned {
+    let status = refusal.0.code.http_status();
+    Turned { status, body: serde_json::to_string(&refusal.0).unwrap_or_default() }
 }
 
-impl tokio::io::AsyncWrite for Known {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Connected<IncomingStream<'_, Listener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        stream.io().peer.clone()
-    }
-}
-
-/// Who is at the other end of a connected UNIX socket.
-pub fn identify(socket: BorrowedFd<'_>, daemon: &Daemon) -> Peer {
-    Peer(try_identify(socket, daemon))
+/// Who is at the other end of a connected UNIX socket. Asked away from the connections: it reads
+/// `/proc`, and it may have to read the user database.
+///
+/// # Errors
+/// When it cannot be told: for people.
+pub async fn identify(stream: &UnixStream, daemon: &Arc<Daemon>) -> Result<Caller, String> {
+    // A descriptor of its own: who asks may go away while the answer is looked for.
+    let socket = stream.as_fd().try_clone_to_owned().map_err(|e| e.to_string())?;
+    let daemon = daemon.clone();
+    let asked = tokio::task::spawn_blocking(move || try_identify(socket.as_fd(), &daemon));
+    asked.await.unwrap_or_else(|e| Err(format!("the daemon's own code failed: {e}")))
 }
 
 fn try_identify(socket: BorrowedFd<'_>, daemon: &Daemon) -> Result<Caller, String> {
@@ -173,7 +141,7 @@ fn try_identify(socket: BorrowedFd<'_>, daemon: &Daemon) -> Result<Caller, Strin
     if has_ended(&pidfd) {
         return Err("the process that opened the connection has ended".to_owned());
     }
-    Ok(user(uid, gid, &daemon.config))
+    Ok(daemon.members.caller(uid, gid, &daemon.config))
 }
 
 /// A pidfd becomes readable when its process ends.
@@ -183,29 +151,9 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
     !matches!(poll(&mut fds, Some(&now)), Ok(0))
 }
 
-fn user(uid: u32, gid: u32, config: &Config) -> Caller {
-    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
-    let group = nix::unistd::Group::from_name(&config.operator_group).ok().flatten();
-    let member = group.is_some_and(|group| {
-        group.gid.as_raw() == gid || name.as_ref().is_some_and(|name| group.mem.contains(name))
-    });
-    match name {
-        _ if uid == 0 || member => Caller::Operator { uid, gid },
-        Some(name) if name == config.broker_user => Caller::Broker { uid },
-        _ => Caller::User { uid, gid },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn root_is_an_operator_and_nobody_is_a_user() {
-        let config = Config::default();
-        assert!(user(0, 0, &config).is_operator());
-        assert!(matches!(user(65_534, 65_534, &config), Caller::User { .. }));
-    }
 
     #[test]
     fn an_ended_process_is_seen() {

@@ -61,9 +61,8 @@ impl Inner {
     pub fn lane(&self, aid: AgentId, boot_ns: u64) -> Option<Lane> {
         let agent = self.supervisor.get(aid).ok().filter(|agent| !agent.state().is_terminal())?;
         let view = self.supervisor.lane(aid).ok()?;
-        let alive =
-            agent.held().iter().filter(|held| held.expires_ns.is_none_or(|at| at > boot_ns));
-        let scopes = alive.filter_map(|held| match &held.rule.scope {
+        let held = agent.held_of(Capability::Infer).filter(|held| held.rule.is_alive(boot_ns));
+        let scopes = held.filter_map(|held| match &held.rule.rule.scope {
             Scope::Infer(infer) => Some(infer),
             _ => None,
         });
@@ -124,14 +123,10 @@ impl Inner {
         for tenant in self.tenants.keys() {
             weights.entry(tenant.clone()).or_insert(self.supervisor.tenant_weight(tenant));
         }
-        let living = self.supervisor.living();
         let tenants = weights.into_iter().map(|(tenant, weight)| {
             let used = self.tenants.get(&tenant).copied().unwrap_or_default();
-            let mut agents: Vec<AgentLane> = living
-                .iter()
-                .filter(|agent| agent.tenant == tenant)
-                .map(|agent| self.agent_lane(agent))
-                .collect();
+            let mut agents: Vec<AgentLane> =
+                self.supervisor.paying(&tenant).map(|agent| self.agent_lane(agent)).collect();
             agents.sort_by(|a, b| b.weight.cmp(&a.weight).then(a.name.cmp(&b.name)));
             let TenantUse { tokens, calls, refused } = used;
             TenantLane { tenant, weight, tokens, calls, refused, agents }
@@ -147,7 +142,7 @@ impl Inner {
             weight: agent.weight,
             tokens: info.map_or(0, |info| info.tokens),
             calls: info.map_or(0, |info| info.calls),
-            infer: agent.held().iter().any(|held| matches!(held.rule.scope, Scope::Infer(_))),
+            infer: agent.held_of(Capability::Infer).next().is_some(),
         }
     }
 }

@@ -1,36 +1,39 @@
 //! The root daemon: wiring only; the audit log's only writer.
 //!
-//! [`boot`] starts and stops it. [`state`] is what it knows, [`port`] what it needs of the
-//! kernel, [`sink`] the way into the log. A request passes [`identity`] (who calls), [`routes`],
-//! [`access`] (may he), then [`spawn`], [`change`] or [`control`]. The kernel's decisions come in
-//! through [`events`], the end of agents through [`reap`].
+//! | room | job |
+//! |---|---|
+//! | [`boot`], [`config`], [`features`] | starting and stopping |
+//! | [`identity`], [`stdio`], [`routes`] | who calls, and what for |
+//! | [`authority`] | may he: callers, keys, users |
+//! | [`rights`] | what rules stand on, and which sets of them the kernel has |
+//! | [`change`] | every change, as a transaction that owns its guards |
+//! | [`events`], [`translate`] | the kernel's decisions, in the log's words |
+//! | [`reap`] | the end of agents |
+//! | [`sink`], [`audit_log`] | the way into the log |
+//! | [`state`], [`view`], [`lanes`] | what is known, and how it is shown |
+//! | [`port`] | what is needed of kernel and machine |
 
-pub mod access;
 pub mod audit_log;
+pub mod authority;
 pub mod boot;
+pub mod callers;
 pub mod change;
 pub mod clock;
 pub mod config;
-pub mod control;
-pub mod digest;
 pub mod error;
 pub mod events;
 pub mod features;
 pub mod identity;
 pub mod lanes;
-pub mod names;
-pub mod paths;
-pub mod pins;
+pub mod members;
 pub mod port;
 pub mod reap;
+pub mod rights;
 pub mod routes;
-pub mod rules;
 pub mod sink;
-pub mod source;
-pub mod spawn;
 pub mod state;
 pub mod stdio;
 pub mod translate;
-pub mod trust;
-pub mod users;
 pub mod view;
+
+pub use authority::{access, trust};

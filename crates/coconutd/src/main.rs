@@ -63,7 +63,13 @@ async fn live() -> anyhow::Result<()> {
         found: "this kernel has no place for this program".into(),
         advice: None,
     }));
-    let start = Start { config: Config::default(), features, release: probed.release };
+    let start = Start {
+        config: Config::default(),
+        features,
+        release: probed.release,
+        lookup: None,
+        log: None,
+    };
     let mut terminate = signal(SignalKind::terminate())?;
     let daemon = boot::start(start, kernel.clone()).await?;
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {

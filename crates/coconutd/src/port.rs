@@ -1,19 +1,37 @@
-//! What the daemon needs of the kernel, as a trait: tests give it a kernel that only remembers.
+//! What the daemon needs of the machine, as traits: tests give it a kernel that only remembers, and
+//! look-ups that fail when they are told to.
 
 use abi::event::Event;
 use abi::{AgentId, AgentState};
-use kernel::{Counters, EventReader, Kernel, Launch, Mapping, NewAgent, Process, Result, Rule};
+use futures_util::future::BoxFuture;
+use kernel::{
+    Counters, EventReader, Handle, Kernel, Launch, Mapping, NewAgent, Process, Result, Rule, SetId,
+};
+use manifest::AbsPath;
+use resolve::programs::{Leases, Program, ProgramError, Programs};
+use resolve::targets::{Absent, Handles, Resolver, RuleError};
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The policy in the kernel; documented at [`Kernel`].
 #[allow(missing_docs)]
 pub trait KernelPort: Send + Sync + 'static {
     fn seal(&self) -> Result<()>;
-    fn create_agent(&self, agent: &NewAgent) -> Result<()>;
-    fn apply(&self, aid: AgentId, rules: &[Rule]) -> Result<()>;
+    fn handle(&self, fd: OwnedFd) -> Result<Handle>;
+    fn make_set(&self, rules: &[Rule]) -> Result<SetId>;
+    fn follow(
+        &self,
+        set: SetId,
+        rule: u32,
+        old: Option<&Handle>,
+        new: Option<&Arc<Handle>>,
+    ) -> Result<()>;
+    fn drop_set(&self, set: SetId) -> Result<()>;
+    fn create_agent(&self, agent: &NewAgent, sets: &[SetId]) -> Result<()>;
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<()>;
+    fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()>;
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()>;
     fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process>;
     fn freeze(&self, aid: AgentId) -> Result<()>;
@@ -21,12 +39,13 @@ pub trait KernelPort: Send + Sync + 'static {
     fn kill(&self, aid: AgentId) -> Result<()>;
     fn set_weight(&self, aid: AgentId, weight: u32) -> Result<()>;
     fn set_tenant_weight(&self, tenant: &str, weight: u32) -> Result<()>;
-    fn mappings_below(&self, aid: AgentId, path: &Path) -> Result<Vec<Mapping>>;
-    fn processes(&self, aid: AgentId) -> Result<Vec<u32>>;
+    fn live_mappings(&self, aid: AgentId) -> Result<Vec<Mapping>>;
+    fn populated(&self, aid: AgentId) -> Result<bool>;
     fn remove_agent(&self, aid: AgentId) -> Result<()>;
     fn counters(&self, aid: AgentId) -> Result<Counters>;
     fn peer_of_tcp(&self, client: SocketAddr, server: SocketAddr) -> Result<Option<AgentId>>;
     fn agent_of_pidfd(&self, fd: BorrowedFd<'_>) -> Result<Option<AgentId>>;
+    fn read_events_now(&self);
     fn events(&self) -> Result<Box<dyn EventSource>>;
     fn programs(&self) -> Vec<String>;
 }
@@ -51,11 +70,32 @@ impl KernelPort for Kernel {
     fn seal(&self) -> Result<()> {
         Kernel::seal(self)
     }
-    fn create_agent(&self, agent: &NewAgent) -> Result<()> {
-        Kernel::create_agent(self, agent)
+    fn handle(&self, fd: OwnedFd) -> Result<Handle> {
+        Kernel::handle(self, fd)
     }
-    fn apply(&self, aid: AgentId, rules: &[Rule]) -> Result<()> {
-        Kernel::apply(self, aid, rules)
+    fn make_set(&self, rules: &[Rule]) -> Result<SetId> {
+        Kernel::make_set(self, rules)
+    }
+    fn follow(
+        &self,
+        set: SetId,
+        rule: u32,
+        old: Option<&Handle>,
+        new: Option<&Arc<Handle>>,
+    ) -> Result<()> {
+        Kernel::follow(self, set, rule, old, new)
+    }
+    fn drop_set(&self, set: SetId) -> Result<()> {
+        Kernel::drop_set(self, set)
+    }
+    fn create_agent(&self, agent: &NewAgent, sets: &[SetId]) -> Result<()> {
+        Kernel::create_agent(self, agent, sets)
+    }
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<()> {
+        Kernel::assign(self, aid, sets)
+    }
+    fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()> {
+        Kernel::set_parent(self, aid, parent)
     }
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()> {
         Kernel::set_state(self, aid, state)
@@ -78,11 +118,11 @@ impl KernelPort for Kernel {
     fn set_tenant_weight(&self, tenant: &str, weight: u32) -> Result<()> {
         Kernel::set_tenant_weight(self, tenant, weight)
     }
-    fn mappings_below(&self, aid: AgentId, path: &Path) -> Result<Vec<Mapping>> {
-        Kernel::mappings_below(self, aid, path)
+    fn live_mappings(&self, aid: AgentId) -> Result<Vec<Mapping>> {
+        Kernel::live_mappings(self, aid)
     }
-    fn processes(&self, aid: AgentId) -> Result<Vec<u32>> {
-        Kernel::processes(self, aid)
+    fn populated(&self, aid: AgentId) -> Result<bool> {
+        Kernel::populated(self, aid)
     }
     fn remove_agent(&self, aid: AgentId) -> Result<()> {
         Kernel::remove_agent(self, aid)
@@ -96,6 +136,9 @@ impl KernelPort for Kernel {
     fn agent_of_pidfd(&self, fd: BorrowedFd<'_>) -> Result<Option<AgentId>> {
         Kernel::agent_of_pidfd(self, fd)
     }
+    fn read_events_now(&self) {
+        Kernel::read_events_now(self);
+    }
     fn events(&self) -> Result<Box<dyn EventSource>> {
         Ok(Box::new(Kernel::events(self)?))
     }
@@ -106,5 +149,97 @@ impl KernelPort for Kernel {
         let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
         names.sort();
         names
+    }
+}
+
+/// A rule with what its name led to.
+pub type Resolved = resolve::targets::Resolved<Handle>;
+/// What a rule stands on.
+pub type Target = resolve::targets::Target<Handle>;
+
+/// Where names are looked up: each once, and never under a lock.
+pub trait Lookup: Send + Sync + 'static {
+    /// Rules of one tenant, in their order.
+    fn rules<'a>(
+        &'a self,
+        tenant: &'a str,
+        rules: &'a [(manifest::Rule, Absent)],
+    ) -> BoxFuture<'a, std::result::Result<Vec<Resolved>, RuleError>>;
+    /// A program: opened, held and hashed.
+    fn program<'a>(
+        &'a self,
+        path: &'a AbsPath,
+    ) -> BoxFuture<'a, std::result::Result<Program, ProgramError>>;
+}
+
+/// Look-ups on this machine.
+pub struct Machine {
+    resolver: Resolver<Files>,
+    programs: Arc<Programs>,
+}
+
+impl Machine {
+    /// Within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the signal that tells of broken leases cannot be handled.
+    pub fn start(kernel: Arc<dyn KernelPort>) -> std::io::Result<Machine> {
+        let names = resolve::names::Names::new(resolve::names::Settings::default());
+        let resolver = Resolver::new(Arc::new(Files(kernel)), names);
+        let programs = Programs::start(Arc::new(KernelLeases), resolve::programs::REMEMBERED)?;
+        Ok(Machine { resolver, programs })
+    }
+}
+
+impl Lookup for Machine {
+    fn rules<'a>(
+        &'a self,
+        tenant: &'a str,
+        rules: &'a [(manifest::Rule, Absent)],
+    ) -> BoxFuture<'a, std::result::Result<Vec<Resolved>, RuleError>> {
+        Box::pin(self.resolver.rules(tenant, rules))
+    }
+
+    fn program<'a>(
+        &'a self,
+        path: &'a AbsPath,
+    ) -> BoxFuture<'a, std::result::Result<Program, ProgramError>> {
+        Box::pin(async {
+            let (programs, name) = (self.programs.clone(), path.clone());
+            let opening = tokio::task::spawn_blocking(move || programs.open(&name));
+            opening.await.unwrap_or_else(|error| {
+                let source = std::io::Error::other(error);
+                Err(ProgramError::Io { action: "open", path: path.clone(), source })
+            })
+        })
+    }
+}
+
+/// Handles are the kernel's.
+struct Files(Arc<dyn KernelPort>);
+
+impl Handles for Files {
+    type Handle = Handle;
+    type Error = kernel::Error;
+
+    fn handle(&self, fd: OwnedFd) -> Result<Handle> {
+        self.0.handle(fd)
+    }
+}
+
+struct KernelLeases;
+
+impl Leases for KernelLeases {
+    fn take(&self, file: BorrowedFd<'_>) -> std::io::Result<()> {
+        kernel::lease::take(file)
+    }
+    fn give_back(&self, file: BorrowedFd<'_>) -> std::io::Result<()> {
+        kernel::lease::give_back(file)
+    }
+    fn is_held(&self, file: BorrowedFd<'_>) -> std::io::Result<bool> {
+        kernel::lease::is_held(file)
+    }
+    fn verity_digest(&self, file: BorrowedFd<'_>) -> std::io::Result<Option<Vec<u8>>> {
+        kernel::lease::verity_digest(file)
     }
 }

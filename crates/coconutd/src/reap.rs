@@ -1,12 +1,13 @@
 //! The end of an agent: its process is waited for without a thread, then nothing of it is left.
 
+use crate::change::blocking;
 use crate::clock;
 use crate::state::{Daemon, Ending};
 use crate::stdio;
 use abi::{AgentId, Kind};
 use api::Exit;
 use api::broker::LaneEvent;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,14 +15,13 @@ use std::time::Duration;
 use supervisor::{End, Event};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
-/// How long stragglers may take to go after they were killed.
-const STRAGGLERS: Duration = Duration::from_secs(10);
 /// At the daemon's end: so long without the end of another agent is a fault.
 const STALLED: Duration = Duration::from_secs(60);
+/// Longest pause between two looks at processes that were killed.
+const SLOW: Duration = Duration::from_millis(50);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub fn watch(
     daemon: &Arc<Daemon>,
     aid: AgentId,
     process: kernel::Process,
-    leash: Option<UnixStream>,
+    leash: Option<stdio::Leash>,
 ) {
     let waiter = daemon.clone();
     tokio::spawn(async move {
@@ -49,12 +49,13 @@ pub fn watch(
 }
 
 /// Ends a foreground agent whose terminal's owner has gone.
-async fn hold(daemon: &Arc<Daemon>, aid: AgentId, leash: UnixStream) {
+async fn hold(daemon: &Arc<Daemon>, aid: AgentId, leash: stdio::Leash) {
     let ended = daemon.inner().info.get(&aid).map(|info| info.exit.subscribe());
     let Some(mut ended) = ended else { return };
     tokio::select! {
         () = stdio::closed(leash) => {
-            end(daemon, aid, &Ending::new(End::Failed, "its foreground command was ended"));
+            let why = Ending::new(End::Failed, "its foreground command was ended");
+            blocking(|| end(daemon, aid, &why));
         }
         _ = ended.wait_for(Option::is_some) => {}
     }
@@ -68,6 +69,7 @@ pub fn end(daemon: &Daemon, aid: AgentId, ending: &Ending) -> bool {
         tracing::warn!(%error, "cannot re-parent");
     }
     let mut doomed = Vec::new();
+    let reparented = plan.reparented;
     for target in plan.end {
         let alive = inner.supervisor.get(target).is_ok_and(|a| !a.state().is_terminal());
         let Some(info) = inner.info.get_mut(&target).filter(|_| alive) else { continue };
@@ -79,13 +81,25 @@ pub fn end(daemon: &Daemon, aid: AgentId, ending: &Ending) -> bool {
         doomed.push(target);
     }
     drop(inner);
+    tell_parents(daemon, &reparented);
     for target in &doomed {
         // A frozen cgroup is killed all the same; thawing first would let it run.
         if let Err(error) = daemon.kernel.kill(*target) {
-            tracing::error!(aid = ?target, %error, "cannot kill");
+            tracing::error!(aid = ?target, %error, "cannot kill; its first process is ended");
+            end_first(daemon, *target);
         }
     }
     !doomed.is_empty()
+}
+
+/// The first process takes its PID namespace with it; who is left then is killed by the reaper.
+fn end_first(daemon: &Daemon, aid: AgentId) {
+    let process = daemon.inner().info.get(&aid).and_then(|info| info.pidfd.clone());
+    if let Some(process) = process
+        && let Err(error) = pidfd_send_signal(&process, Signal::KILL)
+    {
+        tracing::error!(?aid, %error, "cannot end its first process");
+    }
 }
 
 async fn wait(pidfd: OwnedFd) -> Waited {
@@ -116,80 +130,115 @@ async fn wait(pidfd: OwnedFd) -> Waited {
 /// events are in the log, its end is in the log, the kernel has forgotten it, whoever waits is
 /// told.
 async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited) {
-    end_children(daemon, aid);
+    blocking(|| end_children(daemon, aid));
     clear_cgroup(daemon, aid).await;
     settle(daemon, aid).await;
     let exit = book_end(daemon, aid, waited);
-    if let Err(error) = daemon.kernel.remove_agent(aid) {
-        tracing::error!(?aid, %error, "cannot remove the agent's kernel state");
-    }
-    daemon.names.forget(aid.0);
-    daemon.pins.forget(aid.0);
+    remove(daemon, aid).await;
     daemon.sink.flush().await;
-    let (agent, parent) = let_go(daemon, aid, exit);
-    if let Some(agent) = agent {
+    if let Some(agent) = let_go(daemon, aid, exit) {
         daemon.lanes.tell(LaneEvent::Gone { agent });
-    }
-    if parent.is_some() {
-        let _one_at_a_time = daemon.policy.lock().await;
-        crate::change::refresh_signals(daemon, parent);
     }
 }
 
-/// Frees the slot and tells whoever waits; who it was, and its parent.
-fn let_go(daemon: &Daemon, aid: AgentId, exit: Exit) -> (Option<Uuid>, Option<AgentId>) {
-    let mut inner = daemon.inner();
-    let known = inner.supervisor.get(aid).ok().map(|agent| (agent.uuid, agent.parent));
-    if let Err(error) = inner.supervisor.release_slot(aid) {
-        tracing::warn!(%error, "cannot free the slot");
+/// Takes an agent without processes out of the kernel, however often that has to be tried: its slot
+/// must not be another's before.
+pub async fn remove(daemon: &Daemon, aid: AgentId) {
+    let mut pause = Duration::from_millis(1);
+    while let Err(error) = blocking(|| remove_now(daemon, aid)) {
+        tracing::error!(?aid, %error, "cannot remove the agent's kernel state; trying again");
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
     }
-    if let Some(info) = inner.info.get(&aid) {
+}
+
+/// One attempt to kill what is left of an agent and to remove it. That the kernel has none is fine.
+///
+/// # Errors
+/// When something is left.
+pub fn remove_now(daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
+    if let Err(error) = daemon.kernel.kill(aid) {
+        tracing::debug!(?aid, %error, "removing an agent: kill");
+    }
+    match daemon.kernel.remove_agent(aid) {
+        Err(kernel::Error::NoSuchAgent(_)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Frees the slot and the sets and tells whoever waits; who it was.
+fn let_go(daemon: &Daemon, aid: AgentId, exit: Exit) -> Option<Uuid> {
+    let (known, dropped) = {
+        let mut inner = daemon.inner();
+        let known = inner.supervisor.get(aid).ok().map(|agent| agent.uuid);
+        let forgotten = inner.supervisor.release_slot(aid).ok().flatten();
+        let forgotten = forgotten.and_then(|oldest| inner.forget(oldest));
+        let mut sets = Vec::new();
+        if let Some(info) = inner.info.get_mut(&aid) {
+            sets = std::mem::take(&mut info.sets);
+            info.numbers.clear();
+            info.pidfd = None;
+        }
+        (known, (sets, forgotten))
+    };
+    // The kernel is told outside of the lock, and before whoever waits.
+    blocking(|| drop(dropped));
+    if let Some(info) = daemon.inner().info.get(&aid) {
         info.exit.send_replace(Some(exit));
     }
-    inner.prune();
-    (known.map(|(uuid, _)| uuid), known.and_then(|(_, parent)| parent))
+    known
 }
 
 /// The children of an agent that ended by itself, as its manifest says.
 fn end_children(daemon: &Daemon, aid: AgentId) {
-    let children = {
+    let plan = {
         let mut inner = daemon.inner();
         let Ok(plan) = inner.supervisor.plan_end(aid) else { return };
         if let Err(error) = inner.supervisor.reparent(&plan) {
             tracing::warn!(%error, "cannot re-parent");
         }
-        plan.end.into_iter().filter(|target| *target != aid).collect::<Vec<_>>()
+        plan
     };
-    for child in children {
+    tell_parents(daemon, &plan.reparented);
+    for child in plan.end.into_iter().filter(|target| *target != aid) {
         end(daemon, child, &Ending::new(End::Clean, "its parent has ended"));
     }
 }
 
-async fn clear_cgroup(daemon: &Daemon, aid: AgentId) {
-    let deadline = Instant::now() + STRAGGLERS;
-    let mut pause = Duration::from_micros(200);
-    loop {
-        match daemon.kernel.processes(aid) {
-            Ok(left) if left.is_empty() => return,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "cannot list the agent's processes");
-                return;
-            }
+/// Whose descendants they are now decides whose signals reach them.
+fn tell_parents(daemon: &Daemon, reparented: &[(AgentId, Option<AgentId>)]) {
+    for (child, heir) in reparented {
+        let heir = heir.unwrap_or(AgentId::NOBODY);
+        if let Err(error) = daemon.kernel.set_parent(*child, heir) {
+            tracing::error!(aid = ?child, %error, "its ancestors' signals may be decided by the old tree");
         }
-        if let Err(error) = daemon.kernel.kill(aid) {
-            tracing::error!(?aid, %error, "cannot kill the agent's processes");
-        }
-        if Instant::now() > deadline {
-            tracing::error!(?aid, "processes of an ended agent do not go away");
-            return;
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-/// Waits until the log has as many denials as the kernel counted; what is missing then is a gap.
+/// Kills until nobody is left. A process that the kernel does not let go of keeps its agent.
+async fn clear_cgroup(daemon: &Daemon, aid: AgentId) {
+    let mut pause = Duration::from_micros(200);
+    let mut said = false;
+    loop {
+        match blocking(|| daemon.kernel.populated(aid)) {
+            Ok(false) | Err(kernel::Error::NoSuchAgent(_)) => return,
+            Ok(true) => {}
+            Err(error) => tracing::debug!(%error, "cannot ask for the agent's processes"),
+        }
+        if let Err(error) = blocking(|| daemon.kernel.kill(aid)) {
+            tracing::error!(?aid, %error, "cannot kill the agent's processes");
+        }
+        if pause >= SLOW && !said {
+            said = true;
+            tracing::error!(?aid, "processes of an ended agent do not go away");
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(SLOW);
+    }
+}
+
+/// Waits until the log has as many denials and uses as the kernel counted; a denial that is missing when
+/// the ring is empty is a gap. (A use that found no room did not happen.)
 async fn settle(daemon: &Daemon, aid: AgentId) {
     let mut empty = false;
     loop {
@@ -199,9 +248,12 @@ async fn settle(daemon: &Daemon, aid: AgentId) {
             let mut inner = daemon.inner();
             let Some(info) = inner.info.get_mut(&aid) else { return };
             info.last_counters = Some(counters);
+            if info.kernel_denials >= counters.denials && info.uses >= counters.uses {
+                return;
+            }
             info.kernel_denials
         };
-        if logged >= counters.denials {
+        if empty && logged >= counters.denials {
             return;
         }
         if empty {
@@ -213,6 +265,7 @@ async fn settle(daemon: &Daemon, aid: AgentId) {
             daemon.sink.record(entry);
             return;
         }
+        daemon.kernel.read_events_now();
         tokio::select! {
             () = drained => {}
             // Nothing of it runs any more, so nothing more comes.
@@ -247,10 +300,7 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
         info.pid = None;
     }
     drop(inner);
-    daemon.sink.record(entry);
-    if let Some((_, entry)) = step {
-        daemon.sink.record(entry);
-    }
+    daemon.sink.record_all(std::iter::once(entry).chain(step.map(|(_, entry)| entry)).collect());
     Exit {
         status: waited.status,
         signal: waited.signal,
@@ -262,10 +312,8 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
 /// Ends every agent and returns, when all are gone and their ends are on record, how many there were.
 pub async fn end_all(daemon: &Arc<Daemon>) -> usize {
     daemon.stopping.store(true, Ordering::Release);
-    let living: Vec<AgentId> = {
-        let _no_more_are_admitted = daemon.policy.lock().await;
-        daemon.inner().supervisor.living().iter().map(|a| a.aid).collect()
-    };
+    // Whoever is admitted has asked under this lock whether the daemon stops.
+    let living: Vec<AgentId> = daemon.inner().supervisor.living().map(|a| a.aid).collect();
     let waits: Vec<_> = {
         let inner = daemon.inner();
         living
@@ -275,7 +323,7 @@ pub async fn end_all(daemon: &Arc<Daemon>) -> usize {
             .collect()
     };
     for aid in &living {
-        end(daemon, *aid, &Ending::new(End::Clean, "coconutd stops"));
+        blocking(|| end(daemon, *aid, &Ending::new(End::Clean, "coconutd stops")));
     }
     for mut wait in waits {
         if tokio::time::timeout(STALLED, wait.wait_for(Option::is_some)).await.is_err() {

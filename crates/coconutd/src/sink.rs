@@ -1,17 +1,20 @@
 //! The way into the audit log: one writer thread, and everybody who follows.
 //!
-//! Producers hand over entries in order. The channel is bounded: when the log cannot be written,
-//! they wait, the kernel's ring fills, and the kernel stops the agents. Nothing runs unrecorded.
+//! Producers hand over entries in order. The queue is bounded: when the log cannot be written, they
+//! wait, the kernel's ring fills, and the kernel stops the agents. Nothing runs unrecorded. A change
+//! takes [`Room`] before it takes any lock, hands its records over without waiting, and waits for
+//! [`Durable`] when its locks are gone.
 
 use crate::clock;
 use abi::{Entry, Kind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender, channel};
 use tokio::sync::{broadcast, oneshot};
 
-/// Entries between producers and the writer.
+/// Orders between producers and the writer.
 const QUEUE: usize = 16_384;
 /// Entries that are appended at once, at most.
 const BATCH: usize = 1_024;
@@ -48,18 +51,49 @@ pub struct Written {
 }
 
 enum Order {
-    Append(Box<Entry>),
-    /// Answer once everything before is written; with a checkpoint, if it is asked for.
-    Wait(oneshot::Sender<()>, bool),
+    /// Answer once they are written.
+    Append(Vec<Entry>, Option<oneshot::Sender<()>>),
+    /// Answer once everything before is under a checkpoint.
+    Seal(oneshot::Sender<()>),
 }
 
 /// Where entries go.
 #[derive(Clone)]
 pub struct Sink {
-    orders: SyncSender<Order>,
+    orders: Sender<Order>,
     followers: broadcast::Sender<Written>,
     records: Arc<AtomicU64>,
     head: Arc<Mutex<String>>,
+}
+
+/// A place in the queue for the records of one change.
+pub struct Room(OwnedPermit<Order>);
+
+/// The records of one change, on their way.
+pub struct Durable(oneshot::Receiver<()>);
+
+/// The writer has ended.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the audit log is closed")]
+pub struct Closed;
+
+impl Room {
+    /// Hands the records over, in order; never waits.
+    pub fn record(self, entries: Vec<Entry>) -> Durable {
+        let (done, wait) = oneshot::channel();
+        self.0.send(Order::Append(entries, Some(done)));
+        Durable(wait)
+    }
+}
+
+impl Durable {
+    /// Returns when they are written; a checkpoint follows.
+    ///
+    /// # Errors
+    /// When the writer has ended.
+    pub async fn written(self) -> Result<(), Closed> {
+        self.0.await.map_err(|_| Closed)
+    }
 }
 
 impl Sink {
@@ -68,7 +102,7 @@ impl Sink {
     /// # Errors
     /// When there can be no thread.
     pub fn start(log: Box<dyn AuditLog>, records: u64) -> std::io::Result<Sink> {
-        let (orders, inbox) = sync_channel(QUEUE);
+        let (orders, inbox) = channel(QUEUE);
         let (followers, _) = broadcast::channel(FOLLOW);
         let count = Arc::new(AtomicU64::new(records));
         let head = Arc::new(Mutex::new(log.note()));
@@ -80,13 +114,43 @@ impl Sink {
             head: head.clone(),
             due: None,
         };
-        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&runtime))?;
         Ok(Sink { orders, followers, records: count, head })
     }
 
-    /// Hands an entry over; waits while the queue is full.
+    /// Waits for a place in the queue. Hold no lock meanwhile.
+    ///
+    /// # Errors
+    /// When the writer has ended.
+    pub async fn room(&self) -> Result<Room, Closed> {
+        self.orders.clone().reserve_owned().await.map(Room).map_err(|_| Closed)
+    }
+
+    /// Hands an entry over; waits while the queue is full. Hold no lock meanwhile.
     pub fn record(&self, entry: Entry) {
-        if self.orders.send(Order::Append(Box::new(entry))).is_err() {
+        self.record_all(vec![entry]);
+    }
+
+    /// Hands entries over, in order.
+    pub fn record_all(&self, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let left = match self.orders.try_send(Order::Append(entries, None)) {
+            Ok(()) => return,
+            Err(TrySendError::Closed(_)) => {
+                tracing::error!("the audit writer has ended: a record is lost");
+                return;
+            }
+            Err(TrySendError::Full(order)) => order,
+        };
+        let wait = || self.orders.blocking_send(left).is_ok();
+        let sent = match tokio::runtime::Handle::try_current() {
+            Ok(_) => tokio::task::block_in_place(wait),
+            Err(_) => wait(),
+        };
+        if !sent {
             tracing::error!("the audit writer has ended: a record is lost");
         }
     }
@@ -94,22 +158,9 @@ impl Sink {
     /// Returns when everything handed over before is durable and under a checkpoint.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        let orders = self.orders.clone();
-        let order = Order::Wait(done, true);
-        let sent = tokio::task::spawn_blocking(move || orders.send(order).is_ok()).await;
-        if matches!(sent, Ok(true)) {
+        if self.orders.send(Order::Seal(done)).await.is_ok() {
             let _ = wait.await;
         }
-    }
-
-    /// Returns when everything handed over before is written; a checkpoint follows. Blocks.
-    ///
-    /// # Errors
-    /// When the writer has ended.
-    pub fn written(&self) -> Result<(), &'static str> {
-        let (done, wait) = oneshot::channel();
-        let sent = self.orders.send(Order::Wait(done, false)).is_ok();
-        if sent && wait.blocking_recv().is_ok() { Ok(()) } else { Err("the audit log is closed") }
     }
 
     /// New records from now on.
@@ -139,23 +190,21 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self) {
+    fn run(&mut self, runtime: &tokio::runtime::Runtime) {
         loop {
             let wait = self.due.map_or(Duration::from_secs(3600), |due| {
                 due.saturating_duration_since(Instant::now())
             });
-            let first = match self.inbox.recv_timeout(wait) {
-                Ok(order) => order,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.seal();
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => {
+            let first =
+                runtime.block_on(async { tokio::time::timeout(wait, self.inbox.recv()).await });
+            match first {
+                Ok(Some(first)) => self.take(first),
+                Ok(None) => {
                     self.seal();
                     return;
                 }
-            };
-            self.take(first);
+                Err(_) => self.seal(),
+            }
         }
     }
 
@@ -165,10 +214,13 @@ impl Writer {
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
-                Order::Append(entry) => batch.push(*entry),
-                Order::Wait(done, seal) => {
+                Order::Append(mut entries, done) => {
+                    batch.append(&mut entries);
+                    waiting.extend(done);
+                }
+                Order::Seal(done) => {
                     waiting.push(done);
-                    sealed |= seal;
+                    sealed = true;
                 }
             }
             next = if batch.len() < BATCH { self.inbox.try_recv().ok() } else { None };

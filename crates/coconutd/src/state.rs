@@ -1,18 +1,21 @@
 //! What the daemon knows: the supervisor's agents, and for each what belongs to this machine.
 
+use crate::authority::trust::Trust;
+use crate::callers::Callers;
+use crate::change::{Owner, Tree};
 use crate::clock;
 use crate::config::Config;
 use crate::lanes::LaneHub;
-use crate::names::Names;
-use crate::paths::Paths;
-use crate::pins::Pins;
-use crate::port::KernelPort;
+use crate::members::Members;
+use crate::port::{KernelPort, Lookup};
+use crate::rights::launch::Given;
+use crate::rights::system::System;
+use crate::rights::{KernelSet, Room};
 use crate::sink::Sink;
 use crate::stdio::Waiting;
-use crate::trust::Trust;
 use abi::{AgentId, AgentState, Capability, Entry, Kind, Verdict};
-use manifest::Profiles;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use supervisor::{End, Event, Supervisor};
@@ -43,6 +46,8 @@ impl Ending {
 /// What belongs to one agent on this machine, beside what the supervisor knows.
 #[derive(Debug)]
 pub struct Info {
+    /// Its id outside.
+    pub uuid: Uuid,
     /// Program and arguments.
     pub command: Vec<String>,
     /// The user that it runs as.
@@ -51,6 +56,19 @@ pub struct Info {
     pub owner: u32,
     /// First process.
     pub pid: Option<u32>,
+    /// The same, free of reuse: what signals go to.
+    pub pidfd: Option<Arc<OwnedFd>>,
+    /// Whose rights are changed one change at a time.
+    pub tree: Arc<Tree>,
+    /// Through which its state gets into the kernel.
+    pub kernel: Arc<Owner>,
+    /// The sets that the kernel has it hold.
+    pub sets: Vec<Arc<KernelSet>>,
+    /// Sets that it held, by the kernel's id, and the number of their first position: events that
+    /// are on their way name them.
+    pub numbers: VecDeque<(kernel::SetId, u32, Arc<[u32]>)>,
+    /// What it has from its launch on.
+    pub launch: Vec<Given>,
     /// Nanoseconds since the UNIX epoch.
     pub started_ns: u64,
     /// Nanoseconds since the UNIX epoch.
@@ -75,6 +93,8 @@ pub struct Info {
     pub tokens: u64,
     /// Inference calls, refused ones included.
     pub calls: u64,
+    /// Its cgroup was made so that children's can lie below it.
+    pub may_have_children: bool,
     /// Its end, for all who wait.
     pub exit: watch::Sender<Option<api::Exit>>,
 }
@@ -97,6 +117,8 @@ pub struct Inner {
     pub supervisor: Supervisor,
     /// By agent.
     pub info: HashMap<AgentId, Info>,
+    /// By the user that asked for them, in the order of their birth.
+    pub by_owner: HashMap<u32, BTreeMap<Uuid, AgentId>>,
     /// By tenant.
     pub tenants: HashMap<String, TenantUse>,
     /// Agents since the daemon started.
@@ -111,22 +133,24 @@ pub struct Daemon {
     pub kernel: Arc<dyn KernelPort>,
     /// The way into the log.
     pub sink: Sink,
-    /// Pinned DNS answers.
-    pub names: Names,
-    /// What the paths of rules led to.
-    pub pins: Pins,
-    /// Where the paths of profiles lead.
-    pub paths: Paths,
+    /// Where names are looked up.
+    pub lookup: Arc<dyn Lookup>,
+    /// The sets in the kernel.
+    pub rights: Room,
+    /// Those that come with the system.
+    pub system: System,
     /// Descriptors whose spawn has not come yet.
     pub stdio: Waiting,
     /// The broker's streams.
     pub lanes: LaneHub,
-    /// Named bundles of rights.
-    pub profiles: Profiles,
+    /// What each caller holds of what all share.
+    pub callers: Callers,
+    /// Who is an operator.
+    pub members: Members,
     /// Keys that may sign manifests.
     pub trust: Trust,
-    /// Rights are changed one change at a time: a check never sees half of one.
-    pub policy: tokio::sync::Mutex<()>,
+    /// Tenants' weights are changed one at a time.
+    pub weights: tokio::sync::Mutex<()>,
     /// Told after each batch of kernel events.
     pub drained: Notify,
     /// A look at the ring found nothing in it.
@@ -158,8 +182,14 @@ pub struct Parts {
     pub kernel: Arc<dyn KernelPort>,
     /// The way into the log.
     pub sink: Sink,
-    /// Named bundles of rights.
-    pub profiles: Profiles,
+    /// Where names are looked up.
+    pub lookup: Arc<dyn Lookup>,
+    /// The sets in the kernel.
+    pub rights: Room,
+    /// Those that come with the system.
+    pub system: System,
+    /// Gives out the names of sets.
+    pub keys: Arc<supervisor::SetKeys>,
     /// Keys that may sign manifests.
     pub trust: Trust,
     /// What was weaker at start.
@@ -174,17 +204,18 @@ impl Daemon {
     /// A daemon without agents.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Daemon {
+            callers: Callers::new(&parts.config.sizes),
+            members: Members::default(),
             config: parts.config,
             kernel: parts.kernel,
             sink: parts.sink,
-            names: Names::default(),
-            pins: Pins::default(),
-            paths: Paths::default(),
+            lookup: parts.lookup,
+            rights: parts.rights,
+            system: parts.system,
             stdio: Waiting::default(),
             lanes: LaneHub::default(),
-            profiles: parts.profiles,
             trust: parts.trust,
-            policy: tokio::sync::Mutex::new(()),
+            weights: tokio::sync::Mutex::default(),
             drained: Notify::new(),
             emptied: Notify::new(),
             expiry: Notify::new(),
@@ -196,8 +227,12 @@ impl Daemon {
             features: parts.features,
             log_key: parts.log_key,
             inner: Mutex::new(Inner {
-                supervisor: Supervisor::new(supervisor::Limits::default()),
+                supervisor: Supervisor::new(
+                    supervisor::Limits { sets: kernel::SETS_MAX, ..supervisor::Limits::default() },
+                    parts.keys,
+                ),
                 info: HashMap::new(),
+                by_owner: HashMap::new(),
                 tenants: HashMap::new(),
                 admitted: 0,
             }),
@@ -291,9 +326,28 @@ impl Inner {
         entries
     }
 
-    /// Drops what belongs to agents that the supervisor has forgotten.
-    pub fn prune(&mut self) {
-        let supervisor = &self.supervisor;
-        self.info.retain(|aid, _| supervisor.get(*aid).is_ok());
+    /// Drops what belongs to an agent that the supervisor has forgotten.
+    pub fn forget(&mut self, aid: AgentId) -> Option<Info> {
+        let info = self.info.remove(&aid)?;
+        if let Some(own) = self.by_owner.get_mut(&info.owner) {
+            own.remove(&info.uuid);
+            if own.is_empty() {
+                self.by_owner.remove(&info.owner);
+            }
+        }
+        Some(info)
+    }
+
+    /// Takes up what belongs to a new agent.
+    pub fn enter(&mut self, aid: AgentId, info: Info) {
+        self.by_owner.entry(info.owner).or_default().insert(info.uuid, aid);
+        self.info.insert(aid, info);
+    }
+
+    /// The number of a rule within its agent, as people see it; none for what no rule names.
+    pub fn number(&self, aid: AgentId, set: u32, rule: u32) -> Option<u32> {
+        let numbers = &self.info.get(&aid)?.numbers;
+        let (_, first, positions) = numbers.iter().rev().find(|(id, ..)| id.0 == set)?;
+        positions.get(usize::try_from(rule).ok()?.checked_sub(1)?).map(|at| first + at)
     }
 }

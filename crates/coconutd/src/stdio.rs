@@ -4,31 +4,46 @@
 //! gets one byte back, and keeps the connection open: it is the leash of the agent that takes
 //! them.
 
+use crate::callers::Key;
 use crate::identity::{Caller, identify};
 use crate::state::Daemon;
+use connections::Place;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 /// How long descriptors wait for their spawn.
 const WAIT: Duration = Duration::from_secs(10);
-/// Descriptors that may wait at once.
-const WAITING_MAX: usize = 256;
+/// Connections whose callers are being asked for at once; more wait to be accepted.
+const UNKNOWN: usize = 32;
+/// Pause after an accept that failed for want of something.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Descriptors that were handed over, and the connection that they came on.
 pub struct Handed {
     /// Standard input, output and error.
     pub descriptors: [OwnedFd; 3],
     /// Closed by the sender when it goes away.
-    pub leash: UnixStream,
+    pub leash: Leash,
     caller: Caller,
+    /// Given back when somebody takes them, or nobody did.
+    _waiting: Place<Key>,
+}
+
+/// The connection that descriptors came on; it holds its caller's place.
+#[derive(Debug)]
+pub struct Leash {
+    stream: UnixStream,
+    _place: Place<Key>,
 }
 
 /// Descriptors whose spawn has not come yet.
@@ -47,13 +62,19 @@ impl Waiting {
         handed.remove(&token)
     }
 
+    /// Keeps descriptors, and says so to the sender.
     fn put(&self, token: Uuid, new: Handed) -> bool {
-        let mut handed = self.lock();
-        if handed.len() >= WAITING_MAX || handed.contains_key(&token) {
-            return false;
+        match self.lock().entry(token) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                // Under the lock: the spawn that follows the answer at once finds them.
+                let told = new.leash.stream.try_write(&[1]).is_ok();
+                if told {
+                    free.insert(new);
+                }
+                told
+            }
         }
-        handed.insert(token, new);
-        true
     }
 
     fn drop_late(&self, token: Uuid) {
@@ -67,34 +88,45 @@ impl Waiting {
 
 /// Takes descriptors until the daemon ends.
 pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>) {
+    let unknown = Arc::new(Semaphore::new(UNKNOWN));
     loop {
+        // Never closed.
+        let Ok(asking) = unknown.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let daemon = daemon.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = take(stream, &daemon).await {
+                    if let Err(error) = take(stream, &daemon, asking).await {
                         tracing::debug!(%error, "descriptors were not taken");
                     }
                 });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept descriptors");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
-async fn take(stream: UnixStream, daemon: &Arc<Daemon>) -> Result<(), String> {
-    let caller = identify(stream.as_fd(), daemon).0?;
+async fn take(
+    stream: UnixStream,
+    daemon: &Arc<Daemon>,
+    asking: OwnedSemaphorePermit,
+) -> Result<(), String> {
+    let caller = identify(&stream, daemon).await?;
+    let full = |full: connections::Full| format!("the caller has {} already", full.held);
+    let place = daemon.callers.connections.take(&caller).map_err(full)?;
+    let waiting = daemon.callers.waiting.take(&caller).map_err(full)?;
+    drop(asking);
     let received = tokio::time::timeout(WAIT, receive(&stream)).await;
     let (token, descriptors) = received.map_err(|_| "nothing came".to_owned())??;
     if matches!(caller, Caller::Agent { .. }) && !descriptors.iter().all(is_stream) {
         return Err("an agent may hand on pipes, sockets and terminals only".to_owned());
     }
-    let mut leash = stream;
-    leash.write_all(&[1]).await.map_err(|e| e.to_string())?;
-    if daemon.stdio.put(token, Handed { descriptors, leash, caller }) {
+    let leash = Leash { stream, _place: place };
+    let handed = Handed { descriptors, leash, caller, _waiting: waiting };
+    if daemon.stdio.put(token, handed) {
         tokio::time::sleep(WAIT).await;
         daemon.stdio.drop_late(token);
     }
@@ -142,7 +174,7 @@ fn is_stream(fd: &OwnedFd) -> bool {
 }
 
 /// Returns when the sender has closed its end.
-pub async fn closed(mut leash: UnixStream) {
+pub async fn closed(mut leash: Leash) {
     let mut unused = [0u8; 16];
-    while matches!(leash.read(&mut unused).await, Ok(n) if n > 0) {}
+    while matches!(leash.stream.read(&mut unused).await, Ok(n) if n > 0) {}
 }

@@ -63,14 +63,14 @@ pub fn said(event: &Event) -> Option<Said> {
     })
 }
 
-/// The `detail` of an event's record.
-pub fn detail(event: &Event, said: &Said) -> String {
+/// The `detail` of an event's record; `rule` is the number within the agent.
+pub fn detail(event: &Event, said: &Said, rule: Option<u32>) -> String {
     let mut words = format!("op={} comm={} pid={}", said.operation, word(&said.program), event.pid);
     if event.verdict != 0 {
         words.push_str(&format!(" errno={}", errno_name(event.verdict)));
     }
-    if event.rule != 0 {
-        words.push_str(&format!(" rule={}", event.rule));
+    if let Some(rule) = rule {
+        words.push_str(&format!(" rule={rule}"));
     }
     words
 }

@@ -2,12 +2,13 @@
 
 use crate::clock;
 use crate::identity::Caller;
-use crate::state::{API, Daemon, Inner};
-use crate::{access, translate};
+use crate::state::{API, Daemon, Info, Inner};
+use crate::translate;
 use abi::{AgentId, Capability};
 use api::agent::{Counters, ExplanationList};
 use api::{Agent, AgentDetail, AgentList, Explanation, HeldCapability};
 use manifest::Origin;
+use uuid::Uuid;
 
 impl Inner {
     /// One agent, as in a list.
@@ -33,11 +34,48 @@ impl Inner {
         })
     }
 
-    /// Agents that a caller may see, the oldest first.
-    pub fn list(&self, caller: &Caller, all: bool) -> AgentList {
-        let agents = if all { self.supervisor.all() } else { self.supervisor.living() };
-        let seen = agents.into_iter().filter(|agent| access::sees(self, caller, agent.aid));
-        AgentList { agents: seen.filter_map(|agent| self.view(agent)).collect() }
+    /// The agents behind `after` that a caller may see, in the order of their birth, at most `limit`.
+    /// For nobody are more looked at than that, or than are his.
+    pub fn page(&self, caller: &Caller, all: bool, after: Option<Uuid>, limit: usize) -> AgentList {
+        // One more tells whether there is a next page.
+        let mut seen = self.seen(caller, all, after, limit + 1);
+        let more = seen.len() > limit;
+        seen.truncate(limit);
+        let next = seen.last().filter(|_| more).map(|agent| agent.uuid.to_string());
+        AgentList { agents: seen.into_iter().filter_map(|agent| self.view(agent)).collect(), next }
+    }
+
+    fn seen(
+        &self,
+        caller: &Caller,
+        all: bool,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Vec<&supervisor::Agent> {
+        let living = |agent: &&supervisor::Agent| all || !agent.state().is_terminal();
+        let later = |uuid: &Uuid| after.is_none_or(|after| *uuid > after);
+        let known = |aid: AgentId| self.supervisor.get(aid).ok();
+        match caller {
+            Caller::Operator { .. } if all => {
+                self.supervisor.all_since(after).take(limit).collect()
+            }
+            Caller::Operator { .. } => self.supervisor.living_since(after).take(limit).collect(),
+            Caller::Broker { .. } => Vec::new(),
+            Caller::User { uid, .. } => {
+                let own = self.by_owner.get(uid).into_iter().flatten();
+                let own = own.filter(|(uuid, _)| later(uuid)).filter_map(|(_, aid)| known(*aid));
+                own.filter(living).take(limit).collect()
+            }
+            Caller::Agent { aid, .. } => {
+                let mut below = self.supervisor.descendants(*aid);
+                below.push(*aid);
+                let mut below: Vec<_> = below.into_iter().filter_map(known).collect();
+                below.sort_by_key(|agent| agent.uuid);
+                below.retain(|agent| living(agent) && later(&agent.uuid));
+                below.truncate(limit);
+                below
+            }
+        }
     }
 }
 
@@ -48,13 +86,13 @@ pub fn detail(daemon: &Daemon, aid: AgentId) -> Option<AgentDetail> {
     let agent = inner.supervisor.get(aid).ok()?;
     let info = inner.info.get(&aid)?;
     let kernel = kernel.or(info.last_counters).unwrap_or_default();
-    let children = agent.children().iter().filter_map(|child| inner.supervisor.get(*child).ok());
+    let children = agent.children().filter_map(|child| inner.supervisor.get(child).ok());
     Some(AgentDetail {
         agent: inner.view(agent)?,
         slot: format!("{aid:?}"),
         cgroup: format!("/sys/fs/cgroup/coconut.slice/{}/{}", agent.tenant, agent.uuid),
         origin: info.origin.clone(),
-        capabilities: held(agent),
+        capabilities: held(agent, info),
         counters: Counters {
             kernel_denials: kernel.denials,
             log_kernel_denials: info.kernel_denials,
@@ -68,16 +106,28 @@ pub fn detail(daemon: &Daemon, aid: AgentId) -> Option<AgentDetail> {
     })
 }
 
-/// What an agent holds, in order of rule numbers.
-pub fn held(agent: &supervisor::Agent) -> Vec<HeldCapability> {
-    let list = agent.held().iter().map(|held| HeldCapability {
-        rule: held.id,
-        capability: held.rule.to_string(),
-        kind: held.rule.capability(),
-        source: source(&held.origin),
-        expires_ns: held.expires_ns.map(clock::wall_of),
-    });
-    list.collect()
+/// What an agent holds, in order of rule numbers; then what it has from its launch on, which no
+/// rule names and which is nobody's to pass on.
+pub fn held(agent: &supervisor::Agent, info: &Info) -> Vec<HeldCapability> {
+    let mut list: Vec<HeldCapability> = agent
+        .held()
+        .map(|held| HeldCapability {
+            rule: held.id,
+            capability: held.rule.rule.to_string(),
+            kind: held.rule.rule.capability(),
+            source: source(&held.rule.origin),
+            expires_ns: held.rule.expires_ns.map(clock::wall_of),
+        })
+        .collect();
+    list.sort_by_key(|held| held.rule);
+    list.extend(info.launch.iter().map(|given| HeldCapability {
+        rule: 0,
+        capability: format!("{}={}", given.kind, given.object),
+        kind: given.kind,
+        source: "launch".to_owned(),
+        expires_ns: None,
+    }));
+    list
 }
 
 /// Where a right comes from: `line 6`, `command line`, `@base`, `infer`, `grant`…

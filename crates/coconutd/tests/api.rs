@@ -144,7 +144,7 @@ fn a_denial_is_one_record_a_state_and_an_explanation() {
 fn every_step_of_a_spawn_that_fails_is_named_and_leaves_nothing() {
     let running = Running::start();
     let client = running.client();
-    for (broken, step) in [("create", "cgroup"), ("apply", "rights"), ("launch", "launch")] {
+    for (broken, step) in [("create", "cgroup"), ("make_set", "rights"), ("launch", "launch")] {
         *running.fake.broken.lock().unwrap() = vec![broken];
         let wanted = request("never", &[], &["/bin/sleep", "60"]);
         let body = refused(client.post::<_, AgentDetail>("/v1/agents", &wanted));
@@ -180,6 +180,8 @@ fn a_revocation_reaches_descendants_and_ends_who_has_it_mapped() {
     running.fake.mapped.lock().unwrap().push(kernel::Mapping {
         pid: 1,
         path: "/etc/ssl/openssl.cnf".into(),
+        dev: 0,
+        ino: 0,
         shared: true,
         writable: false,
     });
@@ -209,7 +211,7 @@ fn a_child_never_holds_what_its_parent_lacks() {
     spawn(&client, "child", &["fs.read=/srv"]);
     let wanted = request("second", &[], &["/bin/sleep", "60"]);
     let body = refused(client.post::<_, AgentDetail>("/v1/agents", &wanted));
-    assert!(body.error.contains("1 children"), "{}", body.error);
+    assert!(body.error.contains("1 agents below"), "{}", body.error);
     running.become_agent(None);
     // Each refused call is exactly one denial record.
     let denied = records(&client, "?agent=parent&kind=denial");

@@ -68,7 +68,7 @@ fn refused(answer: Result<AgentDetail, ClientError>) -> ErrorBody {
 
 #[test]
 fn a_signature_covers_every_byte_and_a_key_grants_only_what_it_may() {
-    let (running, key) = trusting("\"fs.read=/etc\"");
+    let (running, key) = trusting("\"fs.read=/etc\", \"fs.exec=/usr/bin\"");
     let client = running.client();
     let envelope = sign(TEXT, &key);
     let good: AgentDetail =

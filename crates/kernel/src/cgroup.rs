@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Controllers that agents are measured and limited by.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
@@ -56,43 +57,54 @@ pub(crate) fn processes(dir: &Path) -> Result<Vec<u32>> {
     Ok(text.lines().filter_map(|l| l.parse().ok()).collect())
 }
 
-/// Waits until the cgroup is frozen or thawed, which the kernel does within a scheduling tick.
-pub(crate) fn await_frozen(dir: &Path, frozen: bool) -> Result<()> {
-    let want = if frozen { "frozen 1" } else { "frozen 0" };
+/// How long a cgroup may take to do what it was told: far beyond what a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until the cgroup is frozen, which the kernel does when each of its threads has been scheduled.
+pub(crate) fn await_frozen(dir: &Path) -> Result<()> {
     let path = dir.join("cgroup.events");
-    for round in 0..2000u32 {
-        if read(&path)?.lines().any(|l| l == want) {
-            return Ok(());
+    let until = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(20);
+    while !read(&path)?.lines().any(|l| l == "frozen 1") {
+        if Instant::now() > until {
+            let source = io::ErrorKind::TimedOut.into();
+            return Err(Error::File { action: "freeze", path, source });
         }
-        if round > 20 {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        } else {
-            std::thread::yield_now();
-        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
     }
-    Err(Error::File { action: "freeze", path, source: io::ErrorKind::TimedOut.into() })
+    Ok(())
+}
+
+/// Whether any process is in the cgroup or below.
+pub(crate) fn populated(dir: &Path) -> Result<bool> {
+    Ok(read(&dir.join("cgroup.events"))?.lines().any(|l| l == "populated 1"))
 }
 
 /// Removes a cgroup whose processes have ended.
 ///
 /// A killed process may need a moment to leave.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    let mut tries = 0;
+    let until = Instant::now() + PATIENCE;
     loop {
         match fs::remove_dir(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < 500 => {
-                tries += 1;
-                std::thread::sleep(std::time::Duration::from_millis(2));
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
             }
             done => return done.map_err(file("remove the control group", path)),
         }
     }
 }
 
-/// Removes a tenant's cgroup if no agent is left in it.
-pub(crate) fn remove_if_empty(path: &Path) {
-    let _ = fs::remove_dir(path);
+/// Removes the cgroups above `path` that have nothing in them any more, up to the slice: an ended
+/// parent's whose last child has gone, a tenant's without agents.
+pub(crate) fn remove_empty_above(path: &Path, slice: &Path) {
+    for above in path.ancestors().skip(1) {
+        if above == slice || !above.starts_with(slice) || fs::remove_dir(above).is_err() {
+            return;
+        }
+    }
 }
 
 /// The ids of this process's cgroup and of those above it, without the root.

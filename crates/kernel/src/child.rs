@@ -20,6 +20,8 @@ pub(crate) struct Plan<'a> {
     pub uid: u32,
     pub gid: u32,
     pub groups: &'a [u32],
+    /// To be executed by descriptor; a script goes by its path.
+    pub program: Option<RawFd>,
     pub stdio: [RawFd; 3],
     pub tell: RawFd,
     pub go: RawFd,
@@ -96,8 +98,19 @@ fn run(plan: &Plan<'_>) -> Result<std::convert::Infallible, (SpawnStep, i32)> {
     if n != 1 {
         return Err((SpawnStep::Await, libc::EPIPE));
     }
-    // SAFETY: NULL-terminated arrays of NUL-terminated strings.
-    unsafe { libc::execve(plan.argv[0], plan.argv.as_ptr(), plan.env.as_ptr()) };
+    // SAFETY: NULL-terminated arrays of NUL-terminated strings, and a descriptor that is open.
+    unsafe {
+        match plan.program {
+            Some(fd) => {
+                let (argv, env) = (plan.argv.as_ptr(), plan.env.as_ptr());
+                let here = libc::AT_EMPTY_PATH;
+                libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv, env, here);
+            }
+            None => {
+                libc::execve(plan.argv[0], plan.argv.as_ptr(), plan.env.as_ptr());
+            }
+        }
+    }
     Err((SpawnStep::Exec, errno()))
 }
 

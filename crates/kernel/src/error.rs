@@ -48,13 +48,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A path of a rule does not exist or cannot be reached.
-    #[error("cannot resolve the path {} of rule {rule}", path.display())]
+    /// A file cannot carry rights.
+    #[error("no right can be given on {}", path.display())]
     Path {
-        /// As the rule says it.
+        /// Where it lies.
         path: PathBuf,
-        /// [`crate::Rule::id`].
-        rule: u32,
         /// The kernel's answer.
         #[source]
         source: io::Error,
@@ -62,7 +60,7 @@ pub enum Error {
     /// A rule pairs a capability with a scope that has no meaning for it.
     #[error("rule {rule}: {capability} does not take {scope}")]
     Rule {
-        /// [`crate::Rule::id`].
+        /// Its place in the set, from 1.
         rule: u32,
         /// The capability's name.
         capability: &'static str,
@@ -108,14 +106,11 @@ impl Error {
                  stays until the machine restarts",
             ),
             Self::Map { source, .. } if source.kind() == libbpf_rs::ErrorKind::OutOfMemory => {
-                Some("raise the limits in `LoadOptions` (grants, addresses)")
+                Some("raise the limits in `LoadOptions` (files, grants, addresses)")
             }
             Self::Map { .. } => None,
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("mount cgroup v2 at /sys/fs/cgroup and boot without cgroup v1")
-            }
-            Self::Path { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("create the path first, or correct it in the manifest")
             }
             Self::Path { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
                 Some("put it on ext4, xfs, tmpfs or erofs; /var/tmp and /srv usually are")

@@ -1,24 +1,28 @@
 //! The handle on the loaded policy.
 
-use crate::grants::Entries;
 use crate::launch::launch_process;
 use crate::maps;
-use crate::state::{Agent, Shared, lock};
+use crate::sets::Sets;
+use crate::state::{Agent, Agents, Discarded, Rights, Shared, lock, take_away_later};
 use crate::{
-    Counters, Error, EventReader, Features, Launch, LoadOptions, Mapping, NewAgent, Process,
-    Result, Rule, cgroup, mappings, object, sys,
+    Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, NewAgent,
+    Process, Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
 };
 use abi::agent::{FLAG_SETUP, KernelAgent};
-use abi::caps::TcpPeerKey;
-use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_STATE, GUARDED_CGROUPS};
+use abi::caps::{FileKey, TcpPeerKey};
+use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
 use abi::{AgentId, AgentState};
 use libbpf_rs::Link;
+use rustix::event::{EventfdFlags, eventfd};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+
+/// Deepest agent below other agents.
+const DEPTH_MAX: usize = 32;
 
 /// The loaded policy and the agents under it. Share it by `Arc`.
 pub struct Kernel {
@@ -26,6 +30,8 @@ pub struct Kernel {
     links: Mutex<Vec<Link>>,
     weaker: Vec<String>,
     reader: AtomicBool,
+    /// Held while folders above agents are made or removed.
+    folders: Mutex<()>,
 }
 
 impl Kernel {
@@ -49,12 +55,19 @@ impl Kernel {
         cgroup::delegate(&slice)?;
         let programs = object::load(options)?;
         let ring = u64::from(options.ring_bytes);
+        let maps = Arc::new(programs.maps);
+        let sets = Arc::new(Sets::new(Arc::clone(&maps), options.max_files));
         let shared = Shared {
             options: options.clone(),
-            maps: programs.maps,
+            discarded: take_away_later(Arc::clone(&maps), Arc::clone(&sets))?,
+            maps,
+            sets,
             low_water: ring / 4,
+            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(|e| Error::System { action: "make an eventfd", source: e.into() })?,
+            root: std::sync::OnceLock::new(),
             agents: RwLock::default(),
-            next_epoch: AtomicU32::new(1),
+            next_list: AtomicU64::new(1),
         };
         shared.maps.policy.publish(&shared.policy(ring, [0; GUARDED_CGROUPS]));
         shared.control(CONTROL_LEARN_SLICE, cgroup::id(&slice)?, 0)?;
@@ -63,6 +76,7 @@ impl Kernel {
             links: Mutex::new(programs.links),
             weaker: programs.weaker,
             reader: AtomicBool::new(false),
+            folders: Mutex::new(()),
         })
     }
 
@@ -103,78 +117,177 @@ impl Kernel {
         Ok(())
     }
 
+    /// Looks at an open file, so that rights can be given on it; it stays open with the handle.
+    pub fn handle(&self, fd: OwnedFd) -> Result<Handle> {
+        handle::handle(&self.shared.maps, fd)
+    }
+
+    /// Writes a set of rules; nobody holds it yet.
+    pub fn make_set(&self, rules: &[Rule]) -> Result<SetId> {
+        self.shared.sets.make(rules)
+    }
+
+    /// Lets a rule of a set stand on another file, for everybody who holds the set: the name that it was
+    /// given by leads there now. What is new is there before what is old goes.
+    pub fn follow(
+        &self,
+        set: SetId,
+        rule: u32,
+        old: Option<&Handle>,
+        new: Option<&Arc<Handle>>,
+    ) -> Result<()> {
+        self.shared.sets.follow(set, rule, old, new)
+    }
+
+    /// Forgets a set that nobody holds any more, once no check can be looking at it.
+    pub fn drop_set(&self, set: SetId) -> Result<()> {
+        self.shared.discard(Discarded::Set(set));
+        Ok(())
+    }
+
+    /// How many sets there are, each agent's own mounts included.
+    pub fn sets(&self) -> usize {
+        self.shared.sets.count()
+    }
+
     /// Makes the agent's cgroup, limits and kernel state; checks are off until its program starts.
-    pub fn create_agent(&self, new: &NewAgent) -> Result<()> {
-        let tenant = self.shared.tenant_dir(&new.tenant)?;
-        if self.shared.agents().contains_key(&new.aid) {
+    pub fn create_agent(&self, new: &NewAgent, sets: &[SetId]) -> Result<()> {
+        if self.shared.agents().by_aid.contains_key(&new.aid) {
             return Err(Error::AgentExists(new.aid));
         }
-        if !tenant.exists() {
-            cgroup::make(&tenant)?;
-            cgroup::delegate(&tenant)?;
-        }
-        let dir = tenant.join(new.agent.to_string());
-        if dir.exists() {
-            return Err(Error::AgentExists(new.aid));
-        }
-        cgroup::make(&dir)?;
-        let made = self.furnish(new, &dir);
+        let domain = self.make_domain(new)?;
+        let leaf = if new.may_spawn { domain.join("self") } else { domain.clone() };
+        let made = self.furnish(new, sets, &domain, &leaf);
         match made {
             Ok(agent) => {
-                let mut agents = self.shared.agents.write().unwrap_or_else(PoisonError::into_inner);
-                agents.insert(new.aid, Arc::new(agent));
+                let mut agents = self.agents_mut();
+                agents.by_cgroup.insert(agent.id, new.aid);
+                agents.by_aid.insert(new.aid, Arc::new(agent));
                 Ok(())
             }
             Err(error) => {
-                let _ = cgroup::remove(&dir);
-                cgroup::remove_if_empty(&tenant);
+                for dir in [&leaf, &domain] {
+                    let _ = cgroup::remove(dir);
+                }
+                let _ = maps::remove(&self.shared.maps.parents, "parents", &new.aid.0);
+                self.remove_empty_above(&domain);
                 Err(error)
             }
         }
     }
 
-    /// Limits, and the value that makes the cgroup an agent.
-    fn furnish(&self, new: &NewAgent, dir: &Path) -> Result<Agent> {
-        if new.weight != 100 {
-            cgroup::write_limit(dir, "cpu.weight", Some(new.weight.into()))?;
+    /// The folder that its limits lie in.
+    fn make_domain(&self, new: &NewAgent) -> Result<PathBuf> {
+        // Meanwhile nobody removes the tenant's, which may be empty still.
+        let _alone = lock(&self.folders);
+        let above = self.folder_above(new)?;
+        if !above.exists() {
+            cgroup::make(&above)?;
+            cgroup::delegate(&above)?;
         }
-        cgroup::write_limit(dir, "memory.max", new.ram_max)?;
-        cgroup::write_limit(dir, "memory.swap.max", new.swap_max)?;
-        cgroup::write_limit(dir, "pids.max", new.pids_max)?;
-        let file = |source| Error::File { action: "open", path: dir.to_owned(), source };
-        let cgroup: OwnedFd = File::open(dir).map_err(file)?.into();
+        let domain = above.join(new.agent.to_string());
+        if domain.exists() {
+            return Err(Error::AgentExists(new.aid));
+        }
+        cgroup::make(&domain)?;
+        Ok(domain)
+    }
+
+    fn remove_empty_above(&self, folder: &Path) {
+        let _alone = lock(&self.folders);
+        let slice = self.shared.options.cgroup_root.join(&self.shared.options.slice);
+        cgroup::remove_empty_above(folder, &slice);
+    }
+
+    fn agents_mut(&self) -> RwLockWriteGuard<'_, Agents> {
+        self.shared.agents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tenant's folder, or the parent's, whose limits then hold for both.
+    fn folder_above(&self, new: &NewAgent) -> Result<PathBuf> {
+        let tenant = self.shared.tenant_dir(&new.tenant)?;
+        if new.parent == AgentId::NOBODY {
+            return Ok(tenant);
+        }
+        let parent = self.shared.agent(new.parent)?;
+        if parent.leaf == parent.domain {
+            return Err(Error::Invalid("the parent was made as one without children".to_owned()));
+        }
+        let depth = parent.domain.components().count() - tenant.components().count();
+        if depth >= DEPTH_MAX {
+            return Err(Error::Invalid(format!("more than {DEPTH_MAX} agents above one another")));
+        }
+        Ok(parent.domain.clone())
+    }
+
+    /// Limits, and the value that makes the cgroup an agent.
+    fn furnish(&self, new: &NewAgent, sets: &[SetId], domain: &Path, leaf: &Path) -> Result<Agent> {
+        check_count(sets)?;
+        if new.weight != 100 {
+            cgroup::write_limit(domain, "cpu.weight", Some(new.weight.into()))?;
+        }
+        cgroup::write_limit(domain, "memory.max", new.ram_max)?;
+        cgroup::write_limit(domain, "memory.swap.max", new.swap_max)?;
+        cgroup::write_limit(domain, "pids.max", new.pids_max)?;
+        if leaf != domain {
+            cgroup::delegate(domain)?;
+            cgroup::make(leaf)?;
+        }
+        maps::put(&self.shared.maps.parents, "parents", &new.aid.0, &new.parent.0)?;
+        let file = |source| Error::File { action: "open", path: leaf.to_owned(), source };
+        let cgroup: OwnedFd = File::open(leaf).map_err(file)?.into();
+        let nowhere = FileKey { dev: 0, ino: 0 };
         let value = KernelAgent {
             aid: new.aid.0,
+            list: 0,
             state: AgentState::Spawning as u32,
             flags: FLAG_SETUP,
-            cap_epoch: self.shared.epoch(),
-            reserved: 0,
             denials: 0,
             uses: 0,
-            parent: new.parent.0,
+            program: nowhere,
+            interpreter: nowhere,
         };
         maps::put(&self.shared.maps.agents, "agents", &cgroup.as_raw_fd(), &value)?;
         Ok(Agent {
             aid: new.aid,
-            dir: dir.to_owned(),
-            id: cgroup::id(dir)?,
+            domain: domain.to_owned(),
+            leaf: leaf.to_owned(),
+            id: cgroup::id(leaf)?,
             cgroup,
             launched: AtomicBool::new(false),
-            installed: Mutex::default(),
+            rights: Mutex::new(Rights { sets: sets.to_vec(), ..Rights::default() }),
         })
     }
 
-    /// Makes `rules` the agent's whole set; what is not in it is revoked when this returns.
-    pub fn apply(&self, aid: AgentId, rules: &[Rule]) -> Result<()> {
+    /// Gives the agent these sets in place of those that it holds: when this returns, no check that
+    /// begins is decided by the old ones, and none ever saw a part of both.
+    pub fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<()> {
+        check_count(sets)?;
         let agent = self.shared.agent(aid)?;
-        let mut installed = lock(&agent.installed);
-        let private = installed.private.clone();
-        self.shared.install(&agent, &mut installed, rules, private)
+        let mut rights = lock(&agent.rights);
+        let before = std::mem::replace(&mut rights.sets, sets.to_vec());
+        // Before its launch nothing of the agent's runs; the launch publishes what is held then.
+        if rights.private.is_none() {
+            return Ok(());
+        }
+        self.shared.publish(&agent, &mut rights).inspect_err(|_| rights.sets = before)
+    }
+
+    /// Whom signals to descendants may come from, after re-parenting; [`AgentId::NOBODY`] for none.
+    pub fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()> {
+        // Not by the agent's cgroup here: the table is by ids.
+        self.shared.control(CONTROL_SET_PARENT, aid.0, parent.0)
     }
 
     /// Tells the kernel programs the agent's lifecycle state.
+    ///
+    /// One that is to be quarantined stops first: else it would run on for a moment in which everything
+    /// is refused to it, and end of that. [`Kernel::freeze`] waits until it has stopped.
     pub fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()> {
-        self.shared.control(CONTROL_SET_STATE, self.shared.agent(aid)?.id, state as u32)
+        if state == AgentState::Quarantined {
+            cgroup::write(&self.shared.agent(aid)?.leaf, "cgroup.freeze", "1")?;
+        }
+        self.shared.control(CONTROL_SET_STATE, self.shared.agent(aid)?.id, state as u64)
     }
 
     /// Starts the agent's program; on failure no process is left.
@@ -188,36 +301,29 @@ impl Kernel {
 
     /// Freezes all processes of the agent.
     pub fn freeze(&self, aid: AgentId) -> Result<()> {
-        let dir = &self.shared.agent(aid)?.dir;
+        let dir = &self.shared.agent(aid)?.leaf;
         cgroup::write(dir, "cgroup.freeze", "1")?;
-        cgroup::await_frozen(dir, true)
+        cgroup::await_frozen(dir)
     }
 
     /// Lets a frozen agent run.
     pub fn thaw(&self, aid: AgentId) -> Result<()> {
-        cgroup::write(&self.shared.agent(aid)?.dir, "cgroup.freeze", "0")
+        cgroup::write(&self.shared.agent(aid)?.leaf, "cgroup.freeze", "0")
     }
 
     /// Ends every process of the agent at once (`cgroup.kill`).
     pub fn kill(&self, aid: AgentId) -> Result<()> {
-        cgroup::write(&self.shared.agent(aid)?.dir, "cgroup.kill", "1")
-    }
-
-    /// Sends a signal to every process of the agent.
-    pub fn signal(&self, aid: AgentId, signal: i32) -> Result<()> {
-        for pid in self.processes(aid)? {
-            sys::signal(pid, signal)?;
-        }
-        Ok(())
+        cgroup::write(&self.shared.agent(aid)?.leaf, "cgroup.kill", "1")
     }
 
     /// Sets an agent's CPU weight, 1 to 10,000.
     pub fn set_weight(&self, aid: AgentId, weight: u32) -> Result<()> {
-        cgroup::write(&self.shared.agent(aid)?.dir, "cpu.weight", &weight.to_string())
+        cgroup::write(&self.shared.agent(aid)?.domain, "cpu.weight", &weight.to_string())
     }
 
     /// Sets a tenant's CPU weight among the tenants.
     pub fn set_tenant_weight(&self, tenant: &str, weight: u32) -> Result<()> {
+        let _alone = lock(&self.folders);
         let dir = self.shared.tenant_dir(tenant)?;
         if !dir.exists() {
             cgroup::make(&dir)?;
@@ -226,34 +332,46 @@ impl Kernel {
         cgroup::write(&dir, "cpu.weight", &weight.to_string())
     }
 
-    /// Live mappings of files at or below `path`; freeze the agent first for an exact answer.
-    pub fn mappings_below(&self, aid: AgentId, path: &Path) -> Result<Vec<Mapping>> {
+    /// Live file mappings of all its processes; freeze the agent first for an exact answer.
+    pub fn live_mappings(&self, aid: AgentId) -> Result<Vec<Mapping>> {
         let mut all = Vec::new();
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         for pid in self.processes(aid)? {
-            all.extend(mappings::below(pid, &real)?);
+            all.extend(mappings::of(pid)?);
         }
         Ok(all)
     }
 
     /// Process ids in the agent's cgroup.
     pub fn processes(&self, aid: AgentId) -> Result<Vec<u32>> {
-        cgroup::processes(&self.shared.agent(aid)?.dir)
+        cgroup::processes(&self.shared.agent(aid)?.leaf)
     }
 
-    /// Removes the agent's cgroup, grants and state; its processes must have ended.
+    /// Whether any process of the agent is left.
+    pub fn populated(&self, aid: AgentId) -> Result<bool> {
+        cgroup::populated(&self.shared.agent(aid)?.leaf)
+    }
+
+    /// Removes the agent's cgroup and state, and what nobody else holds; its processes must have ended.
+    ///
+    /// Where children live on below its cgroup, that stays for as long as they do.
     pub fn remove_agent(&self, aid: AgentId) -> Result<()> {
         let agent = self.shared.agent(aid)?;
-        cgroup::remove(&agent.dir)?;
-        let mut installed = lock(&agent.installed);
-        let gone = std::mem::take(&mut *installed);
-        self.shared.write_entries(&gone.entries, &Entries::default())?;
-        let mut agents = self.shared.agents.write().unwrap_or_else(PoisonError::into_inner);
-        agents.remove(&aid);
-        if let Some(tenant) = agent.dir.parent() {
-            cgroup::remove_if_empty(tenant);
+        cgroup::remove(&agent.leaf)?;
+        let mut agents = self.agents_mut();
+        agents.by_aid.remove(&aid);
+        agents.by_cgroup.remove(&agent.id);
+        drop(agents);
+        self.remove_empty_above(&agent.leaf);
+        let rights = std::mem::take(&mut *lock(&agent.rights));
+        if rights.list != 0 {
+            self.shared.discard(Discarded::List(rights.list));
         }
-        Ok(())
+        if let Some(private) = rights.private {
+            self.shared.discard(Discarded::Set(private));
+        }
+        let m = &self.shared.maps;
+        self.shared.discard(Discarded::Parent(aid));
+        maps::remove(&m.peer_counts, "peer_counts", &aid.0)
     }
 
     /// What the kernel counted for the agent.
@@ -275,23 +393,18 @@ impl Kernel {
             reserved: 0,
         };
         let aid: Option<u64> = maps::get(&self.shared.maps.tcp_peers, "tcp_peers", &key)?;
-        Ok(aid.map(AgentId).filter(|aid| self.shared.agents().contains_key(aid)))
+        Ok(aid.map(AgentId).filter(|aid| self.shared.agents().by_aid.contains_key(aid)))
     }
 
     /// Which agent a process belongs to, free of PID reuse.
     pub fn agent_of_pidfd(&self, fd: BorrowedFd<'_>) -> Result<Option<AgentId>> {
-        let info = cgroup::read(Path::new(&format!("/proc/self/fdinfo/{}", fd.as_raw_fd())))?;
-        let pid = info.lines().find_map(|l| l.strip_prefix("Pid:")).map(str::trim);
-        let Some(pid) = pid.and_then(|p| p.parse::<u32>().ok()) else { return Ok(None) };
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        // Only a process that still lives was surely the one whose file was read.
-        if !sys::is_alive(fd) {
-            return Ok(None);
-        }
-        let Some(own) = text.lines().find_map(|l| l.strip_prefix("0::/")) else { return Ok(None) };
-        let dir = self.shared.options.cgroup_root.join(own);
-        let agents = self.shared.agents();
-        Ok(agents.values().find(|a| dir.starts_with(&a.dir)).map(|a| a.aid))
+        self.shared.agent_of_pidfd(fd)
+    }
+
+    /// Has the ring's reader look now: uses, which are many, do not wake it by themselves.
+    pub fn read_events_now(&self) {
+        // A full counter means that it has been told already.
+        let _ = rustix::io::write(&self.shared.bell, &1u64.to_ne_bytes());
     }
 
     /// The audit ring; may be taken once.
@@ -300,6 +413,13 @@ impl Kernel {
             return Err(Error::Invalid("the ring has its reader already".to_owned()));
         }
         EventReader::new(Arc::clone(&self.shared))
+    }
+}
+
+fn check_count(sets: &[SetId]) -> Result<()> {
+    match sets.len() {
+        0..=SETS_MAX => Ok(()),
+        many => Err(Error::Invalid(format!("{many} sets for one agent, at most {SETS_MAX}"))),
     }
 }
 

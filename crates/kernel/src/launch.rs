@@ -1,14 +1,14 @@
 //! Starts an agent's program: clone into the cgroup, prepare, grant, go.
 //!
 //! The child is cloned into the cgroup while checks are off there. It prepares itself (child.rs),
-//! says so and waits. The daemon then grants the private mounts and the inherited descriptors,
-//! switches checks on and lets it go; from the `execve` on everything is checked.
+//! says so and waits. The daemon then gives it its private mounts and what its standard files were
+//! opened for, switches checks on and lets it go; from the `execve` on everything is checked.
 
 use crate::child::{self, Plan};
-use crate::resolve::{self, Node};
-use crate::state::{Agent, Shared};
-use crate::{Error, Launch, Process, Result, SpawnStep, sys};
-use abi::agent::FLAG_SETUP;
+use crate::handle::{self, Seen};
+use crate::state::{Agent, Shared, lock};
+use crate::{Error, Handle, Launch, Process, Result, SpawnStep, maps, sys};
+use abi::agent::{FLAG_EXPECT, FLAG_SETUP, KernelAgent};
 use abi::caps::*;
 use abi::control::CONTROL_CLEAR_FLAGS;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -18,6 +18,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// Every right on the agent's own `/tmp`.
 const TMP_RIGHTS: u32 =
@@ -31,6 +32,9 @@ pub(crate) fn launch_process(shared: &Shared, agent: &Agent, launch: Launch) -> 
     for fd in &launch.stdio {
         stdio.push(rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(prepare)?);
     }
+    // Above them too, so that moving those to their places does not close it.
+    let program = rustix::io::fcntl_dupfd_cloexec(&launch.program, 3).map_err(prepare)?;
+    let expected = expected(shared, &launch)?;
     let (told, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
     let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
     let strings = Strings::new(&launch)?;
@@ -42,6 +46,7 @@ pub(crate) fn launch_process(shared: &Shared, agent: &Agent, launch: Launch) -> 
         uid: launch.uid,
         gid: launch.gid,
         groups: &launch.groups,
+        program: launch.interpreter.is_none().then_some(program.as_raw_fd()),
         stdio: [stdio[0].as_raw_fd(), stdio[1].as_raw_fd(), stdio[2].as_raw_fd()],
         tell: tell.as_raw_fd(),
         go: go.as_raw_fd(),
@@ -51,7 +56,7 @@ pub(crate) fn launch_process(shared: &Shared, agent: &Agent, launch: Launch) -> 
     // The child has its own ends; the daemon's must go, or the end of the pipe is never seen.
     drop((tell, go, launch));
     let process = Process { pid, pidfd };
-    match accompany(shared, agent, &process, &stdio, &told, let_go) {
+    match accompany(shared, agent, &process, &stdio, &expected, &told, let_go) {
         Ok(()) => Ok(process),
         Err(error) => {
             sys::kill_and_reap(process.pidfd.as_fd());
@@ -66,6 +71,7 @@ fn accompany(
     agent: &Agent,
     process: &Process,
     stdio: &[OwnedFd],
+    expected: &Expected,
     told: &OwnedFd,
     let_go: OwnedFd,
 ) -> Result<()> {
@@ -75,6 +81,7 @@ fn accompany(
         None => return Err(failed(SpawnStep::Report, io::ErrorKind::UnexpectedEof.into())),
     }
     grant(shared, agent, process.pid, stdio)?;
+    switch_on(shared, agent, expected)?;
     rustix::io::write(&let_go, &[1]).map_err(|e| failed(SpawnStep::Await, e.into()))?;
     drop(let_go);
     match hear(told)? {
@@ -101,30 +108,95 @@ fn hear(told: &OwnedFd) -> Result<Option<(SpawnStep, i32)>> {
     Ok(Some((step, word(4).cast_signed())))
 }
 
-/// What the manifest cannot name, then the checks on.
+/// The files that the agent may start with, by their numbers.
+struct Expected {
+    program: FileKey,
+    interpreter: FileKey,
+}
+
+fn expected(shared: &Shared, launch: &Launch) -> Result<Expected> {
+    let numbers = |fd: &OwnedFd| {
+        let seen = handle::look(&shared.maps, fd.as_fd());
+        seen.map(|seen| seen.node.key()).map_err(|e| failed(SpawnStep::Prepare, e))
+    };
+    let nothing = FileKey { dev: 0, ino: 0 };
+    Ok(Expected {
+        program: numbers(&launch.program)?,
+        interpreter: launch.interpreter.as_ref().map_or(Ok(nothing), numbers)?,
+    })
+}
+
+/// What no rule names: the agent's own mounts, its standard files, the root to be looked at.
 fn grant(shared: &Shared, agent: &Agent, pid: u32, stdio: &[OwnedFd]) -> Result<()> {
     let error = |source| failed(SpawnStep::Grants, source);
-    let mut private: Vec<(Node, u32)> = Vec::new();
+    let mut private: Vec<(FileKey, u32)> = Vec::new();
     for (mount, rights) in [("proc", RIGHT_READ | RIGHT_WRITE), ("tmp", TMP_RIGHTS)] {
         let path = format!("/proc/{pid}/root/{mount}");
         let fd = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| error(e.into()))?;
-        private.push((resolve::look(&shared.maps, fd.as_fd()).map_err(error)?, rights));
+        let seen = handle::look(&shared.maps, fd.as_fd()).map_err(error)?;
+        private.push((seen.node.key(), rights));
     }
-    // The root, so that everything on the way can be looked at by name.
-    let root = rustix::fs::openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| error(e.into()))?;
-    private.push((resolve::look(&shared.maps, root.as_fd()).map_err(error)?, RIGHT_TRAVERSE));
+    private.push((shared.root().map_err(error)?, RIGHT_TRAVERSE));
+    let mut kept = Vec::new();
     for fd in stdio {
-        let seen = resolve::look_at_any(&shared.maps, fd.as_fd()).map_err(error)?;
-        let Some(node) = seen else { continue };
-        if node.directory {
-            return Err(error(io::ErrorKind::IsADirectory.into()));
-        }
-        private.push((node, RIGHT_READ | RIGHT_WRITE));
+        private.extend(standard_file(shared, fd, &mut kept)?);
     }
-    shared.add_private(agent, &private)?;
-    shared.control(CONTROL_CLEAR_FLAGS, agent.id, FLAG_SETUP)
+    let set = shared.sets.make_private(&private, kept)?;
+    let mut rights = lock(&agent.rights);
+    rights.private = Some(set);
+    shared.publish(agent, &mut rights)
+}
+
+/// The rights that an open descriptor stands for, and a handle that keeps the file its own; none for
+/// pipes and the like, which need no right.
+fn standard_file(
+    shared: &Shared,
+    fd: &OwnedFd,
+    kept: &mut Vec<Arc<Handle>>,
+) -> Result<Option<(FileKey, u32)>> {
+    let error = |source| failed(SpawnStep::Grants, source);
+    let seen: Seen = handle::look(&shared.maps, fd.as_fd()).map_err(error)?;
+    if seen.is_internal() {
+        return Ok(None);
+    }
+    if seen.node.directory {
+        return Err(error(io::ErrorKind::IsADirectory.into()));
+    }
+    // By this descriptor, not by a name; without the access that keeps others from running the file.
+    let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let path = rustix::fs::openat(CWD, own, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| error(e.into()))?;
+    let handle = handle::handle(&shared.maps, path)?;
+    kept.push(Arc::new(handle));
+    let flags = rustix::fs::fcntl_getfl(fd).map_err(|e| error(e.into()))?;
+    Ok(Some((seen.node.key(), rights_of_mode(flags))))
+}
+
+/// What was opened for appending is not cut, overwritten or, unless it was opened for both, read.
+fn rights_of_mode(flags: OFlags) -> u32 {
+    let write = if flags.contains(OFlags::APPEND) { RIGHT_APPEND } else { RIGHT_WRITE };
+    match flags & OFlags::RWMODE {
+        OFlags::WRONLY => write,
+        OFlags::RDWR => RIGHT_READ | write,
+        _ => RIGHT_READ,
+    }
+}
+
+/// From here on everything is checked, and only the expected program may be started.
+fn switch_on(shared: &Shared, agent: &Agent, expected: &Expected) -> Result<()> {
+    let key = agent.cgroup.as_raw_fd();
+    let now: Option<KernelAgent> = maps::get(&shared.maps.agents, "agents", &key)?;
+    let now = now.ok_or(Error::NoSuchAgent(agent.aid))?;
+    // Nothing of the agent's has run: no counter can move between the two.
+    let value = KernelAgent {
+        program: expected.program,
+        interpreter: expected.interpreter,
+        flags: now.flags | FLAG_EXPECT,
+        ..now
+    };
+    maps::put(&shared.maps.agents, "agents", &key, &value)?;
+    shared.control(CONTROL_CLEAR_FLAGS, agent.id, FLAG_SETUP.into())
 }
 
 fn failed(step: SpawnStep, source: io::Error) -> Error {

@@ -1,22 +1,26 @@
 //! The only crate that touches libbpf, cgroupfs, namespaces and unsafe.
 //!
 //! [`Kernel::load`] attaches the LSM programs of `bpf/`, [`Kernel::seal`] closes the door behind
-//! it. An agent is a cgroup with a value in its local storage; what it may do is a set of
-//! [`Rule`]s that [`Kernel::apply`] turns into map entries; [`Kernel::launch`] brings a program
-//! into it; [`Kernel::events`] tells what was decided.
+//! it. An agent is a cgroup with a value in its local storage. What agents may do lies in sets of
+//! [`Rule`]s that [`Kernel::make_set`] turns into map entries, each on files that a [`Handle`] keeps;
+//! an agent holds a list of sets, and [`Kernel::assign`] gives it another one. [`Kernel::launch`]
+//! brings a program into it; [`Kernel::events`] tells what was decided.
 
 mod cgroup;
 mod child;
+mod entries;
 mod error;
 mod events;
 mod features;
-mod grants;
+mod files;
+mod handle;
 mod kernel;
 mod launch;
+pub mod lease;
 mod mappings;
 mod maps;
 mod object;
-mod resolve;
+mod sets;
 mod state;
 mod sys;
 mod types;
@@ -24,5 +28,8 @@ mod types;
 pub use error::{Error, Result, SpawnStep};
 pub use events::EventReader;
 pub use features::{Features, Lockdown};
+pub use handle::{Handle, Node};
 pub use kernel::Kernel;
-pub use types::{Counters, Launch, LoadOptions, Mapping, NewAgent, Process, Rule, Scope};
+pub use types::{
+    Counters, Launch, LoadOptions, Mapping, NewAgent, Process, Rule, SETS_MAX, Scope, SetId,
+};

@@ -15,8 +15,7 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("COCONUT_BPF_OBJECT")));
 
 /// Programs without which the policy is weaker but holds; the caller is told which are missing.
-const OPTIONAL: [&str; 9] = [
-    "renamed",
+const OPTIONAL: [&str; 8] = [
     "file_opened",
     "capability_refused",
     "cgroup_attach_task",
@@ -73,6 +72,7 @@ fn make_folder(path: &Path) -> Result<()> {
 fn size_maps(open: &mut OpenObject, options: &LoadOptions) -> Result<()> {
     for mut map in open.maps_mut() {
         let entries = match map.name().to_str() {
+            Some("files" | "file_nodes") => options.max_files,
             Some("fs_caps") => options.max_grants,
             Some("net_caps") => options.max_addresses,
             Some("events") => options.ring_bytes,
@@ -147,11 +147,15 @@ fn take_maps(object: &Object) -> Result<Maps> {
     Ok(Maps {
         agents: find("agents")?,
         daemons: find("daemons")?,
+        lists: find("lists")?,
+        files: find("files")?,
         fs_caps: find("fs_caps")?,
         net_caps: find("net_caps")?,
         unix_abstract_caps: find("unix_abstract_caps")?,
-        signal_caps: find("signal_caps")?,
+        plain_caps: find("plain_caps")?,
+        parents: find("parents")?,
         tcp_peers: find("tcp_peers")?,
+        peer_counts: find("peer_counts")?,
         resolved: find("resolved")?,
         throttled: find("throttled")?,
         tallies: find("tallies")?,

@@ -1,44 +1,74 @@
-//! What is known of the agents, and what the kernel maps hold for each.
+//! What is known of the agents, and which sets each holds.
 
-use crate::grants::{Builder, Entries};
 use crate::maps::{self, Maps};
-use crate::resolve::{Node, Resolver};
-use crate::{Error, LoadOptions, Result, Rule, sys};
+use crate::sets::Sets;
+use crate::{Error, LoadOptions, Result, SetId, cgroup, handle, sys};
 use abi::AgentId;
-use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_SET_EPOCH, Control, GUARDED_CGROUPS, Policy};
-use libbpf_rs::MapHandle;
+use abi::caps::{FileKey, LIST_SETS, RightsList};
+use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_SET_LIST, Control, GUARDED_CGROUPS, Policy};
+use rustix::fs::{CWD, Mode, OFlags};
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use zerocopy::{Immutable, IntoBytes};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use zerocopy::FromZeros;
 
 /// What the ring's reader needs too.
 pub(crate) struct Shared {
     pub options: LoadOptions,
-    pub maps: Maps,
+    pub maps: Arc<Maps>,
+    pub sets: Arc<Sets>,
     pub low_water: u64,
-    pub agents: RwLock<HashMap<AgentId, Arc<Agent>>>,
-    pub next_epoch: AtomicU32,
+    /// Wakes the ring's reader.
+    pub bell: OwnedFd,
+    /// The root of the daemon's namespace, learned at the first launch.
+    pub root: OnceLock<FileKey>,
+    pub agents: RwLock<Agents>,
+    pub next_list: AtomicU64,
+    /// To the thread that takes away what nobody holds.
+    pub discarded: Sender<Discarded>,
+}
+
+/// Agents by both of their names in the kernel.
+#[derive(Default)]
+pub(crate) struct Agents {
+    pub by_aid: HashMap<AgentId, Arc<Agent>>,
+    pub by_cgroup: HashMap<u64, AgentId>,
 }
 
 /// An agent as this process knows it.
 pub(crate) struct Agent {
     pub aid: AgentId,
-    pub dir: PathBuf,
+    /// Limits lie here, and children below.
+    pub domain: PathBuf,
+    /// Its processes are here; the same folder for one that has no children.
+    pub leaf: PathBuf,
     pub cgroup: OwnedFd,
     pub id: u64,
     pub launched: AtomicBool,
-    pub installed: Mutex<Installed>,
+    pub rights: Mutex<Rights>,
 }
 
-/// What the kernel maps hold for the agent.
+/// What an agent holds.
 #[derive(Default)]
-pub(crate) struct Installed {
-    pub rules: Vec<Rule>,
-    pub private: Vec<(Node, u32)>,
-    pub entries: Entries,
+pub(crate) struct Rights {
+    pub sets: Vec<SetId>,
+    /// Its own mounts and standard files, once it has been launched.
+    pub private: Option<SetId>,
+    /// The list in the kernel; 0 for none.
+    pub list: u64,
+}
+
+/// What nobody holds any more, but a check that is under way may still be looking at.
+#[derive(Clone, Copy)]
+pub(crate) enum Discarded {
+    List(u64),
+    Set(SetId),
+    /// An ended agent's place in its tree.
+    Parent(AgentId),
 }
 
 impl Shared {
@@ -47,26 +77,25 @@ impl Shared {
             sealed: 0,
             epoch: 0,
             daemon_tgid: std::process::id(),
-            reserved: 0,
+            slice_level: 0,
+            agent_level: 0,
             slice_id: 0,
             slice_address: 0,
             mount_namespace: 0,
             high_water: ring / 4 * 3,
             seal_water: ring / 2,
+            moves: 0,
+            throttles: 0,
             guarded,
         }
     }
 
-    pub fn agents(&self) -> RwLockReadGuard<'_, HashMap<AgentId, Arc<Agent>>> {
+    pub fn agents(&self) -> RwLockReadGuard<'_, Agents> {
         self.agents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn agent(&self, aid: AgentId) -> Result<Arc<Agent>> {
-        self.agents().get(&aid).cloned().ok_or(Error::NoSuchAgent(aid))
-    }
-
-    pub fn epoch(&self) -> u32 {
-        self.next_epoch.fetch_add(1, Ordering::SeqCst)
+        self.agents().by_aid.get(&aid).cloned().ok_or(Error::NoSuchAgent(aid))
     }
 
     pub fn tenant_dir(&self, tenant: &str) -> Result<PathBuf> {
@@ -77,77 +106,126 @@ impl Shared {
         Ok(self.options.cgroup_root.join(&self.options.slice).join(tenant))
     }
 
-    pub fn control(&self, op: u32, cgroup: u64, value: u32) -> Result<()> {
-        sys::control(self.maps.control.as_fd(), Control { op, value, cgroup })
+    pub fn control(&self, op: u32, cgroup: u64, value: u64) -> Result<()> {
+        sys::control(&self.maps.control, Control { op, cgroup, value, ..Control::new_zeroed() })
+    }
+
+    /// The root folder, which every agent may look at.
+    pub fn root(&self) -> io::Result<FileKey> {
+        if let Some(root) = self.root.get() {
+            return Ok(*root);
+        }
+        let fd = rustix::fs::openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let seen = handle::look(&self.maps, fd.as_fd())?;
+        Ok(*self.root.get_or_init(|| seen.node.key()))
+    }
+
+    /// Which agent a process belongs to, free of PID reuse.
+    pub fn agent_of_pidfd(&self, fd: BorrowedFd<'_>) -> Result<Option<AgentId>> {
+        let cgroup = match sys::cgroup_of(fd) {
+            Some(id) => id,
+            None => match self.cgroup_by_name(fd)? {
+                Some(id) => id,
+                None => return Ok(None),
+            },
+        };
+        Ok(self.agents().by_cgroup.get(&cgroup).copied())
+    }
+
+    /// For kernels before 6.13, by way of procfs.
+    fn cgroup_by_name(&self, fd: BorrowedFd<'_>) -> Result<Option<u64>> {
+        let info = cgroup::read(Path::new(&format!("/proc/self/fdinfo/{}", fd.as_raw_fd())))?;
+        let pid = info.lines().find_map(|l| l.strip_prefix("Pid:")).map(str::trim);
+        let Some(pid) = pid.and_then(|p| p.parse::<u32>().ok()) else { return Ok(None) };
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        // Only a process that still lives was surely the one whose file was read.
+        if !sys::is_alive(fd) {
+            return Ok(None);
+        }
+        let Some(own) = text.lines().find_map(|l| l.strip_prefix("0::/")) else { return Ok(None) };
+        Ok(cgroup::id(&self.options.cgroup_root.join(own)).ok())
     }
 
     /// Clears flags of an agent that may have gone meanwhile.
     pub fn clear_flags(&self, aid: AgentId, flags: u32) -> Result<()> {
-        self.control(CONTROL_CLEAR_FLAGS, self.agent(aid)?.id, flags)
+        self.control(CONTROL_CLEAR_FLAGS, self.agent(aid)?.id, flags.into())
     }
 
-    /// Adds what comes with the process itself: private mounts, inherited descriptors.
-    pub fn add_private(&self, agent: &Agent, more: &[(Node, u32)]) -> Result<()> {
-        let mut installed = lock(&agent.installed);
-        let mut private = installed.private.clone();
-        private.extend_from_slice(more);
-        let rules = installed.rules.clone();
-        self.install(agent, &mut installed, &rules, private)
-    }
-
-    pub fn install(
-        &self,
-        agent: &Agent,
-        installed: &mut Installed,
-        rules: &[Rule],
-        private: Vec<(Node, u32)>,
-    ) -> Result<()> {
-        let mut builder = Builder::new(agent.aid, Resolver::new(&self.maps));
-        for rule in rules {
-            builder.rule(rule)?;
-        }
-        for (node, rights) in &private {
-            builder.implicit(*node, *rights);
-        }
-        let entries = builder.finish()?;
-        let written = self.write_entries(&installed.entries, &entries);
-        if let Err(error) = written {
-            // Half of the new set must not stay: go back to the one that is known.
-            self.write_entries(&entries, &installed.entries)?;
+    /// Gives an agent its list anew: written whole, then put in place in one store.
+    pub fn publish(&self, agent: &Agent, rights: &mut Rights) -> Result<()> {
+        let list = self.next_list.fetch_add(1, Ordering::SeqCst);
+        let value = self.list_of(rights)?;
+        maps::put(&self.maps.lists, "lists", &list, &value)?;
+        if let Err(error) = self.control(CONTROL_SET_LIST, agent.id, list) {
+            maps::remove(&self.maps.lists, "lists", &list)?;
             return Err(error);
         }
-        // Verdicts from before are void once this returns; a check that runs now stores its
-        // verdict under the old epoch.
-        self.control(CONTROL_SET_EPOCH, agent.id, self.epoch())?;
-        *installed = Installed { rules: rules.to_vec(), private, entries };
+        let old = std::mem::replace(&mut rights.list, list);
+        if old != 0 {
+            self.discard(Discarded::List(old));
+        }
         Ok(())
     }
 
-    pub fn write_entries(&self, old: &Entries, new: &Entries) -> Result<()> {
-        let m = &self.maps;
-        replace(&m.fs_caps, "fs_caps", &old.fs, &new.fs)?;
-        replace(&m.net_caps, "net_caps", &old.net, &new.net)?;
-        replace(&m.unix_abstract_caps, "unix_abstract_caps", &old.abstracts, &new.abstracts)?;
-        replace(&m.signal_caps, "signal_caps", &old.signals, &new.signals)
+    fn list_of(&self, rights: &Rights) -> Result<RightsList> {
+        let all: Vec<SetId> = rights.sets.iter().copied().chain(rights.private).collect();
+        if all.len() > LIST_SETS {
+            return Err(Error::Invalid(format!("{} sets for one agent", all.len())));
+        }
+        let mut list =
+            RightsList { sets: [0; LIST_SETS], count: 0, net: 0, abstracts: 0, reserved: 0 };
+        for (i, (set, kinds)) in all.iter().zip(self.sets.kinds(&all)?).enumerate() {
+            list.sets[i] = set.0;
+            list.net |= u32::from(kinds.net) << i;
+            list.abstracts |= u32::from(kinds.abstracts) << i;
+        }
+        list.count = all.len() as u32;
+        Ok(list)
+    }
+
+    /// Takes away later, when no check can be looking at it any more.
+    pub fn discard(&self, what: Discarded) {
+        if let Err(gone) = self.discarded.send(what) {
+            tracing::error!("the thread that takes away unused rights has ended");
+            take_away(&self.maps, &self.sets, gone.0);
+        }
     }
 }
 
-/// Takes away first, so that a full table has room for what comes.
-fn replace<K, V>(
-    map: &MapHandle,
-    name: &'static str,
-    old: &HashMap<K, V>,
-    new: &HashMap<K, V>,
-) -> Result<()>
-where
-    K: std::hash::Hash + Eq + Copy + IntoBytes + Immutable,
-    V: PartialEq + Copy + IntoBytes + Immutable,
-{
-    let gone: Vec<K> = old.keys().filter(|k| !new.contains_key(k)).copied().collect();
-    let fresh: Vec<(K, V)> =
-        new.iter().filter(|(k, v)| old.get(k) != Some(v)).map(|(k, v)| (*k, *v)).collect();
-    maps::remove_all(map, name, &gone)?;
-    maps::put_all(map, name, &fresh)
+/// Waits for what is not held any more, and for the checks that may be looking at it.
+pub(crate) fn take_away_later(maps: Arc<Maps>, sets: Arc<Sets>) -> Result<Sender<Discarded>> {
+    let (discarded, inbox) = std::sync::mpsc::channel();
+    let run = move || {
+        while let Ok(first) = inbox.recv() {
+            let all: Vec<Discarded> = std::iter::once(first).chain(inbox.try_iter()).collect();
+            if let Err(error) = sys::after_checks() {
+                // It stays, which takes room and gives nobody anything.
+                tracing::error!(%error, "unused rights stay in the maps");
+                continue;
+            }
+            sets.give_numbers_back();
+            all.into_iter().for_each(|what| take_away(&maps, &sets, what));
+        }
+    };
+    let started = std::thread::Builder::new().name("rights".into()).spawn(run);
+    started.map_err(|source| Error::System { action: "start a thread", source })?;
+    Ok(discarded)
+}
+
+fn take_away(maps: &Maps, sets: &Sets, what: Discarded) {
+    match what {
+        Discarded::Set(set) => sets.remove(set),
+        Discarded::Parent(aid) => {
+            if let Err(error) = maps::remove(&maps.parents, "parents", &aid.0) {
+                tracing::error!(%error, "an ended agent's place in its tree stays");
+            }
+        }
+        Discarded::List(list) => {
+            if let Err(error) = maps::remove(&maps.lists, "lists", &list) {
+                tracing::error!(%error, "a list that nobody holds stays");
+            }
+        }
+    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use abi::control::{Control, Policy};
 use libbpf_rs::{AsRawLibbpf, RingBuffer};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zerocopy::IntoBytes;
@@ -65,6 +65,12 @@ impl SharedPolicy {
         }
     }
 
+    /// How many times an agent was stopped because the ring was nearly full.
+    pub fn throttles(&self) -> u64 {
+        // SAFETY: as in `publish`.
+        unsafe { AtomicU64::from_ptr(&raw mut (*self.0.as_ptr()).throttles) }.load(ORDER)
+    }
+
     /// Closes or opens the seal.
     pub fn set_sealed(&self, sealed: bool) {
         // SAFETY: as in `publish`.
@@ -76,9 +82,8 @@ impl SharedPolicy {
 const ORDER: Ordering = Ordering::SeqCst;
 
 /// Runs the `control` program; its answer is 0 or a negative errno.
-pub(crate) fn control(program: BorrowedFd<'_>, command: Control) -> Result<()> {
+pub(crate) fn control(program: &OwnedFd, mut command: Control) -> Result<()> {
     use libbpf_rs::libbpf_sys::{bpf_prog_test_run_opts, bpf_test_run_opts};
-    let mut command = command;
     let mut options = bpf_test_run_opts {
         sz: size_of::<bpf_test_run_opts>() as _,
         ctx_in: command.as_mut_bytes().as_mut_ptr().cast(),
@@ -91,7 +96,7 @@ pub(crate) fn control(program: BorrowedFd<'_>, command: Control) -> Result<()> {
     match answer {
         0 => Ok(()),
         e => Err(Error::System {
-            action: "change an agent's state in the kernel",
+            action: "change the policy's state in the kernel",
             source: io::Error::from_raw_os_error(-e),
         }),
     }
@@ -124,16 +129,36 @@ pub(crate) fn ring_used(ring: &RingBuffer<'_>) -> u64 {
     }
 }
 
-/// Signals one process; that it has gone meanwhile is no error.
-pub(crate) fn signal(pid: u32, signal: i32) -> Result<()> {
-    // SAFETY: kill() takes plain numbers and touches no memory of this process.
-    let done = unsafe { libc::kill(pid.cast_signed(), signal) };
-    match io::Error::last_os_error() {
-        error if done < 0 && error.raw_os_error() != Some(libc::ESRCH) => {
-            Err(Error::System { action: "signal an agent's process", source: error })
-        }
-        _ => Ok(()),
+/// Waits until every check that is under way has ended: they run where RCU waits for them.
+pub(crate) fn after_checks() -> Result<()> {
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: the call takes plain numbers and touches no memory of this process.
+    match unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(last("wait for the checks that are under way")),
     }
+}
+
+/// What the kernel tells of a process by its pidfd (`struct pidfd_info`, Linux 6.13).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// The cgroup that a process is in; none where the kernel cannot tell, or the process has ended.
+pub(crate) fn cgroup_of(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    const CGROUP: u64 = 1 << 2;
+    const { assert!(size_of::<PidfdInfo>() == 64) };
+    // _IOWR(0xFF, 11, struct pidfd_info), of the first published size.
+    const GET_INFO: libc::c_ulong = 3 << 30 | 64 << 16 | 0xff << 8 | 11;
+    let mut info = PidfdInfo { mask: CGROUP, ..PidfdInfo::default() };
+    // SAFETY: the request says how large the live structure is that the answer is written to.
+    let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO, &raw mut info) };
+    (done == 0 && info.mask & CGROUP != 0).then_some(info.cgroup)
 }
 
 /// Whether the process of a pidfd has not been reaped.

@@ -1,10 +1,12 @@
-//! What callers say to the kernel: agents, rules, programs to start; and what they hear.
+//! What callers say to the kernel: agents, sets of rules, programs to start; and what they hear.
 
+use crate::Handle;
 use abi::{AgentId, Capability};
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Where things are pinned and made, and how large tables are.
@@ -12,26 +14,31 @@ use uuid::Uuid;
 pub struct LoadOptions {
     /// Mount point of cgroup v2.
     pub cgroup_root: PathBuf,
-    /// Name of the slice below it.
+    /// Path of the slice below it; at any depth.
     pub slice: String,
     /// Folder on a bpffs for the pins; made if it is missing.
     pub pin_dir: PathBuf,
-    /// Entries of the file rights table, all agents together.
+    /// Files that have rules, all sets together.
+    pub max_files: u32,
+    /// Entries of the file rights table, all sets together.
     pub max_grants: u32,
-    /// Entries of the address table, all agents together.
+    /// Entries of the address table, all sets together.
     pub max_addresses: u32,
     /// Bytes of the audit ring; a power of two.
     pub ring_bytes: u32,
 }
 
 impl Default for LoadOptions {
+    /// Sized for 16,384 agents: each has its own `/proc`, `/tmp`, output file and a few rules of its
+    /// own; tables take memory as they are filled.
     fn default() -> Self {
         LoadOptions {
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             slice: "coconut.slice".to_owned(),
             pin_dir: PathBuf::from("/sys/fs/bpf/coconut"),
-            max_grants: 1 << 19,
-            max_addresses: 1 << 17,
+            max_files: 1 << 18,
+            max_grants: 1 << 20,
+            max_addresses: 1 << 18,
             ring_bytes: 16 << 20,
         }
     }
@@ -44,7 +51,7 @@ pub struct NewAgent {
     pub aid: AgentId,
     /// Outside id; names the cgroup.
     pub agent: Uuid,
-    /// [`AgentId::NOBODY`] for none.
+    /// [`AgentId::NOBODY`] for none. A child's cgroup lies below its parent's, whose limits hold for it.
     pub parent: AgentId,
     /// Names the cgroup above; letters, digits, `-`, `_` and `.`.
     pub tenant: String,
@@ -56,13 +63,20 @@ pub struct NewAgent {
     pub swap_max: Option<u64>,
     /// `pids.max`.
     pub pids_max: Option<u64>,
+    /// It may have children: its own processes are put into a cgroup beside theirs.
+    pub may_spawn: bool,
 }
 
-/// One line of what an agent may do.
-#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+/// A set of rules in the kernel maps. Never given out twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SetId(pub u32);
+
+/// Most sets that one agent may hold, beside the one of its own mounts and standard files.
+pub const SETS_MAX: usize = 16;
+
+/// One line of what a set allows; its number is its place in the set, from 1.
+#[derive(Clone, Debug)]
 pub struct Rule {
-    /// Comes back in [`abi::event::Event::rule`]; 1 to 65,535 are cached in the hot path.
-    pub id: u32,
     /// What.
     pub capability: Capability,
     /// Where.
@@ -72,19 +86,10 @@ pub struct Rule {
 }
 
 /// Where a capability holds.
-#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Debug)]
 pub enum Scope {
-    /// A file, or a directory and everything below. For [`Capability::IpcUnix`] a socket's path.
-    ///
-    /// Resolved (symbolic links followed) to device and inode when the rule is applied.
-    Path(PathBuf),
-    /// A file or subtree by kernel device (`major << 20 | minor`) and inode.
-    Inode {
-        /// `s_dev`.
-        dev: u64,
-        /// `i_ino`.
-        ino: u64,
-    },
+    /// A file, or a directory and everything below. For [`Capability::IpcUnix`] a socket's file.
+    File(Arc<Handle>),
     /// Addresses and one port; port 0 is any.
     Net {
         /// First address.
@@ -96,15 +101,20 @@ pub enum Scope {
     },
     /// An abstract UNIX socket's name without its leading NUL.
     UnixAbstract(Vec<u8>),
-    /// Another agent, for [`Capability::AgentSignal`].
-    Signal(AgentId),
-    /// No narrower scope exists ([`Capability::NetRaw`]).
+    /// No narrower scope exists ([`Capability::NetRaw`], [`Capability::AgentSignal`]: all descendants).
     Everything,
+    /// The kernel has nothing to decide, or the file is not there; the number is taken all the same.
+    Nothing,
 }
 
 /// A program to start inside an agent.
 #[derive(Debug)]
 pub struct Launch {
+    /// The very file that was hashed, open for reading.
+    pub program: OwnedFd,
+    /// It is a script, and this is the file that interprets it: then it is started by `argv[0]`'s path, as
+    /// scripts expect, and only if that leads to these two files.
+    pub interpreter: Option<OwnedFd>,
     /// `argv[0]` is the absolute path of the program.
     pub argv: Vec<OsString>,
     /// The whole environment.
@@ -117,7 +127,8 @@ pub struct Launch {
     pub gid: u32,
     /// Supplementary groups.
     pub groups: Vec<u32>,
-    /// Standard input, output and error; granted to the agent by exact inode.
+    /// Standard input, output and error: the agent may do with these files what the descriptors were
+    /// opened for, and nothing more.
     pub stdio: [OwnedFd; 3],
     /// Size of the private `/tmp` in bytes.
     pub tmp_size: u64,
@@ -139,6 +150,10 @@ pub struct Mapping {
     pub pid: u32,
     /// As `/proc/<pid>/maps` shows it.
     pub path: PathBuf,
+    /// `s_dev` of the file (major << 20 | minor), as `maps` shows it.
+    pub dev: u64,
+    /// Inode number, as `maps` shows it.
+    pub ino: u64,
     /// Shared with the file: what the file holds later is seen, and writes reach it.
     pub shared: bool,
     /// The process may store through it.

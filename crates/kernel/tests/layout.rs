@@ -3,7 +3,10 @@
 //! The programs' side is read from the BTF of the compiled object.
 
 use abi::agent::KernelAgent;
-use abi::caps::{AbstractKey, FsKey, Grant, NetKey, SignalKey, TcpPeerKey};
+use abi::caps::{
+    AbstractKey, FileKey, FileNode, Grant, GrantKey, NetKey, OpenedFile, PlainKey, RightsList,
+    TcpPeerKey,
+};
 use abi::control::{Control, Policy, Resolved};
 use abi::event::{Event, SockObject};
 use libbpf_rs::btf::Btf;
@@ -38,30 +41,37 @@ macro_rules! same {
 fn sizes_and_offsets_agree_with_the_compiled_programs() {
     let btf = Btf::from_path(env!("COCONUT_BPF_OBJECT")).expect("the object has BTF");
     let b = &btf;
-    same!(b, KernelAgent { aid, state, flags, cap_epoch, reserved, denials, uses, parent });
-    same!(b, FsKey { aid, dev, ino });
+    same!(b, KernelAgent { aid, list, state, flags, denials, uses, program, interpreter });
+    same!(b, RightsList { sets, count, net, abstracts, reserved });
+    same!(b, FileKey { dev, ino });
+    same!(b, FileNode { file, sets, epoch });
+    same!(b, GrantKey { set, file, layer });
     same!(b, Grant { rights, rule, expires_ns });
-    same!(b, NetKey { prefix_len, aid_slot, aid_generation, op, port, addr });
-    same!(b, AbstractKey { aid, len, name });
-    same!(b, SignalKey { from, to });
+    same!(b, OpenedFile { file, list, stamp, by, rights, check });
+    same!(b, NetKey { prefix_len, set, op, port, addr });
+    same!(b, AbstractKey { set, len, name });
+    same!(b, PlainKey { set, what });
     same!(b, TcpPeerKey { client_addr, server_addr, client_port, server_port, reserved });
     same!(
         b,
         Policy {
             sealed,
-            epoch,
             daemon_tgid,
-            reserved,
+            epoch,
+            slice_level,
+            agent_level,
             slice_id,
             slice_address,
             high_water,
             seal_water,
+            moves,
+            throttles,
             mount_namespace,
             guarded
         }
     );
-    same!(b, Control { op, value, cgroup });
-    same!(b, Resolved { dev, ino });
+    same!(b, Control { op, reserved, value, cgroup, file, sets, grant, padding });
+    same!(b, Resolved { file, depth, flags, above });
     same!(b, SockObject { family, port, kind, addr });
     same!(
         b,
@@ -76,7 +86,9 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             verdict,
             wanted,
             rule,
+            set,
             object_len,
+            reserved,
             dev,
             ino,
             comm,

@@ -3,11 +3,9 @@
 //! `covers` is decided rule by rule, so that a union of rules never covers more than one of them
 //! does: two /25 blocks do not cover their /24. That refuses a little too much and never too little.
 
-use crate::limits;
 use crate::net::{Endpoint, Host};
 use crate::path::AbsPath;
 use crate::rule::{FsRight, InferScope, Rule, Scope, UnixAddress};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -136,89 +134,5 @@ impl Rule {
     pub fn clipped(mut self, span: Option<Duration>) -> Rule {
         self.expires = least(self.expires, span);
         self
-    }
-}
-
-/// What one agent may do: a bounded set of rules, each once, in a fixed order.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct CapabilitySet {
-    rules: BTreeSet<Rule>,
-}
-
-/// A set would have more than [`limits::RULES`] rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more than {} rules for one agent", limits::RULES)]
-pub struct TooManyRules;
-
-impl CapabilitySet {
-    /// Builds a set; doubles are dropped.
-    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Result<Self, TooManyRules> {
-        let mut set = CapabilitySet::default();
-        for rule in rules {
-            set.insert(rule)?;
-        }
-        Ok(set)
-    }
-
-    /// Adds a rule; false if it was there.
-    pub fn insert(&mut self, rule: Rule) -> Result<bool, TooManyRules> {
-        if self.rules.len() >= limits::RULES && !self.rules.contains(&rule) {
-            return Err(TooManyRules);
-        }
-        Ok(self.rules.insert(rule))
-    }
-
-    /// Removes a rule; false if it was not there.
-    pub fn remove(&mut self, rule: &Rule) -> bool {
-        self.rules.remove(rule)
-    }
-
-    /// The rules in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter()
-    }
-
-    /// How many rules.
-    pub fn len(&self) -> usize {
-        self.rules.len()
-    }
-
-    /// True if it allows nothing.
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
-
-    /// True if one of the rules covers `rule`.
-    pub fn covers(&self, rule: &Rule) -> bool {
-        self.rules.contains(rule) || self.rules.iter().any(|own| own.covers(rule))
-    }
-
-    /// True if everything in `self` is covered by `parent`.
-    pub fn is_subset_of(&self, parent: &CapabilitySet) -> bool {
-        self.excess_over(parent).next().is_none()
-    }
-
-    /// The rules that `parent` does not cover: what a delegation of `self` would amplify.
-    pub fn excess_over<'a>(&'a self, parent: &'a CapabilitySet) -> impl Iterator<Item = &'a Rule> {
-        self.rules.iter().filter(|rule| !parent.covers(rule))
-    }
-
-    /// What both allow: `self` attenuated to `other`.
-    pub fn intersection(&self, other: &CapabilitySet) -> Result<CapabilitySet, TooManyRules> {
-        let mut meets: Vec<Rule> = Vec::new();
-        for a in &self.rules {
-            meets.extend(other.rules.iter().filter_map(|b| a.meet(b)));
-        }
-        // Without what another rule already covers, so that sets do not grow by being intersected.
-        meets.sort();
-        meets.dedup();
-        let covered = |i: usize| {
-            meets
-                .iter()
-                .enumerate()
-                .any(|(j, m)| j != i && m.covers(&meets[i]) && (!meets[i].covers(m) || j < i))
-        };
-        CapabilitySet::new((0..meets.len()).filter(|i| !covered(*i)).map(|i| meets[i].clone()))
     }
 }

@@ -1,5 +1,6 @@
 //! The `[capabilities]` section: lists of texts or tables, and `@profiles`.
 
+use crate::kinds::{self, Form, KINDS, Kind};
 use crate::problem::Problems;
 use crate::reader::{Item, Span, dotted, items, type_name};
 use crate::rule::{InferScope, Rule, Scope, is_model_name};
@@ -8,24 +9,6 @@ use crate::{limits, units};
 use abi::Capability;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
-
-/// The capabilities that a manifest can name.
-const KEYS: [&str; 14] = [
-    "fs.read",
-    "fs.write",
-    "fs.create",
-    "fs.delete",
-    "fs.exec",
-    "net.connect",
-    "net.bind",
-    "net.raw",
-    "ipc.unix",
-    "infer",
-    "agent.spawn",
-    "agent.signal",
-    "device",
-    "audit.read",
-];
 
 /// What the section holds, each with its place.
 #[derive(Default)]
@@ -38,10 +21,12 @@ pub(crate) struct Found {
 pub(crate) fn parse(table: &DeTable<'_>, problems: &mut Problems<'_>) -> Found {
     let mut found = Found::default();
     for item in dotted(table) {
-        let known = KEYS.contains(&item.key.as_str());
-        match item.key.parse::<Capability>() {
-            Ok(capability) if known => parse_one(&item, capability, &mut found, problems),
-            _ => problems.unknown_key(&item, "capability", &KEYS),
+        match kinds::named(&item.key) {
+            Some(kind) => parse_one(&item, kind, &mut found, problems),
+            None => {
+                let keys = KINDS.map(|kind| kind.capability.name());
+                problems.unknown_key(&item, "capability", &keys);
+            }
         }
     }
     if found.rules.len() > limits::RULES {
@@ -52,53 +37,37 @@ pub(crate) fn parse(table: &DeTable<'_>, problems: &mut Problems<'_>) -> Found {
     found
 }
 
-fn parse_one(
-    item: &Item<'_>,
-    capability: Capability,
-    found: &mut Found,
-    problems: &mut Problems<'_>,
-) {
-    match capability {
-        Capability::Infer => {
-            if let Some(rule) = parse_infer(item, problems) {
-                found.rules.push((rule, item.key_span.clone()));
-            }
+fn parse_one(item: &Item<'_>, kind: &Kind, found: &mut Found, problems: &mut Problems<'_>) {
+    let capability = kind.capability;
+    match kind.form {
+        Form::Table => {
+            let rule = match capability {
+                Capability::Infer => parse_infer(item, problems),
+                _ => parse_spawn(item, problems),
+            };
+            found.rules.extend(rule.map(|rule| (rule, item.key_span.clone())));
         }
-        Capability::AgentSpawn => {
-            if let Some(rule) = parse_spawn(item, problems) {
-                found.rules.push((rule, item.key_span.clone()));
-            }
-        }
-        Capability::NetRaw => match item.value.get_ref() {
+        Form::Flag => match item.value.get_ref() {
             DeValue::Boolean(true) => {
-                found.rules.push((Rule::new(Scope::NetRaw), item.key_span.clone()));
+                push(capability, "true", item.key_span.clone(), None, found, problems);
             }
             DeValue::Boolean(false) => {}
             other => {
-                let message = format!("`net.raw` is {}", type_name(other));
-                problems.add(item.value.span(), message, "true or false");
+                let message = format!("`{}` is {}", item.key, type_name(other));
+                problems.add(item.value.span(), message, kind.expected);
             }
         },
-        Capability::AuditRead => {
-            if let Some(text) = problems.string(item, expected(capability)) {
+        Form::Word => {
+            if let Some(text) = problems.string(item, kind.expected) {
                 push(capability, text, item.value.span(), None, found, problems);
             }
         }
-        _ => parse_list(item, capability, found, problems),
+        Form::Files | Form::List => parse_list(item, capability, found, problems),
     }
 }
 
-/// What an entry of each capability's list looks like.
 fn expected(capability: Capability) -> &'static str {
-    match capability {
-        Capability::NetConnect => "host:port, as \"api.github.com:443\" or \"10.0.0.0/8:*\"",
-        Capability::NetBind => "address:port, as \"127.0.0.1:8080\"",
-        Capability::IpcUnix => "a socket's absolute path, or \"@name\" for an abstract one",
-        Capability::AgentSignal => "[\"descendants\"]",
-        Capability::Device => "a device's absolute path, as \"/dev/dri/renderD128\"",
-        Capability::AuditRead => "\"own\", \"descendants\" or \"all\"",
-        _ => "an absolute path, as \"/srv/input\", or a profile, as \"@python\"",
-    }
+    kinds::of(capability).expected
 }
 
 fn parse_list(
@@ -142,11 +111,7 @@ fn parse_entry(
     capability: Capability,
     problems: &mut Problems<'_>,
 ) -> Option<(String, Option<Duration>)> {
-    let value_key = match capability {
-        Capability::NetConnect | Capability::NetBind => "host",
-        Capability::AgentSignal => "target",
-        _ => "path",
-    };
+    let value_key = kinds::of(capability).key;
     let (mut value, mut expires, mut sound) = (None, None, true);
     for item in items(table) {
         match item.key.as_str() {
@@ -189,14 +154,7 @@ fn push(
     found: &mut Found,
     problems: &mut Problems<'_>,
 ) {
-    let files = matches!(
-        capability,
-        Capability::FsRead
-            | Capability::FsWrite
-            | Capability::FsCreate
-            | Capability::FsDelete
-            | Capability::FsExec
-    );
+    let files = kinds::of(capability).form == Form::Files;
     if let (true, Some(name)) = (files, text.strip_prefix('@')) {
         if !is_name(name) || expires.is_some() {
             let message = format!("`{text}` cannot be a profile");
@@ -213,7 +171,7 @@ fn push(
 }
 
 fn parse_spawn(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Rule> {
-    let table = problems.table(item, "a table, as { count = 30 }")?;
+    let table = problems.table(item, expected(Capability::AgentSpawn))?;
     let (mut count, mut expires) = (None, None);
     for entry in items(table) {
         match entry.key.as_str() {
@@ -235,8 +193,7 @@ fn parse_spawn(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Rule> {
 
 fn parse_infer(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Rule> {
     const KEYS: [&str; 5] = ["models", "tokens_per_minute", "concurrency", "context", "expires"];
-    let table =
-        problems.table(item, "a table, as { models = [\"*\"], tokens_per_minute = 60000 }")?;
+    let table = problems.table(item, expected(Capability::Infer))?;
     let mut scope = InferScope::any();
     let (mut expires, mut named) = (None, false);
     let small = |n: u64| u32::try_from(n).ok();

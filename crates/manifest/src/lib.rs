@@ -17,6 +17,7 @@ mod algebra;
 mod capabilities;
 mod decode;
 mod effective;
+mod kinds;
 pub mod limits;
 mod net;
 mod path;
@@ -28,8 +29,7 @@ mod rule;
 mod types;
 mod units;
 
-pub use algebra::{CapabilitySet, TooManyRules};
-pub use effective::{EffectiveRule, ExpandError, Implied, Origin, grant_covers};
+pub use effective::{Origin, grant_covers};
 pub use net::{Endpoint, EndpointError, Host, IpNet};
 pub use path::{AbsPath, PathError};
 pub use problem::{ManifestError, Problem};

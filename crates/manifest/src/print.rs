@@ -1,6 +1,7 @@
 //! Writes a manifest as TOML: for `manifest init`, `manifest learn` and ad-hoc runs.
 
-use crate::rule::{InferScope, Scope};
+use crate::kinds::{self, Form};
+use crate::rule::{InferScope, Rule, Scope};
 use crate::types::{Children, Manifest};
 use crate::units::{print_duration, print_size};
 use std::collections::BTreeMap;
@@ -77,22 +78,13 @@ impl Manifest {
         let mut text = String::new();
         for declared in &self.rules {
             let rule = &declared.rule;
-            let expires =
-                rule.expires.map(|span| format!("expires = \"{}\"", print_duration(span)));
-            match &rule.scope {
-                Scope::NetRaw => text.push_str("\"net.raw\" = true\n"),
-                Scope::AuditRead(_) => {
-                    let _ = writeln!(text, "\"audit.read\" = {}", quoted(&rule.value()));
+            match kinds::of(rule.capability()).form {
+                Form::Files | Form::List => {
+                    lists.entry(rule.capability().name()).or_default().push(quoted(&rule.value()));
                 }
-                Scope::Spawn { count } => {
-                    let expires = expires.map(|e| format!(", {e}")).unwrap_or_default();
-                    let _ = writeln!(text, "\"agent.spawn\" = {{ count = {count}{expires} }}");
+                _ => {
+                    let _ = writeln!(text, "{}", rule.manifest_line());
                 }
-                Scope::Infer(infer) => {
-                    let expires = expires.map(|e| format!(", {e}")).unwrap_or_default();
-                    let _ = writeln!(text, "infer = {{ {}{expires} }}", print_infer(infer));
-                }
-                _ => lists.entry(rule.capability().name()).or_default().push(quoted(&rule.value())),
             }
         }
         if !self.profiles.is_empty() {
@@ -103,6 +95,27 @@ impl Manifest {
             let _ = writeln!(text, "\"{capability}\" = [{}]", entries.join(", "));
         }
         text
+    }
+}
+
+impl Rule {
+    /// The rule as a line of `[capabilities]`.
+    pub fn manifest_line(&self) -> String {
+        let name = self.capability().name();
+        let key = if name.contains('.') { format!("\"{name}\"") } else { name.to_owned() };
+        let value = match (kinds::of(self.capability()).form, &self.scope) {
+            (Form::Flag, _) => "true".to_owned(),
+            (Form::Word, _) => quoted(&self.value()),
+            (Form::Table, Scope::Infer(infer)) => self.table(&print_infer(infer)),
+            (Form::Table, Scope::Spawn { count }) => self.table(&format!("count = {count}")),
+            _ => format!("[{}]", quoted(&self.value())),
+        };
+        format!("{key} = {value}")
+    }
+
+    fn table(&self, inside: &str) -> String {
+        let expires = self.expires.map(|span| format!(", expires = \"{}\"", print_duration(span)));
+        format!("{{ {inside}{} }}", expires.unwrap_or_default())
     }
 }
 

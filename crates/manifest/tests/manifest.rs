@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers are test code outside of test functions
 
-use coconut_manifest::{Children, Implied, Manifest, Origin, Profiles, Rule};
+use coconut_manifest::{Children, Manifest, Profiles, Rule, grant_covers};
 use proptest::prelude::*;
 
 const RIGHT: &str = r#"
@@ -168,39 +168,22 @@ fn errors_have_a_json_form() {
 }
 
 #[test]
-fn an_agent_starts_with_what_its_manifest_says_and_nothing_else() {
-    let implied = Implied {
-        infer: vec!["net.connect=127.0.0.1:11700".parse().unwrap()],
-        api: vec!["ipc.unix=/run/coconut/api.sock".parse().unwrap()],
-    };
-    let profiles = Profiles::built_in();
-    let plain = Manifest::parse("x", &with("")).unwrap().effective(&profiles, &implied).unwrap();
-    let base = profiles.get("base").unwrap().rules.len();
-    assert_eq!(plain.len(), 1 + base);
-    assert_eq!(plain[0].rule.to_string(), "fs.exec=/bin/true");
-    assert_eq!(plain[0].origin, Origin::Command);
-
-    let text = with("[capabilities]\n\"fs.read\" = [\"@python\"]\ninfer = { models = [\"*\"] }\n");
-    let more = Manifest::parse("x", &text).unwrap().effective(&profiles, &implied).unwrap();
-    let python = profiles.get("python").unwrap().rules.len();
-    assert_eq!(more.len(), 1 + base + python + 1 + 1);
-    assert!(!more.iter().any(|r| r.rule.to_string().contains("api.sock")));
-
-    let text = with("[capabilities]\n\"fs.read\" = [\"@pyton\"]\n");
-    let error = Manifest::parse("x", &text).unwrap().effective(&profiles, &implied).unwrap_err();
-    assert!(error.to_string().contains("line 6: there is no profile `@pyton`"), "{error}");
-}
-
-#[test]
 fn a_grant_of_the_trust_store_covers_what_lies_below() {
-    use coconut_manifest::grant_covers;
-    assert!(grant_covers("fs.read=/srv", "fs.read=/srv/input"));
-    assert!(!grant_covers("fs.read=/srv", "fs.write=/srv/input"));
-    assert!(!grant_covers("fs.read=/srv;expires=1h", "fs.read=/srv"));
-    assert!(grant_covers("@python", "@python") && !grant_covers("fs.read=/", "@python"));
-    assert!(!grant_covers("nonsense", "fs.read=/") && !grant_covers("fs.read=/", "nonsense"));
+    let profiles = Profiles::built_in();
+    let covers = |grant: &str, wanted: &str| grant_covers(grant, wanted, &profiles);
+    assert!(covers("fs.read=/srv", "fs.read=/srv/input"));
+    assert!(!covers("fs.read=/srv", "fs.write=/srv/input"));
+    assert!(!covers("fs.read=/srv;expires=1h", "fs.read=/srv"));
+    assert!(covers("@python", "@python") && covers("@*", "@git"));
+    assert!(!covers("@python", "@git") && !covers("fs.read=/", "@python"));
+    assert!(!covers("nonsense", "fs.read=/") && !covers("fs.read=/", "nonsense"));
+    assert!(covers("user=postgres", "user=postgres") && !covers("user=postgres", "user=root"));
     let manifest = Manifest::parse("researcher.toml", RIGHT).unwrap();
     assert!(manifest.capability_texts().contains(&"@python".to_owned()));
+    assert_eq!(manifest.further_texts(), ["fs.exec=/usr/bin/python3", "user=agent-1"]);
+    // A profile that a key may give contains the program that it is made for.
+    assert!(covers("@python", "fs.exec=/usr/bin/python3"));
+    assert!(!covers("@python", "fs.exec=/usr/bin/git") && !covers("@git", "user=agent-1"));
 }
 
 proptest! {

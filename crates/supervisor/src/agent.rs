@@ -2,26 +2,15 @@
 
 use crate::denials::Denials;
 use crate::lifecycle::Lifecycle;
-use abi::{AgentId, AgentState};
-use manifest::{Children, Origin, Rule};
-use std::collections::VecDeque;
+use crate::sets::{Held, HeldSet, RuleSet};
+use abi::{AgentId, AgentState, Capability};
+use manifest::{Children, Memory, Rule, Scope};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// How many removed rules an agent remembers for `explain`.
 const REMOVED_KEPT: usize = 64;
-
-/// A capability that an agent holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Held {
-    /// Number of the rule within its agent; never reused. `Grant::rule` in the kernel maps.
-    pub id: u32,
-    /// What it allows. Its relative expiry has become `expires_ns`.
-    pub rule: Rule,
-    /// Why the agent has it.
-    pub origin: Origin,
-    /// `CLOCK_BOOTTIME` nanoseconds after which it is void; none is never.
-    pub expires_ns: Option<u64>,
-}
 
 /// Why a rule is no longer held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +21,8 @@ pub enum Removal {
     RevokedAbove,
     /// Its time was over.
     Expired,
+    /// Granted anew, for the file that its name leads to now.
+    Replaced,
 }
 
 /// A rule that an agent once held.
@@ -62,14 +53,22 @@ pub struct Agent {
     pub children_policy: Children,
     /// Weight within its tenant.
     pub weight: u32,
+    /// What it and all below it may use: its own limit, or that of whoever is above.
+    pub memory: Memory,
     /// `CLOCK_BOOTTIME` nanoseconds at which it was admitted.
     pub born_ns: u64,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) held: Vec<Held>,
+    pub(crate) sets: Vec<HeldSet>,
     pub(crate) next_rule: u32,
+    /// Under which time it stands among the expiries.
+    pub(crate) due: Option<u64>,
     pub(crate) removed: VecDeque<RemovedRule>,
-    pub(crate) children: Vec<AgentId>,
+    /// In the order of their birth.
+    pub(crate) children: BTreeSet<(Uuid, AgentId)>,
+    /// Living agents below it, however deep.
+    pub(crate) below: u32,
     pub(crate) denials: Denials,
+    pub(crate) released: bool,
 }
 
 impl Agent {
@@ -78,19 +77,35 @@ impl Agent {
         self.lifecycle.state()
     }
 
+    /// The sets that it holds.
+    pub fn sets(&self) -> &[HeldSet] {
+        &self.sets
+    }
+
     /// What it holds, in the order in which it was given.
-    pub fn held(&self) -> &[Held] {
-        &self.held
+    pub fn held(&self) -> impl Iterator<Item = Held<'_>> {
+        self.sets.iter().flat_map(HeldSet::held)
     }
 
-    /// One of its rules by number, as the kernel reports uses.
-    pub fn rule(&self, id: u32) -> Option<&Held> {
-        self.held.iter().find(|held| held.id == id)
+    /// What it holds of one kind, without looking at sets that have none of it.
+    pub fn held_of(&self, kind: Capability) -> impl Iterator<Item = Held<'_>> {
+        let sets = self.sets.iter().filter(move |held| held.set.has_kind(kind));
+        sets.flat_map(HeldSet::held).filter(move |held| held.rule.rule.capability() == kind)
     }
 
-    /// Its living children.
-    pub fn children(&self) -> &[AgentId] {
-        &self.children
+    /// True if it holds a right of this kind at that time.
+    pub fn holds(&self, kind: Capability, now_ns: u64) -> bool {
+        self.held_of(kind).any(|held| held.rule.is_alive(now_ns))
+    }
+
+    /// Its living children, in the order of their birth.
+    pub fn children(&self) -> impl DoubleEndedIterator<Item = AgentId> {
+        self.children.iter().map(|(_, aid)| *aid)
+    }
+
+    /// How many living agents are below it.
+    pub fn below(&self) -> u32 {
+        self.below
     }
 
     /// What it was refused.
@@ -103,27 +118,36 @@ impl Agent {
         self.removed.iter()
     }
 
-    pub(crate) fn give(&mut self, rule: Rule, origin: Origin, expires_ns: Option<u64>) -> u32 {
-        let id = self.next_rule;
-        self.next_rule += 1;
-        self.held.push(Held { id, rule, origin, expires_ns });
-        id
+    /// How many agents may live below it; none without `agent.spawn`.
+    pub(crate) fn spawn_count(&self, now_ns: u64) -> Option<u32> {
+        let alive = self.held_of(Capability::AgentSpawn).filter(|held| held.rule.is_alive(now_ns));
+        let counts = alive.filter_map(|held| match held.rule.rule.scope {
+            Scope::Spawn { count } => Some(count),
+            _ => None,
+        });
+        counts.max()
     }
 
-    /// Takes away the rules that `gone` names and remembers why.
-    pub(crate) fn take(
-        &mut self,
-        now_ns: u64,
-        removal: Removal,
-        mut gone: impl FnMut(&Held) -> bool,
-    ) -> Vec<Held> {
-        let taken: Vec<Held> = self.held.extract_if(.., |held| gone(held)).collect();
-        for held in &taken {
-            if self.removed.len() == REMOVED_KEPT {
-                self.removed.pop_front();
-            }
-            self.removed.push_back(RemovedRule { rule: held.rule.clone(), removal, at_ns: now_ns });
+    /// When the first of its rules expires.
+    pub(crate) fn earliest(&self) -> Option<u64> {
+        self.sets.iter().filter_map(|held| held.set.earliest()).min()
+    }
+
+    /// The set as this agent would hold it, with numbers of its own.
+    pub(crate) fn numbered(
+        set: Arc<RuleSet>,
+        first: u32,
+        since_ns: u64,
+        granted: bool,
+    ) -> (HeldSet, u32) {
+        let next = first + u32::try_from(set.positions().len()).unwrap_or(u32::MAX);
+        (HeldSet { set, first, since_ns, granted }, next)
+    }
+
+    pub(crate) fn remember(&mut self, rule: Rule, removal: Removal, at_ns: u64) {
+        if self.removed.len() == REMOVED_KEPT {
+            self.removed.pop_front();
         }
-        taken
+        self.removed.push_back(RemovedRule { rule, removal, at_ns });
     }
 }

@@ -3,6 +3,7 @@
 use crate::agent::{Agent, Removal, RemovedRule};
 use crate::denials::Attempt;
 use crate::registry::{Supervisor, UnknownAgent};
+use crate::sets::Held;
 use abi::{AgentId, AgentState, Capability};
 use manifest::{FsRight, Rule, Scope};
 use std::fmt;
@@ -19,6 +20,9 @@ pub enum Reason {
     Removed(RemovedRule),
     /// A rule covers it by now: it was given after the attempt.
     HeldNow(Rule),
+    /// A rule covered its name then too: the name leads to something else than when the rule was
+    /// given.
+    Replaced(Rule),
     /// No capability can allow it.
     Forbidden,
     /// The agent is frozen: everything it tries is denied.
@@ -36,8 +40,13 @@ impl fmt::Display for Reason {
                 Removal::Revoked => write!(f, "{} was revoked", gone.rule),
                 Removal::RevokedAbove => write!(f, "{} was revoked from an ancestor", gone.rule),
                 Removal::Expired => write!(f, "{} has expired", gone.rule),
+                Removal::Replaced => write!(f, "{} was granted anew since", gone.rule),
             },
             Self::HeldNow(rule) => write!(f, "it was not held then; {rule} allows it now"),
+            Self::Replaced(rule) => write!(
+                f,
+                "{rule} is held for what had this name when it was given; that was replaced since"
+            ),
             Self::Forbidden => f.write_str("no capability allows it to an agent"),
             Self::Quarantined => f.write_str("the agent is quarantined: everything is refused"),
         }
@@ -70,10 +79,11 @@ fn explain(agent: &Agent, attempt: &Attempt) -> Explanation {
     let reason = reason(agent, attempt, wanted.as_ref());
     let allow = match reason {
         Reason::Forbidden | Reason::Quarantined | Reason::HeldNow(_) => None,
-        _ => wanted,
+        // The same words again, for what the name leads to now.
+        Reason::Replaced(ref rule) => Some(rule.clone()),
+        _ => wanted.map(on_what_is_there),
     };
-    let allow = allow.map(on_what_is_there);
-    let manifest_line = allow.as_ref().map(manifest_line);
+    let manifest_line = allow.as_ref().map(Rule::manifest_line);
     Explanation { attempt: attempt.clone(), reason, allow, manifest_line }
 }
 
@@ -95,8 +105,12 @@ fn reason(agent: &Agent, attempt: &Attempt, wanted: Option<&Rule>) -> Reason {
         return Reason::Forbidden;
     }
     let Some(wanted) = wanted else { return Reason::NotHeld { nearest: None } };
-    if let Some(held) = agent.held.iter().find(|held| held.rule.scope.covers(&wanted.scope)) {
-        return Reason::HeldNow(held.rule.clone());
+    let covers = |held: &Held<'_>| held.rule.rule.scope.covers(&wanted.scope);
+    let covering = agent.held().filter(covers).min_by_key(|held| held.since_ns);
+    if let Some(held) = covering {
+        let rule = held.rule.rule.clone();
+        let then = held.since_ns <= attempt.boot_ns && held.rule.is_alive(attempt.boot_ns);
+        return if then { Reason::Replaced(rule) } else { Reason::HeldNow(rule) };
     }
     let mut gone = agent.removed.iter().rev();
     match gone.find(|gone| gone.rule.scope.covers(&wanted.scope)) {
@@ -127,25 +141,9 @@ fn nearest(agent: &Agent, wanted: &Scope) -> Option<Rule> {
         _ => 0,
     };
     agent
-        .held
-        .iter()
-        .map(|held| (closeness(&held.rule.scope), &held.rule))
+        .held()
+        .map(|held| (closeness(&held.rule.rule.scope), &held.rule.rule))
         .filter(|(close, _)| *close > 0)
         .max_by_key(|(close, _)| *close)
         .map(|(_, rule)| rule.clone())
-}
-
-/// A rule as a line of `[capabilities]`.
-fn manifest_line(rule: &Rule) -> String {
-    let name = rule.capability();
-    match &rule.scope {
-        Scope::NetRaw => format!("\"{name}\" = true"),
-        Scope::Spawn { count } => format!("\"{name}\" = {{ count = {count} }}"),
-        Scope::AuditRead(scope) => format!("\"{name}\" = \"{}\"", scope.name()),
-        Scope::Infer(infer) => {
-            let models: Vec<String> = infer.models.iter().map(|m| format!("{m:?}")).collect();
-            format!("{name} = {{ models = [{}] }}", models.join(", "))
-        }
-        _ => format!("\"{name}\" = [{:?}]", rule.value()),
-    }
 }

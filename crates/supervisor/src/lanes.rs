@@ -6,7 +6,7 @@ use manifest::limits;
 use std::collections::BTreeMap;
 
 /// Weight of a tenant that nobody has weighed.
-const DEFAULT_WEIGHT: u32 = 100;
+pub(crate) const DEFAULT_WEIGHT: u32 = 100;
 
 /// Weights of tenants.
 #[derive(Debug, Default)]
@@ -33,6 +33,8 @@ pub enum LaneError {
     Unknown(#[from] UnknownAgent),
     #[error("a weight is a number from 1 to {most}, not {given}")]
     Weight { given: u32, most: u32 },
+    #[error("its parent has the weight {parent}: {given} would be more than that")]
+    AboveParent { given: u32, parent: u32 },
 }
 
 fn checked(weight: u32) -> Result<u32, LaneError> {
@@ -64,21 +66,37 @@ impl Supervisor {
         weight: u32,
     ) -> Result<Vec<AgentId>, LaneError> {
         self.lanes.weights.insert(tenant.to_owned(), checked(weight)?);
-        let living = self.living();
-        Ok(living.iter().filter(|agent| agent.tenant == tenant).map(|agent| agent.aid).collect())
+        Ok(self.living.paying(tenant).collect())
     }
 
-    /// Sets the weight of an agent within its tenant.
-    pub fn set_weight(&mut self, aid: AgentId, weight: u32) -> Result<(), LaneError> {
-        self.get_mut(aid)?.weight = checked(weight)?;
-        Ok(())
+    /// What it takes to set the weight of an agent within its tenant: its own, and that of each
+    /// descendant that would be above it then.
+    pub fn plan_weight(&self, aid: AgentId, weight: u32) -> Result<Vec<(AgentId, u32)>, LaneError> {
+        let agent = self.get(aid)?;
+        let weight = checked(weight)?;
+        let parent = agent.parent.and_then(|parent| self.agents.get(&parent));
+        if let Some(parent) = parent.filter(|parent| parent.weight < weight) {
+            return Err(LaneError::AboveParent { given: weight, parent: parent.weight });
+        }
+        let below = self.descendants(aid).into_iter();
+        let heavier = below.filter(|aid| self.agents.get(aid).is_some_and(|a| a.weight > weight));
+        Ok(std::iter::once(aid).chain(heavier).map(|aid| (aid, weight)).collect())
+    }
+
+    /// Books what was planned.
+    pub fn commit_weights(&mut self, weights: &[(AgentId, u32)]) {
+        for (aid, weight) in weights {
+            if let Some(agent) = self.agents.get_mut(aid) {
+                agent.weight = *weight;
+            }
+        }
     }
 
     /// Tenants that have living agents or a weight of their own, with their weights.
     pub fn tenants(&self) -> BTreeMap<String, u32> {
         let mut tenants = self.lanes.weights.clone();
-        for agent in self.living() {
-            tenants.entry(agent.tenant.clone()).or_insert(DEFAULT_WEIGHT);
+        for tenant in self.living.tenants() {
+            tenants.entry(tenant.to_owned()).or_insert(DEFAULT_WEIGHT);
         }
         tenants
     }

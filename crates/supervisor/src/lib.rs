@@ -4,24 +4,31 @@
 //! ([`Change`], [`EndPlan`]), so the core needs no ports and its tests need neither root nor BPF.
 //! `coconutd` carries the values out and writes one audit record for each.
 
+mod admission;
 mod agent;
 mod denials;
 mod explain;
 mod grants;
 mod lanes;
 mod lifecycle;
+mod names;
+mod narrow;
 mod registry;
 mod resolve;
+mod sets;
 mod slots;
 mod tree;
 
-pub use agent::{Agent, Held, Removal, RemovedRule};
+pub use admission::{Admission, AdmitError};
+pub use agent::{Agent, Removal, RemovedRule};
 pub use denials::{Attempt, Denials, Noted};
 pub use explain::{Explanation, Reason};
-pub use grants::{Change, GrantError, Revocation, RevokeError};
+pub use grants::{Change, GrantError, Granting, Revocation, RevokeError, absolute};
 pub use lanes::{LaneError, LaneView};
 pub use lifecycle::{End, Event, IllegalTransition, Lifecycle, Transition};
-pub use registry::{Admission, AdmitError, Limits, Supervisor, UnknownAgent};
+pub use narrow::Taken;
+pub use registry::{Limits, Supervisor, UnknownAgent};
 pub use resolve::{Candidate, ResolveError};
+pub use sets::{Held, HeldSet, Inode, Place, RuleSet, SetKey, SetKeys, SetRule};
 pub use slots::Slots;
 pub use tree::EndPlan;

@@ -1,6 +1,5 @@
 //! What people type: a whole UUID, the end of one, or a name.
 
-use crate::agent::Agent;
 use crate::registry::Supervisor;
 use abi::{AgentId, AgentState};
 use uuid::Uuid;
@@ -26,7 +25,7 @@ pub enum ResolveError {
     #[error("there is no agent `{0}`")]
     NotFound(String),
     /// Several could be meant.
-    #[error("`{text}` could be {} agents", .candidates.len())]
+    #[error("`{text}` could be {} agents{}", .candidates.len(), if .candidates.len() == SHOWN { " or more" } else { "" })]
     Ambiguous {
         /// What was typed.
         text: String,
@@ -34,6 +33,9 @@ pub enum ResolveError {
         candidates: Vec<Candidate>,
     },
 }
+
+/// Of those that a text could mean, so many are named.
+const SHOWN: usize = 10;
 
 impl Supervisor {
     /// Finds the agent that `text` means. Living agents go before ended ones, names before
@@ -44,34 +46,27 @@ impl Supervisor {
         }
         let suffix = text.replace('-', "").to_ascii_lowercase();
         let is_suffix = suffix.len() >= SUFFIX_MIN && suffix.bytes().all(|b| b.is_ascii_hexdigit());
-        let by_name = |agent: &Agent| agent.name == text;
-        let by_suffix =
-            |agent: &Agent| is_suffix && agent.uuid.simple().to_string().ends_with(&suffix);
-        let living = |agent: &Agent| !agent.state().is_terminal();
-        let rounds: [&dyn Fn(&Agent) -> bool; 4] = [
-            &|agent| living(agent) && by_name(agent),
-            &|agent| living(agent) && by_suffix(agent),
-            &by_name,
-            &by_suffix,
-        ];
-        for matches in rounds {
-            let found: Vec<&Agent> =
-                self.all().into_iter().filter(|agent| matches(agent)).collect();
+        for half in [&self.living, &self.ended] {
+            let mut found: Vec<AgentId> = half.named(text).take(SHOWN + 1).collect();
+            if found.is_empty() && is_suffix {
+                found = half.ending(&suffix).take(SHOWN + 1).collect();
+            }
             match found.as_slice() {
                 [] => {}
-                [one] => return Ok(one.aid),
-                several => return Err(ambiguous(text, several)),
+                [one] => return Ok(*one),
+                several => return Err(self.ambiguous(text, several)),
             }
         }
         Err(ResolveError::NotFound(text.to_owned()))
     }
-}
 
-fn ambiguous(text: &str, several: &[&Agent]) -> ResolveError {
-    let candidates = several.iter().take(10).map(|agent| Candidate {
-        uuid: agent.uuid,
-        name: agent.name.clone(),
-        state: agent.state(),
-    });
-    ResolveError::Ambiguous { text: text.to_owned(), candidates: candidates.collect() }
+    fn ambiguous(&self, text: &str, several: &[AgentId]) -> ResolveError {
+        let agents = several.iter().take(SHOWN).filter_map(|aid| self.agents.get(aid));
+        let candidates = agents.map(|agent| Candidate {
+            uuid: agent.uuid,
+            name: agent.name.clone(),
+            state: agent.state(),
+        });
+        ResolveError::Ambiguous { text: text.to_owned(), candidates: candidates.collect() }
+    }
 }

@@ -7,6 +7,8 @@ use abi::AgentId;
 pub struct Slots {
     /// Generation that each slot was last given out with.
     generations: Vec<u32>,
+    /// Those that are given out now.
+    taken: Vec<bool>,
     free: Vec<u32>,
     capacity: u32,
 }
@@ -14,7 +16,7 @@ pub struct Slots {
 impl Slots {
     /// Nothing given out; at most `capacity` at once.
     pub fn new(capacity: u32) -> Self {
-        Slots { generations: Vec::new(), free: Vec::new(), capacity }
+        Slots { generations: Vec::new(), taken: Vec::new(), free: Vec::new(), capacity }
     }
 
     /// An id that nobody had before; none if all slots are taken.
@@ -23,20 +25,25 @@ impl Slots {
             Some(slot) => slot,
             None if (self.generations.len() as u32) < self.capacity => {
                 self.generations.push(0);
+                self.taken.push(false);
                 self.generations.len() as u32 - 1
             }
             None => return None,
         };
         let generation = &mut self.generations[slot as usize];
         *generation += 1;
+        self.taken[slot as usize] = true;
         Some(AgentId::new(slot, *generation))
     }
 
     /// Takes an id back. A slot whose generations are used up is never given out again.
     pub fn put_back(&mut self, id: AgentId) {
-        let last = self.generations.get(id.slot() as usize).copied();
-        let live = last == Some(id.generation()) && !self.free.contains(&id.slot());
-        if live && id.generation() < u32::MAX {
+        let slot = id.slot() as usize;
+        let last = self.generations.get(slot).copied();
+        if last != Some(id.generation()) || !std::mem::take(&mut self.taken[slot]) {
+            return;
+        }
+        if id.generation() < u32::MAX {
             self.free.push(id.slot());
         }
     }
@@ -67,6 +74,7 @@ mod tests {
     fn generations_do_not_wrap() {
         let mut slots = Slots::new(1);
         slots.generations.push(u32::MAX - 1);
+        slots.taken.push(false);
         slots.free.push(0);
         let last = slots.take().unwrap();
         slots.put_back(last);

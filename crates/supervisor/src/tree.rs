@@ -24,7 +24,7 @@ impl Supervisor {
     }
 
     fn plan_below(&self, agent: &Agent, heir: Option<AgentId>, plan: &mut EndPlan) {
-        for child in agent.children.iter().filter_map(|child| self.agents.get(child)) {
+        for child in agent.children().filter_map(|child| self.agents.get(&child)) {
             match agent.children_policy {
                 Children::End => self.plan_below(child, heir, plan),
                 Children::Reparent => plan.reparented.push((child.aid, heir)),
@@ -33,7 +33,7 @@ impl Supervisor {
         plan.end.push(agent.aid);
     }
 
-    fn living_ancestor(&self, mut parent: Option<AgentId>) -> Option<AgentId> {
+    pub(crate) fn living_ancestor(&self, mut parent: Option<AgentId>) -> Option<AgentId> {
         while let Some(agent) = parent.and_then(|aid| self.agents.get(&aid)) {
             if !agent.state().is_terminal() {
                 return Some(agent.aid);
@@ -47,15 +47,35 @@ impl Supervisor {
     /// every agent is a subset of each of its ancestors.
     pub fn reparent(&mut self, plan: &EndPlan) -> Result<(), UnknownAgent> {
         for (child, heir) in &plan.reparented {
-            let old = std::mem::replace(&mut self.get_mut(*child)?.parent, *heir);
-            if let Some(old) = old.and_then(|aid| self.agents.get_mut(&aid)) {
-                old.children.retain(|aid| aid != child);
-            }
-            if let Some(heir) = heir.and_then(|aid| self.agents.get_mut(&aid)) {
-                heir.children.push(*child);
-            }
+            self.hand_over(*child, *heir)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn hand_over(
+        &mut self,
+        child: AgentId,
+        heir: Option<AgentId>,
+    ) -> Result<(), UnknownAgent> {
+        let agent = self.get_mut(child)?;
+        let entry = (agent.uuid, child);
+        let old = std::mem::replace(&mut agent.parent, heir);
+        if let Some(old) = old.and_then(|aid| self.agents.get_mut(&aid)) {
+            old.children.remove(&entry);
+        }
+        if let Some(heir) = heir.and_then(|aid| self.agents.get_mut(&aid)) {
+            heir.children.insert(entry);
+        }
+        Ok(())
+    }
+
+    /// Tells everybody above that one more agent lives below them, or one less.
+    pub(crate) fn count_below(&mut self, parent: Option<AgentId>, more: bool) {
+        let mut next = parent;
+        while let Some(agent) = next.and_then(|aid| self.agents.get_mut(&aid)) {
+            agent.below = if more { agent.below + 1 } else { agent.below.saturating_sub(1) };
+            next = agent.parent;
+        }
     }
 
     /// True if `below` was made by `above`, directly or through others.
@@ -75,9 +95,9 @@ impl Supervisor {
         let mut list = Vec::new();
         let mut next = vec![aid];
         while let Some(aid) = next.pop() {
-            let children = self.agents.get(&aid).map_or(&[][..], |agent| agent.children());
-            list.extend_from_slice(children);
-            next.extend_from_slice(children);
+            let Some(agent) = self.agents.get(&aid) else { continue };
+            list.extend(agent.children());
+            next.extend(agent.children());
         }
         list
     }

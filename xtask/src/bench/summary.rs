@@ -1,5 +1,6 @@
 //! The figures of all parts as tables for people.
 
+use super::scale;
 use super::table::{Table, grouped};
 use anyhow::Result;
 use serde_json::Value;
@@ -14,10 +15,16 @@ pub fn tables(results: &[(&str, Result<Value>)]) -> Vec<Table> {
             ("audit", Ok(figures)) => vec![audit(figures)],
             ("vm", Ok(figures)) => vm(figures),
             ("broker", Ok(figures)) => broker(figures),
+            ("scale", Ok(figures)) => scale::tables(figures),
             (name, Ok(_)) => vec![Table::new(name, &[])],
             (name, Err(error)) => vec![failed(name, error)],
         })
         .collect()
+}
+
+/// What a part checked beside its figures held; most check nothing.
+pub fn holds(figures: &Value) -> bool {
+    list(&figures["checks"]).iter().all(|check| check["ok"] == true)
 }
 
 /// On what this was measured.
@@ -81,7 +88,11 @@ fn audit(figures: &Value) -> Table {
 
 fn vm(figures: &Value) -> Vec<Table> {
     let mut tables = Vec::new();
-    for (key, title) in [("spawn", "A process in its box"), ("revocation", "A revocation")] {
+    for (key, title) in [
+        ("spawn", "A process in its box"),
+        ("burst", "Fifty at once"),
+        ("revocation", "A revocation"),
+    ] {
         let name = format!("vm: {key}, ms");
         let mut table = Table::new(title, &[&name, "runs", "p50", "p99", "max", "ratio"]);
         for row in list(&figures[key]) {
@@ -94,6 +105,13 @@ fn vm(figures: &Value) -> Vec<Table> {
         }
         tables.push(table);
     }
+    let mut beside = Table::new("One median over the other", &["vm: this / that", "ratio", "goal"]);
+    for row in list(&figures["ratios"]) {
+        let goal = row["goal"].as_f64().map_or("–".to_owned(), |goal| format!("≤ {goal:.2}"));
+        let ratio = format!("{:.2}", number(&row["value"]));
+        beside.rows.push(vec![text(&row["name"]), ratio, goal]);
+    }
+    tables.push(beside);
     let boot = |key: &str| number(&figures["boot"][key]);
     let notes = format!(
         "boot: the daemon began {:.1} s after the kernel, the first agent had ended after {:.1} s",

@@ -16,12 +16,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("coconut-attest", &["coconut-abi"]),
     ("coconut-audit", &["coconut-abi"]),
     ("coconut-api", &["coconut-abi"]),
+    ("coconut-connections", &[]),
     // Policy knows ports, not the kernel: it is tested without root.
     ("coconut-supervisor", &["coconut-abi", "coconut-manifest"]),
+    // Looks names up, and knows the kernel by two traits.
+    ("coconut-resolve", &["coconut-manifest"]),
     ("coconut-kernel", &["coconut-abi"]),
     ("coconut-inference", &[]),
     // Untrusted HTTP ends in the broker: it links neither the kernel nor the log.
-    ("coconut-broker", &["coconut-abi", "coconut-api", "coconut-inference"]),
+    ("coconut-broker", &["coconut-abi", "coconut-api", "coconut-connections", "coconut-inference"]),
     (
         "coconutd",
         &[
@@ -29,8 +32,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "coconut-api",
             "coconut-attest",
             "coconut-audit",
+            "coconut-connections",
             "coconut-kernel",
             "coconut-manifest",
+            "coconut-resolve",
             "coconut-supervisor",
         ],
     ),
@@ -46,6 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("coconut-kernel-tests", &["coconut-abi", "coconut-kernel"]),
     ("coconut-loadgen", &[]),
     ("coconut-bench-vm", &["coconut-abi", "coconut-api", "coconut-demo", "coconut-probe"]),
+    ("coconut-bench-scale", &["coconut-abi", "coconut-api", "coconut-demo", "coconut-probe"]),
     ("xtask", &[]),
 ];
 

@@ -177,6 +177,45 @@ fn links(w: &World, a: &Actor) -> Result<()> {
     w.allowed(a, &format!("pread {fd}"));
     fs::rename("/data/ok/moves", "/data/no/moves")?;
     w.denied(a, &format!("pread {fd}"), EACCES, Hook::FilePermission);
+    // So does one of a folder above it, also when two change places.
+    for (folder, swapped) in [("goes", false), ("swaps", true)] {
+        fs::create_dir_all(format!("/data/ok/{folder}/x/y"))?;
+        fs::create_dir_all(format!("/data/no/{folder}"))?;
+        fs::write(format!("/data/ok/{folder}/x/y/f"), "x")?;
+        let fd = w.allowed(a, &format!("open /data/ok/{folder}/x/y/f 0"));
+        w.allowed(a, &format!("pread {fd}"));
+        // Within what is covered it may go where it likes.
+        fs::rename(format!("/data/ok/{folder}/x"), format!("/data/ok/{folder}-x"))?;
+        w.allowed(a, &format!("pread {fd}"));
+        let (from, to) = (format!("/data/ok/{folder}-x"), format!("/data/no/{folder}"));
+        let to = if swapped { to } else { to + "/x" };
+        rename(&from, &to, swapped)?;
+        w.denied(a, &format!("pread {fd}"), EACCES, Hook::FilePermission);
+    }
+    escapes(w)
+}
+
+fn rename(from: &str, to: &str, swap: bool) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let flags = if swap { RenameFlags::EXCHANGE } else { RenameFlags::empty() };
+    Ok(renameat_with(CWD, from, CWD, to, flags)?)
+}
+
+/// What is moved out of the part of a file system that is mounted at a covered place is not covered any
+/// more: its way upward does not come by the mount.
+fn escapes(w: &World) -> Result<()> {
+    fs::create_dir_all("/data/whole/part/deep")?;
+    fs::create_dir_all("/data/ok/part")?;
+    fs::write("/data/whole/part/deep/f", "x")?;
+    let b = w.outsider()?;
+    w.allowed(&b, "bind /data/whole/part /data/ok/part");
+    let a = w.agent(&[on(FsRead, "/data/ok")])?;
+    let fd = w.allowed(&a, "open /data/ok/part/deep/f 0");
+    w.allowed(&a, &format!("pread {fd}"));
+    fs::rename("/data/whole/part/deep", "/data/whole/deep")?;
+    w.denied(&a, &format!("pread {fd}"), EACCES, Hook::FilePermission);
+    w.end(&a)?;
+    w.allowed(&b, "umount /data/ok/part");
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! From clone to program: what the agent is left with, and what is left of a failure.
 
-use crate::world::{World, explain, on};
-use abi::Capability::FsRead;
+use crate::world::{World, explain, on, rule};
+use abi::Capability::{AgentSignal, FsRead};
+use abi::event::Hook;
 use abi::{AgentId, AgentState};
 use anyhow::Result;
-use kernel::{Launch, NewAgent, SpawnStep};
+use kernel::{Launch, NewAgent, Scope, SpawnStep};
+use libc::{EACCES, O_APPEND, O_WRONLY};
 use std::ffi::OsString;
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -12,6 +14,8 @@ use std::os::fd::OwnedFd;
 pub fn run(w: &World) -> Result<()> {
     alone(w)?;
     failures(w)?;
+    standard_files(w)?;
+    children(w)?;
     quarantine(w)
 }
 
@@ -50,13 +54,12 @@ fn cgroup(aid: AgentId) -> String {
 /// Each failure names its step and leaves no process.
 fn failures(w: &World) -> Result<()> {
     let cases = [
-        ("/data/nowhere", "/", SpawnStep::Exec),
         ("/data/no/busybox", "/", SpawnStep::Exec),
         ("/coconut-kernel-tests", "/nowhere", SpawnStep::Chdir),
     ];
     for (n, (program, cwd, want)) in (500u32..).zip(cases) {
         let aid = AgentId::new(n, 1);
-        w.kernel.create_agent(&new(aid)).map_err(explain)?;
+        w.kernel.create_agent(&new(aid), &[]).map_err(explain)?;
         w.kernel.set_state(aid, AgentState::Active)?;
         let result = w.kernel.launch(aid, launch(program, cwd)?);
         let step = match &result {
@@ -80,6 +83,7 @@ fn new(aid: AgentId) -> NewAgent {
         ram_max: None,
         swap_max: None,
         pids_max: None,
+        may_spawn: false,
     }
 }
 
@@ -88,6 +92,8 @@ fn launch(program: &str, cwd: &str) -> Result<Launch> {
         Ok(fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
     };
     Ok(Launch {
+        program: fs::File::open(program)?.into(),
+        interpreter: None,
         argv: vec![OsString::from(program)],
         env: vec![(OsString::from("A"), OsString::from("b"))],
         cwd: cwd.into(),
@@ -97,6 +103,90 @@ fn launch(program: &str, cwd: &str) -> Result<Launch> {
         stdio: [null()?, null()?, null()?],
         tmp_size: 1 << 20,
     })
+}
+
+/// What was opened for appending can be appended to, and nothing else.
+fn standard_files(w: &World) -> Result<()> {
+    fs::write("/data/log", "earlier")?;
+    let log = fs::OpenOptions::new().append(true).open("/data/log")?;
+    let a = w.agent_with(&[], AgentId::NOBODY, log.into())?;
+    let b = w.outsider()?;
+    w.allowed(&a, "write 1");
+    w.same("it is appended", &fs::read_to_string("/data/log")?.as_str(), &"earlierhi");
+    let refused = [
+        ("open /proc/self/fd/1 0", Hook::FileOpen),
+        ("open /proc/self/fd/1 1", Hook::FileOpen),
+        ("open /data/log 0", Hook::FileOpen),
+        ("ftruncate 1", Hook::FileTruncate),
+        ("punch 1", Hook::FilePermission),
+        ("overwrite 1", Hook::FilePermission),
+    ];
+    for (line, hook) in refused {
+        w.denied(&a, line, EACCES, hook);
+    }
+    w.allowed(&a, &format!("open /proc/self/fd/1 {}", O_WRONLY | O_APPEND));
+    w.allowed(&a, "no-append 1");
+    w.denied(&a, "write 1", EACCES, Hook::FilePermission);
+    w.allowed(&a, "append 1");
+    w.allowed(&a, "write 1");
+    let whole = fs::read_to_string("/data/log")?;
+    w.same("nothing was cut or overwritten", &whole.as_str(), &"earlierhihi");
+    // The control: without a policy the same descriptor does all of it.
+    let fd = w.allowed(&b, &format!("open /data/log {}", O_WRONLY | O_APPEND));
+    for line in ["overwrite", "ftruncate", "punch"] {
+        w.allowed(&b, &format!("{line} {fd}"));
+    }
+    w.end(&a)?;
+    fs::write("/data/lent", "original")?;
+    let lent = fs::File::open("/data/lent")?;
+    let a = w.agent_with(&[], AgentId::NOBODY, lent.into())?;
+    w.allowed(&a, "open /proc/self/fd/1 0");
+    w.denied(&a, "open /proc/self/fd/1 1", EACCES, Hook::FileOpen);
+    w.denied(&a, "open /proc/self/fd/1 2", EACCES, Hook::FileOpen);
+    w.end(&a)
+}
+
+/// A child lies below its parent, whose limits hold for both; each is an agent of its own.
+fn children(w: &World) -> Result<()> {
+    let p = w.agent(&[rule(AgentSignal, Scope::Everything), on(FsRead, "/data/ok")])?;
+    let parent = p.aid.unwrap_or_default();
+    let null = || fs::OpenOptions::new().write(true).open("/dev/null");
+    let rules = [rule(AgentSignal, Scope::Everything), on(FsRead, "/data/ro")];
+    let c = w.agent_with(&rules, parent, null()?.into())?;
+    let child = c.aid.unwrap_or_default();
+    let g = w.agent_with(&[on(FsRead, "/data/no")], child, null()?.into())?;
+    let dirs = [parent, child, g.aid.unwrap_or_default()].map(name);
+    let deep = format!("/sys/fs/cgroup/coconut.slice/test/{}", dirs.join("/"));
+    w.check("the grandchild lies below both", std::path::Path::new(&deep).exists(), || {
+        deep.clone()
+    });
+    for (actor, own, other) in [
+        (&p, "/data/ok/f", "/data/ro/f"),
+        (&c, "/data/ro/f", "/data/ok/f"),
+        (&g, "/data/no/f", "/data/ro/f"),
+    ] {
+        w.allowed(actor, &format!("open {own} 0"));
+        w.denied(actor, &format!("open {other} 0"), EACCES, Hook::FileOpen);
+    }
+    w.kernel.freeze(parent)?;
+    w.allowed(&c, "open /data/ro/f 0");
+    w.kernel.thaw(parent)?;
+    let top = w.agent(&[])?;
+    let none = w.agent_with(&[], top.aid.unwrap_or_default(), null()?.into());
+    w.check("one without the right to has no children", none.is_err(), String::new);
+    w.end(&top)?;
+    // The parent goes first: what lies below stays until it is empty.
+    w.end(&p)?;
+    w.allowed(&g, "open /data/no/f 0");
+    w.end(&g)?;
+    w.end(&c)?;
+    let gone = !std::path::Path::new(&cgroup(parent)).exists();
+    w.check("nothing is left when the last has ended", gone, String::new);
+    Ok(())
+}
+
+fn name(aid: AgentId) -> String {
+    uuid::Uuid::from_u128(aid.slot().into()).to_string()
 }
 
 /// A quarantined agent is refused everything, even what it holds.

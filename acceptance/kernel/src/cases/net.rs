@@ -110,7 +110,7 @@ fn kinds(w: &World) -> Result<()> {
     }
     w.allowed(&b, &refused[0]);
     w.allowed(&b, &refused[3]);
-    w.apply(&a, &[rule(3, NetRaw, Scope::Everything)])?;
+    w.apply(&a, &[rule(NetRaw, Scope::Everything)])?;
     // The policy lets it pass now; root's own checks still refuse, for no agent has capabilities.
     w.same("net.raw passes the policy", &a.tell(&refused[0]), &-i64::from(libc::EPERM));
     w.end(&a)

@@ -1,10 +1,9 @@
 //! Revocation bites on what is open, mapped, copied, queued or connected.
 
-use crate::world::{Actor, World, await_that, net, on, rule};
+use crate::world::{Actor, Given, World, await_that, net, on};
 use abi::Capability::{FsRead, FsWrite, NetConnect};
 use abi::event::Hook;
 use anyhow::Result;
-use kernel::{Rule, Scope};
 use libc::EACCES;
 use std::net::TcpListener;
 
@@ -12,7 +11,9 @@ pub fn run(w: &World) -> Result<()> {
     open_files(w)?;
     sockets(w)?;
     expiry(w)?;
-    one_of_two(w)
+    one_of_two(w)?;
+    never_without(w)?;
+    followed(w)
 }
 
 fn open_files(w: &World) -> Result<()> {
@@ -28,7 +29,11 @@ fn open_files(w: &World) -> Result<()> {
     }
     w.allowed(&a, &format!("uring {fd} 1"));
     let aid = a.aid.unwrap_or_default();
-    let mappings = w.kernel.mappings_below(aid, "/data/ok".as_ref())?;
+    let mapped = || -> Result<Vec<kernel::Mapping>> {
+        let all = w.kernel.live_mappings(aid)?;
+        Ok(all.into_iter().filter(|m| m.path.starts_with("/data")).collect())
+    };
+    let mappings = mapped()?;
     w.same("its two mappings are found", &mappings.len(), &2);
     w.check("as shared", mappings.iter().all(|m| m.shared), || format!("{mappings:?}"));
     w.apply(&a, &[])?;
@@ -54,11 +59,7 @@ fn open_files(w: &World) -> Result<()> {
     // The kernel is not asked about memory that is mapped: the daemon must look and end the agent.
     w.same("a mapping outlives the right", &(a.tell(&format!("read-shared {shared}")) >= 0), &true);
     w.kernel.freeze(aid)?;
-    w.same(
-        "a frozen agent's are found",
-        &w.kernel.mappings_below(aid, "/data".as_ref())?.len(),
-        &2,
-    );
+    w.same("a frozen agent's are found", &mapped()?.len(), &2);
     w.kernel.thaw(aid)?;
     w.end(&a)
 }
@@ -83,8 +84,8 @@ fn sockets(w: &World) -> Result<()> {
     w.end(&a)
 }
 
-fn expiring(path: &str, expires_ns: u64) -> Rule {
-    Rule { expires_ns, ..rule(7, FsRead, Scope::Path(path.into())) }
+fn expiring(path: &str, expires_ns: u64) -> Given {
+    Given { expires_ns, ..on(FsRead, path) }
 }
 
 /// A right that runs out needs nobody to take it away.
@@ -115,17 +116,69 @@ fn expiry(w: &World) -> Result<()> {
 
 /// Taking one right away leaves the other, and names its rule.
 fn one_of_two(w: &World) -> Result<()> {
-    let both = [
-        rule(11, FsRead, Scope::Path("/data/ok".into())),
-        rule(12, FsWrite, Scope::Path("/data/ok".into())),
-    ];
+    let both = [on(FsRead, "/data/ok"), on(FsWrite, "/data/ok")];
     let a = w.agent(&both)?;
-    w.same("reading is by the reading rule", &rule_of_open(w, &a, 0), &Some(11));
-    w.same("writing is by the writing rule", &rule_of_open(w, &a, 1), &Some(12));
+    w.same("reading is by the reading rule", &rule_of_open(w, &a, 0), &Some(1));
+    w.same("writing is by the writing rule", &rule_of_open(w, &a, 1), &Some(2));
     w.apply(&a, &both[..1])?;
     w.allowed(&a, "open /data/ok/f 0");
     w.denied(&a, "open /data/ok/f 1", EACCES, Hook::FileOpen);
     w.end(&a)
+}
+
+/// However often other rights are changed, one that stays is there at every moment.
+fn never_without(w: &World) -> Result<()> {
+    let a = w.agent(&[on(FsRead, "/data/ok")])?;
+    let fd = w.allowed(&a, "open /data/ok/f 0");
+    a.start(&format!("spin-open /data/ok/f {fd}"));
+    for i in 0..200 {
+        let other = if i % 2 == 0 { "/data/ro" } else { "/data/no" };
+        w.apply(&a, &[on(FsRead, "/data/ok"), on(FsWrite, other)])?;
+    }
+    w.drain();
+    let denials = w.kernel.counters(a.aid.unwrap_or_default())?.denials;
+    w.same("no moment was without the right that stays", &denials, &0);
+    w.apply(&a, &[])?;
+    w.check("it ends when that goes too", a.hear() > 0, String::new);
+    w.end(&a)?;
+    // Nothing stays of any of the two hundred changes, nor of agents before: only what every actor needs.
+    await_that(|| w.kernel.sets() == 1);
+    w.same("sets that nobody holds are forgotten", &w.kernel.sets(), &1);
+    Ok(())
+}
+
+/// A set of the system's follows its name to another file, without a gap, for all who hold it.
+fn followed(w: &World) -> Result<()> {
+    use std::sync::Arc;
+    for (name, text) in [("old", "old"), ("new", "new")] {
+        std::fs::write(format!("/data/ro/{name}"), text)?;
+    }
+    let old = Arc::new(w.handle("/data/ro/old")?);
+    let new = Arc::new(w.handle("/data/ro/new")?);
+    let file = |handle: &Arc<kernel::Handle>| kernel::Scope::File(Arc::clone(handle));
+    let rules = [(FsRead, file(&old)), (FsRead, file(&new)), (FsWrite, file(&old))];
+    let rules = rules.map(|(capability, scope)| kernel::Rule { capability, scope, expires_ns: 0 });
+    let set = w.kernel.make_set(&[rules[0].clone(), rules[2].clone()])?;
+    let a = w.agent(&[])?;
+    let aid = a.aid.unwrap_or_default();
+    w.kernel.assign(aid, &[set, w.base()?])?;
+    let fd = w.allowed(&a, "open /data/ro/old 2");
+    w.allowed(&a, &format!("pread {fd}"));
+    w.denied(&a, "open /data/ro/new 0", EACCES, Hook::FileOpen);
+    w.kernel.follow(set, 1, Some(&old), Some(&new))?;
+    w.allowed(&a, "open /data/ro/new 0");
+    w.denied(&a, &format!("pread {fd}"), EACCES, Hook::FilePermission);
+    w.allowed(&a, &format!("pwrite {fd}"));
+    w.denied(&a, "open /data/ro/new 1", EACCES, Hook::FileOpen);
+    w.kernel.follow(set, 1, Some(&new), Some(&old))?;
+    w.allowed(&a, &format!("pread {fd}"));
+    w.denied(&a, "open /data/ro/new 0", EACCES, Hook::FileOpen);
+    w.kernel.follow(set, 1, Some(&old), None)?;
+    w.denied(&a, &format!("pread {fd}"), EACCES, Hook::FilePermission);
+    w.allowed(&a, &format!("pwrite {fd}"));
+    w.end(&a)?;
+    w.kernel.drop_set(set)?;
+    Ok(())
 }
 
 fn rule_of_open(w: &World, a: &Actor, flags: i32) -> Option<u32> {

@@ -28,8 +28,11 @@ fn signals(w: &World) -> Result<()> {
     }
     w.end(&c)?;
     // An agent in the outer namespace: a process that was put into the cgroup before its checks.
-    let d = w.agent(&[rule(4, AgentSignal, Scope::Signal(a.aid.unwrap_or_default()))])?;
+    let d = w.agent(&[rule(AgentSignal, Scope::Everything)])?;
     let inner = enter(w, &d)?;
+    w.denied(&inner, &format!("kill {} 0", a.pid), EPERM, Hook::TaskKill);
+    let aids = [a.aid.unwrap_or_default(), d.aid.unwrap_or_default()];
+    w.kernel.set_parent(aids[0], aids[1])?;
     let me = std::process::id();
     w.denied(&inner, &format!("kill {me} 15"), EPERM, Hook::TaskKill);
     w.denied(&inner, &format!("ptrace {me}"), EPERM, Hook::PtraceAccess);
@@ -53,7 +56,7 @@ fn enter(w: &World, agent: &crate::world::Actor) -> Result<crate::world::Actor> 
     // It must have started: what its loader opens is not covered.
     actor.tell("getpid");
     let uuid = uuid::Uuid::from_u128(agent.aid.unwrap_or_default().slot().into());
-    let procs = format!("/sys/fs/cgroup/coconut.slice/test/{uuid}/cgroup.procs");
+    let procs = format!("/sys/fs/cgroup/coconut.slice/test/{uuid}/self/cgroup.procs");
     std::fs::write(procs, actor.pid.to_string())?;
     actor.aid = agent.aid;
     Ok(actor)

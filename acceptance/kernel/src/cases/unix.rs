@@ -21,7 +21,7 @@ pub fn run(w: &World) -> Result<()> {
         on(FsWrite, "/data/ok"),
         on(IpcUnix, "/data/ok/yes"),
         on(IpcUnix, "/data/ok/dgram"),
-        rule(5, IpcUnix, Scope::UnixAbstract(b"yes".to_vec())),
+        rule(IpcUnix, Scope::UnixAbstract(b"yes".to_vec())),
     ];
     let a = w.agent(&rules)?;
     let b = w.outsider()?;

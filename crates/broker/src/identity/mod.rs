@@ -39,11 +39,15 @@ pub struct Connection {
     agent: Arc<OnceCell<Option<Uuid>>>,
 }
 
-impl Connection {
-    /// A connection just accepted.
-    pub fn new(end: End) -> Self {
-        Self { end, agent: Arc::default() }
-    }
+/// What was learnt of a connection when it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It is an agent's.
+    Agent(Uuid),
+    /// It is no agent's.
+    Other,
+    /// Nobody could be asked; the first request asks again.
+    Unasked,
 }
 
 /// Who asks, and what it may.
@@ -84,7 +88,44 @@ pub enum Identity {
 /// Weights where nobody has given any.
 const WEIGHT: u32 = crate::fair::DEFAULT_WEIGHT;
 
+/// The agent at the other end, if it is one.
+async fn look_up(book: &LaneBook, end: &End) -> Result<Option<Uuid>, ApiError> {
+    let forbidden = |why: String| {
+        tracing::warn!(why, "cannot tell who a caller is");
+        ApiError::forbidden(format!("cannot tell who is calling: {why}"))
+    };
+    match end {
+        End::Unix(peer) => {
+            let peer = peer.clone();
+            // It reads /proc: away from the connections.
+            let asked = tokio::task::spawn_blocking(move || peer.agent()).await;
+            asked.map_err(|e| forbidden(e.to_string()))?.map_err(|e| forbidden(e.to_string()))
+        }
+        End::Tcp { client, server } => book.peer(*client, *server).await,
+    }
+}
+
 impl Identity {
+    /// A connection that has just come in.
+    ///
+    /// # Errors
+    /// When nothing can be known of it any more.
+    pub async fn meet(&self, end: End) -> Result<(Connection, Known), ApiError> {
+        let Self::Daemon { book, .. } = self else {
+            return Ok((Connection { end, agent: Arc::default() }, Known::Other));
+        };
+        match (look_up(book, &end).await, &end) {
+            (Ok(agent), _) => {
+                let known = agent.map_or(Known::Other, Known::Agent);
+                Ok((Connection { end, agent: Arc::new(OnceCell::from(agent)) }, known))
+            }
+            (Err(_), End::Tcp { .. }) => {
+                Ok((Connection { end, agent: Arc::default() }, Known::Unasked))
+            }
+            (Err(error), End::Unix(_)) => Err(error),
+        }
+    }
+
     /// Who is at the other end.
     pub async fn caller(&self, c: &Connection, headers: &HeaderMap) -> Result<Caller, ApiError> {
         match self {
@@ -93,16 +134,7 @@ impl Identity {
             }
             Self::Daemon { book, host_tenant } => {
                 book.check_alive()?;
-                let lookup = || async {
-                    match &c.end {
-                        End::Unix(peer) => peer.agent().map_err(|e| {
-                            tracing::warn!(error = %e, "cannot tell who a caller is");
-                            ApiError::forbidden(format!("cannot tell who is calling: {e}"))
-                        }),
-                        End::Tcp { client, server } => book.peer(*client, *server).await,
-                    }
-                };
-                match c.agent.get_or_try_init(lookup).await? {
+                match c.agent.get_or_try_init(|| look_up(book, &c.end)).await? {
                     Some(agent) => book.caller(*agent),
                     None => host(host_tenant.as_deref()),
                 }

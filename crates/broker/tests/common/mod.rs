@@ -5,6 +5,7 @@
 use coconut_broker::admission::{Admission, Policy};
 use coconut_broker::backend::Backend;
 use coconut_broker::backend::embedded::Embedded;
+use coconut_broker::entrance::{Callers, Sizes};
 use coconut_broker::identity::Identity;
 use coconut_broker::server::{Broker, serve_tcp, serve_unix};
 use coconut_broker::usage::UsageLog;
@@ -57,12 +58,24 @@ pub async fn serve(
     usage: UsageLog,
     policy: Policy,
 ) -> Served {
+    serve_within(backend, identity, usage, policy, &Sizes::default()).await
+}
+
+/// Starts a broker whose callers may hold so much.
+pub async fn serve_within(
+    backend: Arc<dyn Backend>,
+    identity: Identity,
+    usage: UsageLog,
+    policy: Policy,
+    sizes: &Sizes,
+) -> Served {
     let broker = Arc::new(Broker {
         identity,
         admission: Admission::new(policy),
         backend,
         usage,
         metrics: Arc::default(),
+        callers: Callers::new(sizes),
     });
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("broker.sock");

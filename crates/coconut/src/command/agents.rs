@@ -8,8 +8,7 @@ use api::{Agent, AgentDetail, AgentList, ErrorCode, Exit};
 use serde::Serialize;
 
 fn list(cx: &Context, all: bool) -> Result<AgentList, Failure> {
-    let path = if all { "/v1/agents?all=true" } else { "/v1/agents" };
-    Ok(cx.client()?.get(path)?)
+    Ok(cx.client()?.agents(all)?)
 }
 
 /// `coconut ps`.

@@ -4,7 +4,7 @@ use super::Context;
 use crate::cli::{Audit, Filter};
 use crate::failure::{Done, Failure, file_error};
 use crate::render::{self, time};
-use ::audit::{Reader, VerifyOptions};
+use ::audit::{Page, Reader, Scan, VerifyOptions};
 use api::ErrorCode;
 use api::audit::{Head, LOG_DIRECTORY, Record};
 use serde::Serialize;
@@ -54,15 +54,14 @@ fn from_daemon(
         ("verdict", filter.verdict.map(|v| v.name().to_owned())),
         ("object", filter.object.clone()),
         ("since_ns", since.map(|ns| ns.to_string())),
-        ("limit", limit.map(|n| n.to_string())),
         ("follow", follow.then(|| "true".to_owned())),
     ];
     let pairs: Vec<(&str, &str)> =
         all.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
-    let path = api::client::query("/v1/audit/records", &pairs);
     let mut failed = None;
     let mut first = true;
-    cx.client()?.lines(&path, |record: Record| match show(cx, &record, &mut first) {
+    let limit = limit.map(|n| n as u64);
+    cx.client()?.records(&pairs, limit, |record| match show(cx, &record, &mut first) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failed = Some(error);
@@ -105,10 +104,15 @@ fn from_directory(
         ..::audit::Filter::default()
     };
     let reader = Reader::open(dir).map_err(log_error)?;
-    let found = reader.tail(&wanted, limit.unwrap_or(usize::MAX)).map_err(log_error)?;
-    let mut first = true;
-    for record in &found {
-        show(cx, &known(record)?, &mut first)?;
+    let mut scan = Scan::newest(reader, wanted, limit.map(|n| n as u64));
+    let (mut first, mut more) = (true, true);
+    while more {
+        let mut page = Vec::new();
+        let step = scan.step(Page::default(), &mut |_| true, &mut |r| page.push(r.to_record()));
+        more = step.map_err(log_error)?;
+        for record in &page {
+            show(cx, &known(record)?, &mut first)?;
+        }
     }
     Ok(0)
 }

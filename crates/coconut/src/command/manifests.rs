@@ -5,11 +5,14 @@ use super::keys::{key_error, store};
 use super::spawn::signature_path;
 use crate::cli;
 use crate::failure::{Done, Failure, file_error};
-use ::manifest::{Manifest, ManifestError, Problem, Rule};
+use ::manifest::{Manifest, ManifestError, Problem, Profiles};
 use api::ErrorCode;
 use attest::{Authorized, ManifestFacts, Refusal, SecretKey};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+
+/// Where profiles that replace or add to the built-in ones lie; as coconutd reads them.
+const PROFILES: &str = "/usr/share/coconut/profiles";
 
 /// `coconut manifest …`.
 pub fn manifest(cx: &Context, command: cli::Manifest) -> Done {
@@ -112,12 +115,13 @@ fn verify(cx: &Context, path: &Path, trust: &[PathBuf]) -> Done {
     let signature = signature_path(path);
     let envelope = std::fs::read(&signature).map_err(|e| file_error(&signature, e))?;
     let store = store(trust)?;
+    let profiles = Profiles::load(Path::new(PROFILES)).unwrap_or_else(|_| Profiles::built_in());
     let done = attest::verify_manifest(
         text.as_bytes(),
         &facts(&manifest),
         Some(&envelope),
         &store,
-        &covers,
+        &|grant, wanted| ::manifest::grant_covers(grant, wanted, &profiles),
     );
     let authorized: Authorized = done.map_err(refused)?;
     cx.out.answer("coconut.manifest-verify/1", &authorized, |_| {
@@ -140,23 +144,12 @@ fn refused(refusal: Refusal) -> Failure {
         .hint("`coconut key ls` shows who is trusted with what")
 }
 
-/// What a signature binds beside the text; as coconutd reads it.
+/// What a signature binds beside the text, and what else its signer must be allowed to grant.
 fn facts(manifest: &Manifest) -> ManifestFacts {
-    let rules = manifest.rules.iter().map(|declared| declared.rule.to_string());
-    let profiles = manifest.profiles.iter().map(|profile| format!("@{}", profile.name));
     ManifestFacts {
         name: manifest.agent.name.clone(),
         tenant: manifest.agent.tenant.clone(),
-        capabilities: rules.chain(profiles).collect(),
-    }
-}
-
-fn covers(granted: &str, wanted: &str) -> bool {
-    if wanted.starts_with('@') {
-        return granted == wanted || granted == "@*";
-    }
-    match (granted.parse::<Rule>(), wanted.parse::<Rule>()) {
-        (Ok(granted), Ok(wanted)) => granted.covers(&wanted),
-        _ => false,
+        capabilities: manifest.capability_texts(),
+        further: manifest.further_texts(),
     }
 }

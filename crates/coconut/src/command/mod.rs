@@ -19,7 +19,7 @@ use crate::cli::{self, Cli, Command};
 use crate::failure::{Done, Failure};
 use crate::output::Output;
 use api::client::{Client, escape};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What every command is given.
 pub struct Context {
@@ -39,13 +39,23 @@ impl Context {
     }
 }
 
+/// The operators' own socket for who may open it: what others have waiting on the common one is
+/// in nobody's way there. An agent does not try: it would be a denial.
+fn usual_socket() -> PathBuf {
+    let common = Path::new(api::broker::API_SOCKET);
+    let own = common.with_file_name(api::OPERATORS).join("api.sock");
+    let is_agent = std::env::var_os("COCONUT_AGENT").is_some();
+    let may = !is_agent && rustix::fs::access(&own, rustix::fs::Access::WRITE_OK).is_ok();
+    if may { own } else { common.to_owned() }
+}
+
 /// Does what was asked.
 ///
 /// # Errors
 /// With the exit code, the message and the hint.
 pub fn dispatch(cli: Cli) -> Done {
     let out = Output::new(cli.json, cli.wide);
-    let socket = cli.socket.unwrap_or_else(|| PathBuf::from(api::broker::API_SOCKET));
+    let socket = cli.socket.unwrap_or_else(usual_socket);
     let context = Context { out, socket };
     let cx = &context;
     match cli.command {

@@ -19,7 +19,7 @@ fn team() -> AgentList {
         reason: None,
         state: AgentState::TerminatedFailed,
     });
-    AgentList { agents: vec![coordinator, reviewer, clerk] }
+    AgentList { agents: vec![coordinator, reviewer, clerk], next: None }
 }
 
 #[test]

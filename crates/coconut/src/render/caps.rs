@@ -5,6 +5,9 @@ use super::{DIM, clean, paint, short, time};
 use api::HeldCapability;
 use api::agent::ChangeReport;
 
+/// Source of what an agent has at its launch, which no rule names.
+const LAUNCH: &str = "launch";
+
 /// What an agent holds, one right a line; the rights of a profile are one line, unless the terminal
 /// is as wide as it takes.
 pub fn table(held: &[HeldCapability], now_ns: u64, width: usize) -> String {
@@ -20,18 +23,23 @@ pub fn table(held: &[HeldCapability], now_ns: u64, width: usize) -> String {
     ]);
     let mut folded = false;
     let fold = |a: &HeldCapability, b: &HeldCapability| {
-        width != usize::MAX && a.source.starts_with('@') && a.source == b.source
+        let folds = a.source.starts_with('@') || a.source == LAUNCH;
+        width != usize::MAX && folds && a.source == b.source
     };
     for group in held.chunk_by(fold) {
         match group {
             [right] => row(&mut table, right, now_ns),
             [first, .., last] => {
                 folded = true;
+                let (number, what, from) = match first.source == LAUNCH {
+                    true => ("-".to_owned(), "own mounts, standard files", "every agent"),
+                    false => (format!("{}-{}", first.rule, last.rule), "file rights", "profile"),
+                };
                 table.row([
-                    format!("{}-{}", first.rule, last.rule).into(),
+                    number.into(),
                     clean(&first.source).into(),
-                    styled(DIM, format!("{} file rights", group.len())),
-                    styled(DIM, "profile"),
+                    styled(DIM, format!("{} {what}", group.len())),
+                    styled(DIM, from),
                     styled(DIM, "-"),
                 ]);
             }
@@ -40,7 +48,7 @@ pub fn table(held: &[HeldCapability], now_ns: u64, width: usize) -> String {
     }
     let mut text = table.render(width);
     if folded {
-        text.push_str(&paint(DIM, "--wide lists the rights of profiles one by one."));
+        text.push_str(&paint(DIM, "--wide lists all rights one by one."));
         text.push('\n');
     }
     text
@@ -53,8 +61,9 @@ fn row(table: &mut Table, right: &HeldCapability, now_ns: u64) {
         Some(at) if at <= now_ns => styled(super::BAD, "expired"),
         Some(at) => format!("in {}", time::span(at - now_ns)).into(),
     };
+    let number = if right.rule == 0 { "-".to_owned() } else { right.rule.to_string() };
     table.row([
-        right.rule.to_string().into(),
+        number.into(),
         right.kind.name().into(),
         clean(of).into(),
         styled(DIM, clean(&right.source)),
@@ -102,17 +111,20 @@ mod tests {
             right(1, "fs.read=/srv/in", Capability::FsRead, "line 6", None),
             right(2, "fs.read=/etc/passwd", Capability::FsRead, "@base", None),
             right(3, "fs.write=/dev/null", Capability::FsWrite, "@base", None),
+            right(0, "fs.read=/proc (its own)", Capability::FsRead, "launch", None),
+            right(0, "fs.write=/tmp (its own)", Capability::FsWrite, "launch", None),
         ];
         let text = table(&held, NOW, 80);
         fits(&text, 80);
         let expected = "\
-RULE  CAPABILITY  OF             FROM     UNTIL
-   1  fs.read     /srv/in        line 6   -
- 2-3  @base       2 file rights  profile  -
---wide lists the rights of profiles one by one.
+RULE  CAPABILITY  OF                            FROM         UNTIL
+   1  fs.read     /srv/in                       line 6       -
+ 2-3  @base       2 file rights                 profile      -
+   -  launch      2 own mounts, standard files  every agent  -
+--wide lists all rights one by one.
 ";
         assert_eq!(plain(&text), expected);
-        assert_eq!(plain(&table(&held, NOW, usize::MAX)).lines().count(), 4);
+        assert_eq!(plain(&table(&held, NOW, usize::MAX)).lines().count(), 6);
     }
 
     #[test]

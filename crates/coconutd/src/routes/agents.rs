@@ -1,31 +1,49 @@
 //! Agents: seen and controlled.
 
-use super::{Asked, Shared, Wanted, blocking, found};
-use crate::access::{self, Act};
-use crate::error::Answer;
+use super::{Asked, Shared, Wanted, found};
+use crate::authority::access::{self, Act};
+use crate::change::state;
+use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
-use crate::{control, view};
+use crate::view;
 use api::agent::{ExplanationList, SignalRequest};
 use api::{Agent, AgentDetail, AgentList, Exit};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use uuid::Uuid;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
     #[serde(default)]
     all: bool,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// At most so many on a page.
+    limit: Option<usize>,
 }
+
+/// Agents of one page, at most.
+const PAGE: usize = 500;
 
 pub async fn list(
     State(daemon): Shared,
     caller: Caller,
     Asked(which): Asked<Which>,
 ) -> Answer<Json<AgentList>> {
-    let list = daemon.inner().list(&caller, which.all);
-    Ok(Json(list))
+    let after = which.after.as_deref().map(place).transpose()?;
+    let limit = which.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    Ok(Json(daemon.inner().page(&caller, which.all, after, limit)))
+}
+
+/// An agent's place in the list, where the oldest come first, is its UUID.
+fn place(text: &str) -> Answer<Uuid> {
+    text.parse().map_err(|_| {
+        Refusal::usage(format!("{text:?} is no place in the list of agents"))
+            .hint("`after` is the `next` of the page before")
+    })
 }
 
 pub async fn show(
@@ -52,7 +70,7 @@ pub async fn wait(
     Path(id): Path<String>,
 ) -> Answer<Json<Exit>> {
     let aid = access::agent(&daemon, &caller, &id, Act::See)?;
-    control::wait(&daemon, aid).await.map(Json)
+    state::wait(&daemon, aid).await.map(Json)
 }
 
 pub async fn signal(
@@ -62,7 +80,7 @@ pub async fn signal(
     Wanted(wanted): Wanted<SignalRequest>,
 ) -> Answer<StatusCode> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
-    control::signal(&daemon, &caller, aid, wanted.signal)?;
+    state::signal(&daemon, &caller, aid, wanted.signal)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -72,7 +90,7 @@ pub async fn kill(
     Path(id): Path<String>,
 ) -> Answer<Json<Exit>> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
-    control::kill(&daemon, &caller, aid).await.map(Json)
+    state::kill(&daemon, caller, aid).await.map(Json)
 }
 
 pub async fn quarantine(
@@ -81,8 +99,7 @@ pub async fn quarantine(
     Path(id): Path<String>,
 ) -> Answer<Json<Agent>> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
-    let worker = daemon.clone();
-    blocking(move || control::quarantine(&worker, &caller, aid)).await?;
+    state::quarantine(&daemon, caller, aid).await?;
     found(view::detail(&daemon, aid).map(|detail| detail.agent))
 }
 
@@ -92,7 +109,6 @@ pub async fn release(
     Path(id): Path<String>,
 ) -> Answer<Json<Agent>> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
-    let worker = daemon.clone();
-    blocking(move || control::release(&worker, &caller, aid)).await?;
+    state::release(&daemon, caller, aid).await?;
     found(view::detail(&daemon, aid).map(|detail| detail.agent))
 }

@@ -1,26 +1,25 @@
 //! The log, for those who may read it.
 
 use super::{Asked, Shared, blocking, line, streamed};
-use crate::access::{self, Readable};
+use crate::authority::access::{self, Readable};
+use crate::callers::Key;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
+use crate::identity::{self, Caller};
 use crate::sink::Written;
 use crate::state::Daemon;
 use abi::Kind;
 use api::audit::{Head, Query, Record};
-use audit::{Filter, Reader};
+use audit::{Filter, Page, Reader, Scan};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
-use futures_util::{StreamExt, stream};
+use connections::Place;
+use futures_util::stream;
 use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
-
-/// Records that one query answers at most.
-const QUERY_MAX: usize = 1_000_000;
 
 pub async fn head(State(daemon): Shared, caller: Caller) -> Answer<Json<Head>> {
     access::audit(&daemon, &caller)?;
@@ -61,7 +60,7 @@ impl Wanted {
         Ok(Wanted { filter, readable })
     }
 
-    fn takes(&self, daemon: &Daemon, written: &Written) -> bool {
+    fn matches(&self, written: &Written) -> bool {
         let entry = &written.entry;
         let filter = &self.filter;
         let any = |kinds: &[Kind]| kinds.is_empty() || kinds.contains(&entry.kind);
@@ -71,7 +70,7 @@ impl Wanted {
             && filter.capability.is_none_or(|c| c == entry.capability)
             && filter.verdict.is_none_or(|v| v == entry.verdict)
             && filter.object.as_ref().is_none_or(|part| entry.object.contains(part))
-            && access::reads(&daemon.inner(), self.readable, entry.agent)
+            && filter.since_ns.is_none_or(|since| entry.time_ns >= since)
     }
 }
 
@@ -91,92 +90,168 @@ pub async fn records(
     Asked(query): Asked<Query>,
 ) -> Answer<Response> {
     let readable = access::audit(&daemon, &caller)?;
+    if query.follow && query.from.is_some() && query.limit.is_some() {
+        return Err(Refusal::usage("what comes after a limit from a record on cannot be followed"));
+    }
+    let place = daemon.callers.queries.take(&caller).map_err(|full| {
+        identity::too_many(full, "queries of the log").hint("wait until one of them has ended")
+    })?;
     let wanted = Wanted::of(&daemon, &query, readable)?;
-    let follow = query.follow.then(|| daemon.sink.follow());
+    let (new, next) = (query.follow.then(|| daemon.sink.follow()), daemon.sink.records());
     // The reader sees what a checkpoint covers: what is on its way is sealed first.
     daemon.sink.flush().await;
-    let worker = daemon.clone();
-    let limit = query.limit.unwrap_or(QUERY_MAX).min(QUERY_MAX);
-    let (past, wanted) = blocking(move || {
-        let past = read(&worker, &wanted, limit)?;
-        Ok((past, wanted))
-    })
-    .await?;
-    let last = past.last().map_or(0, |record| record.sequence + 1);
-    let lines: Vec<Bytes> = past.iter().map(line).collect();
-    let past = stream::iter(lines.into_iter().map(Ok::<Bytes, std::io::Error>));
-    match follow {
-        None => streamed("application/x-ndjson", past),
-        Some(new) => {
-            let state = Following { daemon, wanted, new, last };
-            streamed("application/x-ndjson", past.chain(stream::unfold(state, next)))
+    let mut answer =
+        Answering { daemon, caller, wanted, scan: None, new, next, ready: None, _place: place };
+    answer.begin(query.from, query.limit).await?;
+    // The first step here: what is wrong with the log is a refusal, not half an answer.
+    answer.ready = answer.step().await?;
+    streamed("application/x-ndjson", stream::unfold(answer, Answering::next))
+}
+
+fn broken(error: &audit::Error) -> Refusal {
+    Refusal::new(api::ErrorCode::Integrity, format!("the log cannot be read: {error}"))
+        .hint("coconut audit verify")
+}
+
+/// A query that is being answered. It holds a page at most, and its caller's place.
+struct Answering {
+    daemon: Arc<Daemon>,
+    caller: Caller,
+    wanted: Wanted,
+    /// What is still read from the log.
+    scan: Option<Scan>,
+    /// What is followed afterwards.
+    new: Option<Receiver<Written>>,
+    /// The first record that was not looked at.
+    next: u64,
+    /// A page that was read ahead.
+    ready: Option<Bytes>,
+    _place: Place<Key>,
+}
+
+impl Answering {
+    /// The next page. Between two pages nothing is held.
+    async fn next(mut self) -> Option<(std::io::Result<Bytes>, Answering)> {
+        let page = match self.ready.take() {
+            Some(page) => Ok(Some(page)),
+            None => self.page().await,
+        };
+        let page = page.map_err(|refusal| std::io::Error::other(refusal.0));
+        page.transpose().map(|page| (page, self))
+    }
+
+    async fn page(&mut self) -> Answer<Option<Bytes>> {
+        loop {
+            while self.scan.is_some() {
+                if let Some(page) = self.step().await? {
+                    return Ok(Some(page));
+                }
+            }
+            let Some(new) = &mut self.new else { return Ok(None) };
+            match new.recv().await {
+                Ok(written) if written.sequence < self.next => {}
+                Ok(written) => {
+                    self.next = written.sequence + 1;
+                    if self.wanted.matches(&written) && self.may_see(written.entry.agent)? {
+                        return Ok(Some(line(&fresh(&self.daemon, &written))));
+                    }
+                }
+                // Too slow for what is handed round: it reads the log itself.
+                Err(RecvError::Lagged(_)) => {
+                    self.daemon.sink.flush().await;
+                    self.begin(Some(self.next), None).await?;
+                }
+                Err(RecvError::Closed) => return Ok(None),
+            }
         }
+    }
+
+    /// Asked again each time: a right to read that was taken away ends what is going on.
+    fn may_see(&mut self, agent: Uuid) -> Answer<bool> {
+        self.wanted.readable = access::audit(&self.daemon, &self.caller)?;
+        Ok(access::reads(&self.daemon.inner(), self.wanted.readable, agent))
+    }
+
+    async fn begin(&mut self, from: Option<u64>, limit: Option<u64>) -> Answer<()> {
+        let (directory, filter) = (self.daemon.config.audit.clone(), self.wanted.filter.clone());
+        let made = blocking(move || {
+            let reader = Reader::open(&directory).map_err(|e| broken(&e))?;
+            match from {
+                None => Ok(Scan::newest(reader, filter, limit)),
+                Some(seq) => Scan::from(reader, filter, seq, limit).map_err(|e| broken(&e)),
+            }
+        });
+        self.scan = Some(made.await?);
+        Ok(())
+    }
+
+    /// One step through the log, when it is the caller's turn: a page, if it found something.
+    async fn step(&mut self) -> Answer<Option<Bytes>> {
+        let Some(scan) = self.scan.take() else { return Ok(None) };
+        self.wanted.readable = access::audit(&self.daemon, &self.caller)?;
+        let turn = self.daemon.callers.turns.turn(self.caller.is_operator()).await;
+        let (daemon, readable) = (self.daemon.clone(), self.wanted.readable);
+        let (scan, page, more) = blocking(move || {
+            let done = step(&daemon, scan, readable);
+            drop(turn);
+            done
+        })
+        .await?;
+        self.next = self.next.max(scan.reached());
+        self.scan = more.then_some(scan);
+        Ok((!page.is_empty()).then_some(page))
     }
 }
 
-fn read(daemon: &Daemon, wanted: &Wanted, limit: usize) -> Answer<Vec<Record>> {
-    let broken = |error: audit::Error| {
-        let refusal =
-            Refusal::new(api::ErrorCode::Integrity, format!("the log cannot be read: {error}"));
-        refusal.hint("coconut audit verify")
+/// What a step found, and whether there is more to find.
+fn step(daemon: &Daemon, mut scan: Scan, readable: Readable) -> Answer<(Scan, Bytes, bool)> {
+    // Records of one agent often follow each other.
+    let mut last: Option<(Uuid, bool)> = None;
+    let mut visible = |record: &audit::RecordView<'_>| match last {
+        Some((agent, seen)) if agent == record.agent => seen,
+        _ => {
+            let seen = access::reads(&daemon.inner(), readable, record.agent);
+            last = Some((record.agent, seen));
+            seen
+        }
     };
-    let reader = Reader::open(&daemon.config.audit).map_err(broken)?;
-    let found = reader.tail(&wanted.filter, limit).map_err(broken)?;
-    let inner = daemon.inner();
-    let mine = found.into_iter().filter(|r| access::reads(&inner, wanted.readable, r.agent));
-    Ok(mine.map(|record| shown(&inner, &record)).collect())
+    let (mut lines, mut held) = (Vec::new(), 0);
+    let more = scan.step(Page::default(), &mut visible, &mut |record| {
+        held += 1;
+        lines.extend_from_slice(&line(&shown(daemon, record)));
+    });
+    daemon.callers.turns.note_held(held);
+    let more = more.map_err(|e| broken(&e))?;
+    Ok((scan, lines.into(), more))
 }
 
-fn shown(inner: &crate::state::Inner, record: &audit::Record) -> Record {
+fn name(daemon: &Daemon, agent: Uuid) -> Option<String> {
+    daemon.inner().supervisor.by_uuid(agent).map(|agent| agent.name.clone())
+}
+
+fn shown(daemon: &Daemon, record: &audit::RecordView<'_>) -> Record {
     Record {
         sequence: record.seq,
         time_ns: record.time_ns,
         agent: record.agent,
-        name: inner.supervisor.by_uuid(record.agent).map(|agent| agent.name.clone()),
+        name: name(daemon, record.agent),
         parent: record.parent,
-        tenant: record.tenant.clone(),
+        tenant: record.tenant.to_owned(),
         kind: record.kind.try_into().unwrap_or(Kind::Syscall),
         capability: record.capability.try_into().unwrap_or(abi::Capability::None),
         verdict: record.verdict.try_into().unwrap_or(abi::Verdict::None),
-        object: record.object.clone(),
-        detail: record.detail.clone(),
-    }
-}
-
-struct Following {
-    daemon: Arc<Daemon>,
-    wanted: Wanted,
-    new: Receiver<Written>,
-    last: u64,
-}
-
-/// The next new record. A follower that is too slow is cut off: a hole is worse than an end.
-async fn next(mut state: Following) -> Option<(Result<Bytes, std::io::Error>, Following)> {
-    loop {
-        match state.new.recv().await {
-            Ok(written) if written.sequence < state.last => {}
-            Ok(written) if !state.wanted.takes(&state.daemon, &written) => {}
-            Ok(written) => {
-                let bytes = line(&fresh(&state.daemon, &written));
-                return Some((Ok(bytes), state));
-            }
-            Err(RecvError::Lagged(missed)) => {
-                let text = format!("the reader is too slow: {missed} records were not sent");
-                return Some((Err(std::io::Error::other(text)), state));
-            }
-            Err(RecvError::Closed) => return None,
-        }
+        object: record.object.to_owned(),
+        detail: record.detail.to_owned(),
     }
 }
 
 fn fresh(daemon: &Daemon, written: &Written) -> Record {
     let entry = &written.entry;
-    let inner = daemon.inner();
     Record {
         sequence: written.sequence,
         time_ns: entry.time_ns,
         agent: entry.agent,
-        name: inner.supervisor.by_uuid(entry.agent).map(|agent| agent.name.clone()),
+        name: name(daemon, entry.agent),
         parent: entry.parent,
         tenant: entry.tenant.clone(),
         kind: entry.kind,

@@ -1,7 +1,7 @@
 //! What the broker is told and tells; only its own user and root may.
 
 use super::{Asked, Shared, Wanted, line, streamed};
-use crate::access;
+use crate::authority::access;
 use crate::clock;
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
@@ -35,7 +35,6 @@ pub async fn lanes(State(daemon): Shared, caller: Caller) -> Answer<Response> {
     allowed(&daemon, &caller)?;
     // Subscribed first: what changes meanwhile comes again, which does no harm.
     let changes = daemon.lanes.subscribe();
-    tokio::spawn(crate::change::renew_infer(daemon.clone()));
     let mut first: Vec<u8> = Vec::new();
     {
         let inner = daemon.inner();
@@ -87,11 +86,11 @@ pub async fn usage(
     Wanted(batch): Wanted<Vec<Usage>>,
 ) -> Answer<StatusCode> {
     allowed(&daemon, &caller)?;
-    for usage in &batch {
-        let entry = daemon.inner().book_usage(usage);
-        daemon.sink.record(entry);
-    }
-    let worker = daemon.clone();
-    super::blocking(move || worker.sink.written().map_err(Refusal::failed)).await?;
+    let room = daemon.sink.room().await?;
+    let entries = {
+        let mut inner = daemon.inner();
+        batch.iter().map(|usage| inner.book_usage(usage)).collect()
+    };
+    room.record(entries).written().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,11 +1,12 @@
 //! Rights: seen, given, taken.
 
-use super::{Shared, Wanted, blocking};
-use crate::access::{self, Act};
+use super::{Shared, Wanted};
+use crate::authority::access::{self, Act};
+use crate::authority::source::parse_rule;
+use crate::change::rights;
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
-use crate::source::parse_rule;
-use crate::{change, view};
+use crate::view;
 use api::agent::{CapabilityChange, CapabilityList, ChangeReport};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -18,7 +19,9 @@ pub async fn list(
 ) -> Answer<Json<CapabilityList>> {
     let aid = access::agent(&daemon, &caller, &id, Act::See)?;
     let inner = daemon.inner();
-    Ok(Json(CapabilityList { capabilities: view::held(inner.supervisor.get(aid)?) }))
+    let agent = inner.supervisor.get(aid)?;
+    let info = inner.info.get(&aid).ok_or_else(|| Refusal::failed("it has been forgotten"))?;
+    Ok(Json(CapabilityList { capabilities: view::held(agent, info) }))
 }
 
 pub async fn grant(
@@ -32,9 +35,7 @@ pub async fn grant(
     if let Some(seconds) = wanted.expires_s {
         rule = rule.clipped(Some(Duration::from_secs(seconds)));
     }
-    let _one_at_a_time = daemon.policy.lock().await;
-    let worker = daemon.clone();
-    blocking(move || change::grant(&worker, &caller, aid, &rule)).await.map(Json)
+    rights::grant(&daemon, caller, aid, rule).await.map(Json)
 }
 
 pub async fn revoke(
@@ -48,7 +49,5 @@ pub async fn revoke(
         return Err(Refusal::usage("a revocation has no expiry"));
     }
     let rule = parse_rule(&wanted.capability)?;
-    let _one_at_a_time = daemon.policy.lock().await;
-    let worker = daemon.clone();
-    blocking(move || change::revoke(&worker, &caller, aid, &rule)).await.map(Json)
+    rights::revoke(&daemon, caller, aid, rule).await.map(Json)
 }

@@ -10,7 +10,7 @@ mod spawn;
 mod status;
 
 use crate::error::{Answer, Refusal};
-use crate::identity::{Caller, Peer};
+use crate::identity::Caller;
 use crate::state::Daemon;
 use api::ErrorCode;
 use axum::body::{Body, Bytes};
@@ -66,10 +66,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
-        let unknown = |why: String| Refusal::denied(format!("it cannot be told who calls: {why}"));
-        let peer = ConnectInfo::<Peer>::from_request_parts(parts, state).await;
-        let ConnectInfo(Peer(caller)) = peer.map_err(|e| unknown(e.to_string()))?;
-        caller.map_err(unknown)
+        let known = ConnectInfo::<Caller>::from_request_parts(parts, state).await;
+        let ConnectInfo(caller) = known.map_err(|e| {
+            Refusal::denied(format!("it cannot be told who calls: {}", e.body_text()))
+        })?;
+        Ok(caller)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What background agents wrote.
 
 use super::{Asked, Shared, streamed};
-use crate::access::{self, Act};
+use crate::authority::access::{self, Act};
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
 use axum::body::Bytes;

@@ -1,10 +1,11 @@
 //! Spawning.
 
 use super::{Shared, Wanted, found};
-use crate::access;
+use crate::authority::access;
+use crate::change::spawn as spawning;
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
-use crate::{spawn as spawning, view};
+use crate::view;
 use abi::Capability;
 use api::AgentDetail;
 use api::agent::{SpawnRequest, SpawnSource};

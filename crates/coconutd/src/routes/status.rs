@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
     let (live, total) = {
         let inner = daemon.inner();
-        (inner.supervisor.living().len() as u64, inner.admitted)
+        (inner.supervisor.living_count() as u64, inner.admitted)
     };
     Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),

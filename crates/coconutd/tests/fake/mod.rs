@@ -1,19 +1,28 @@
 //! A kernel that only remembers: it starts real processes, decides nothing, and emits the events
-//! it is told to.
+//! it is told to. Every call of it, of the look-ups and of the log is a step that a test can see,
+//! have fail, or wait at.
 
 #![allow(dead_code)] // each test file uses a part of it
 
 use abi::event::Event;
-use abi::{AgentId, AgentState};
+use abi::{AgentId, AgentState, Entry};
 use coconutd::boot::{self, Start};
+use coconutd::callers::Sizes;
 use coconutd::config::Config;
-use coconutd::port::{EventSource, KernelPort};
+use coconutd::port::{EventSource, KernelPort, Lookup, Machine, Resolved};
+use coconutd::sink::AuditLog;
 use coconutd::state::Daemon;
-use kernel::{Counters, Error, Launch, Mapping, NewAgent, Process, Result, Rule};
+use futures_util::future::BoxFuture;
+use kernel::{
+    Counters, Error, Handle, Launch, Mapping, NewAgent, Node, Process, Result, Rule, Scope, SetId,
+};
+use manifest::AbsPath;
+use resolve::programs::{Program, ProgramError};
+use resolve::targets::{Absent, RuleError};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -22,21 +31,34 @@ use std::time::Duration;
 /// What the fake knows of an agent.
 #[derive(Default)]
 pub struct Known {
-    pub rules: Vec<Rule>,
+    pub parent: AgentId,
+    pub sets: Vec<SetId>,
     pub state: Option<AgentState>,
     pub pid: Option<u32>,
     pub frozen: bool,
     pub denials: u64,
+    pub weight: u32,
+    /// Nobody of it runs any more.
+    pub killed: bool,
 }
+
+/// What is done at a step: nothing, or a failure.
+pub type Watch = Box<dyn FnMut(&str) -> bool + Send>;
 
 pub struct Fake {
     pub agents: Mutex<HashMap<AgentId, Known>>,
+    pub sets: Mutex<BTreeMap<SetId, Vec<Rule>>>,
+    next_set: Mutex<u32>,
+    /// Asked at each step, by its name; true has it fail.
+    pub watch: Mutex<Option<Watch>>,
     /// Names of steps that fail.
     pub broken: Mutex<Vec<&'static str>>,
     /// Whom the caller of the next connections is taken for.
     pub caller: Mutex<Option<AgentId>>,
     /// Paths that agents have mapped.
     pub mapped: Mutex<Vec<Mapping>>,
+    /// What was amplified at some moment, in words.
+    pub amplified: Mutex<Vec<String>>,
     events: Sender<Event>,
     source: Mutex<Option<Receiver<Event>>>,
 }
@@ -46,9 +68,13 @@ impl Fake {
         let (events, source) = channel();
         Arc::new(Fake {
             agents: Mutex::default(),
+            sets: Mutex::default(),
+            next_set: Mutex::default(),
+            watch: Mutex::default(),
             broken: Mutex::default(),
             caller: Mutex::default(),
             mapped: Mutex::default(),
+            amplified: Mutex::default(),
             events,
             source: Mutex::new(Some(source)),
         })
@@ -60,8 +86,20 @@ impl Fake {
         self.events.send(event).unwrap();
     }
 
-    fn step(&self, name: &'static str) -> Result<()> {
-        match self.broken.lock().unwrap().contains(&name) {
+    /// An event that is no denial.
+    pub fn tell(&self, event: Event) {
+        self.events.send(event).unwrap();
+    }
+
+    /// True if the step is to fail.
+    pub fn fails(&self, name: &str) -> bool {
+        let broken = self.broken.lock().unwrap().contains(&name);
+        let watched = self.watch.lock().unwrap().as_mut().is_some_and(|watch| watch(name));
+        broken || watched
+    }
+
+    fn step(&self, name: &str) -> Result<()> {
+        match self.fails(name) {
             true => Err(Error::Invalid(format!("{name} was told to fail"))),
             false => Ok(()),
         }
@@ -69,8 +107,73 @@ impl Fake {
 
     fn with<T>(&self, aid: AgentId, act: impl FnOnce(&mut Known) -> T) -> Result<T> {
         let mut agents = self.agents.lock().unwrap();
-        agents.get_mut(&aid).map(act).ok_or_else(|| Error::Invalid("no such agent".into()))
+        agents.get_mut(&aid).map(act).ok_or(Error::NoSuchAgent(aid))
     }
+
+    /// What an agent may do, as the kernel would decide it: nodes, no names.
+    pub fn rules(&self, aid: AgentId) -> Vec<Rule> {
+        let agents = self.agents.lock().unwrap();
+        let sets = self.sets.lock().unwrap();
+        rules_of(&agents[&aid], &sets)
+    }
+
+    /// Whether every child is within its parent, whatever the daemon believes.
+    fn look(&self) {
+        let agents = self.agents.lock().unwrap();
+        let sets = self.sets.lock().unwrap();
+        for (aid, known) in agents.iter() {
+            let Some(parent) = agents.get(&known.parent) else { continue };
+            // Whoever is denied everything, or does not run, has nothing.
+            if known.killed || known.state == Some(AgentState::Quarantined) {
+                continue;
+            }
+            let above = rules_of(parent, &sets);
+            for rule in rules_of(known, &sets) {
+                if !above.iter().any(|own| allows(own, &rule)) {
+                    self.amplified.lock().unwrap().push(format!("{aid:?}: {rule:?}"));
+                }
+            }
+        }
+    }
+}
+
+fn rules_of(known: &Known, sets: &BTreeMap<SetId, Vec<Rule>>) -> Vec<Rule> {
+    known.sets.iter().flat_map(|id| sets[id].clone()).collect()
+}
+
+/// A reading of its own of what one rule of the kernel's allows of another.
+fn allows(own: &Rule, wanted: &Rule) -> bool {
+    use manifest::FsRight;
+    let bits = |rule: &Rule| {
+        let right = FsRight::ALL.into_iter().find(|r| r.capability() == rule.capability);
+        right.map(FsRight::bits)
+    };
+    let kind = match (bits(own), bits(wanted)) {
+        (Some(own), Some(wanted)) => own & wanted == wanted,
+        _ => own.capability == wanted.capability,
+    };
+    let long =
+        own.expires_ns == 0 || (wanted.expires_ns != 0 && wanted.expires_ns <= own.expires_ns);
+    let object = match (&own.scope, &wanted.scope) {
+        (_, Scope::Nothing) => return true,
+        (Scope::File(own), Scope::File(wanted)) => {
+            own.node() == wanted.node() || wanted.above().contains(&own.node())
+        }
+        (
+            Scope::Net { addr: a, prefix: p, port: q },
+            Scope::Net { addr: b, prefix: r, port: s },
+        ) => (q == s || *q == 0) && (*p == 0 && a.is_ipv4() == b.is_ipv4() || (a == b && p <= r)),
+        (Scope::Everything, Scope::Everything) => true,
+        (Scope::UnixAbstract(a), Scope::UnixAbstract(b)) => a == b,
+        _ => false,
+    };
+    kind && long && object
+}
+
+fn node(path: &Path) -> Option<Node> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some(Node { dev: found.dev(), ino: found.ino(), directory: found.is_dir() })
 }
 
 /// The handle that the daemon is given.
@@ -80,16 +183,72 @@ impl KernelPort for Port {
     fn seal(&self) -> Result<()> {
         self.0.step("seal")
     }
-    fn create_agent(&self, agent: &NewAgent) -> Result<()> {
-        self.0.step("create")?;
-        self.0.agents.lock().unwrap().insert(agent.aid, Known::default());
+    fn handle(&self, fd: OwnedFd) -> Result<Handle> {
+        self.0.step("handle")?;
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+            .map_err(|e| Error::Invalid(e.to_string()))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|e| Error::Invalid(e.to_string()))?;
+        let own = Node { dev: stat.st_dev, ino: stat.st_ino, directory: path.is_dir() };
+        let above = path.ancestors().skip(1).filter_map(node).collect();
+        Ok(Handle::for_tests(fd, own, above))
+    }
+    fn make_set(&self, rules: &[Rule]) -> Result<SetId> {
+        self.0.step("make_set")?;
+        let mut next = self.0.next_set.lock().unwrap();
+        *next += 1;
+        self.0.sets.lock().unwrap().insert(SetId(*next), rules.to_vec());
+        Ok(SetId(*next))
+    }
+    fn follow(
+        &self,
+        set: SetId,
+        rule: u32,
+        _: Option<&Handle>,
+        new: Option<&Arc<Handle>>,
+    ) -> Result<()> {
+        self.0.step("follow")?;
+        let mut sets = self.0.sets.lock().unwrap();
+        let rule = &mut sets.get_mut(&set).unwrap()[rule as usize - 1];
+        rule.scope = match new {
+            None => Scope::Nothing,
+            Some(new) => {
+                let fd = new.fd().try_clone_to_owned().unwrap();
+                Scope::File(Arc::new(Handle::for_tests(fd, new.node(), new.above().to_vec())))
+            }
+        };
         Ok(())
     }
-    fn apply(&self, aid: AgentId, rules: &[Rule]) -> Result<()> {
-        self.0.step("apply")?;
-        self.0.with(aid, |known| known.rules = rules.to_vec())
+    fn drop_set(&self, set: SetId) -> Result<()> {
+        self.0.step("drop_set")?;
+        let agents = self.0.agents.lock().unwrap();
+        assert!(agents.values().all(|known| !known.sets.contains(&set)), "{set:?} is held");
+        self.0.sets.lock().unwrap().remove(&set);
+        Ok(())
+    }
+    fn create_agent(&self, agent: &NewAgent, sets: &[SetId]) -> Result<()> {
+        self.0.step("create")?;
+        assert!(sets.len() <= kernel::SETS_MAX);
+        let known = Known {
+            parent: agent.parent,
+            sets: sets.to_vec(),
+            weight: agent.weight,
+            ..Known::default()
+        };
+        self.0.agents.lock().unwrap().insert(agent.aid, known);
+        self.0.look();
+        Ok(())
+    }
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<()> {
+        self.0.step("assign")?;
+        self.0.with(aid, |known| known.sets = sets.to_vec())?;
+        self.0.look();
+        Ok(())
+    }
+    fn set_parent(&self, aid: AgentId, _: AgentId) -> Result<()> {
+        self.0.with(aid, |_| ())
     }
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()> {
+        self.0.step("set_state")?;
         self.0.with(aid, |known| known.state = Some(state))
     }
     fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process> {
@@ -111,32 +270,41 @@ impl KernelPort for Port {
         Ok(Process { pid, pidfd })
     }
     fn freeze(&self, aid: AgentId) -> Result<()> {
+        self.0.step("freeze")?;
         self.0.with(aid, |known| known.frozen = true)
     }
     fn thaw(&self, aid: AgentId) -> Result<()> {
+        self.0.step("thaw")?;
         self.0.with(aid, |known| known.frozen = false)
     }
     fn kill(&self, aid: AgentId) -> Result<()> {
-        let pid = self.0.with(aid, |known| known.pid)?;
+        self.0.step("kill")?;
+        let pid = self.0.with(aid, |known| {
+            known.killed = true;
+            known.pid
+        })?;
         if let Some(pid) = pid {
             let _ = kill_process(as_pid(pid), Signal::KILL);
         }
         Ok(())
     }
-    fn set_weight(&self, _: AgentId, _: u32) -> Result<()> {
-        self.0.step("weight")
+    fn set_weight(&self, aid: AgentId, weight: u32) -> Result<()> {
+        self.0.step("weight")?;
+        self.0.with(aid, |known| known.weight = weight)
     }
     fn set_tenant_weight(&self, _: &str, _: u32) -> Result<()> {
-        self.0.step("weight")
+        self.0.step("tenant_weight")
     }
-    fn mappings_below(&self, _: AgentId, path: &Path) -> Result<Vec<Mapping>> {
-        let mapped = self.0.mapped.lock().unwrap();
-        Ok(mapped.iter().filter(|m| m.path.starts_with(path)).cloned().collect())
+    fn live_mappings(&self, _: AgentId) -> Result<Vec<Mapping>> {
+        self.0.step("live_mappings")?;
+        Ok(self.0.mapped.lock().unwrap().clone())
     }
-    fn processes(&self, _: AgentId) -> Result<Vec<u32>> {
-        Ok(Vec::new())
+    fn populated(&self, _: AgentId) -> Result<bool> {
+        self.0.step("populated")?;
+        Ok(false)
     }
     fn remove_agent(&self, aid: AgentId) -> Result<()> {
+        self.0.step("remove")?;
         self.0.agents.lock().unwrap().remove(&aid);
         Ok(())
     }
@@ -149,12 +317,69 @@ impl KernelPort for Port {
     fn agent_of_pidfd(&self, _: BorrowedFd<'_>) -> Result<Option<AgentId>> {
         Ok(*self.0.caller.lock().unwrap())
     }
+    fn read_events_now(&self) {}
     fn events(&self) -> Result<Box<dyn EventSource>> {
         let source = self.0.source.lock().unwrap().take();
         Ok(Box::new(Source(source.ok_or_else(|| Error::Invalid("taken".into()))?)))
     }
     fn programs(&self) -> Vec<String> {
         vec!["fake".into()]
+    }
+}
+
+/// Look-ups on this machine, each a step.
+struct Stepped {
+    fake: Arc<Fake>,
+    machine: Machine,
+}
+
+impl Lookup for Stepped {
+    fn rules<'a>(
+        &'a self,
+        tenant: &'a str,
+        rules: &'a [(manifest::Rule, Absent)],
+    ) -> BoxFuture<'a, std::result::Result<Vec<Resolved>, RuleError>> {
+        Box::pin(async move {
+            let found = self.machine.rules(tenant, rules).await?;
+            match tokio::task::block_in_place(|| self.fake.fails("look up rules")) {
+                true => Err(RuleError::Stopped),
+                false => Ok(found),
+            }
+        })
+    }
+
+    fn program<'a>(
+        &'a self,
+        path: &'a AbsPath,
+    ) -> BoxFuture<'a, std::result::Result<Program, ProgramError>> {
+        Box::pin(async move {
+            let found = self.machine.program(path).await?;
+            match tokio::task::block_in_place(|| self.fake.fails("open the program")) {
+                true => Err(ProgramError::Busy(path.clone())),
+                false => Ok(found),
+            }
+        })
+    }
+}
+
+/// The log, each write a step. It cannot fail for good: the writer tries until it is done.
+struct Logged {
+    fake: Arc<Fake>,
+    log: Box<dyn AuditLog>,
+}
+
+impl AuditLog for Logged {
+    fn append(&mut self, entries: &[Entry]) -> anyhow::Result<u64> {
+        match self.fake.fails("append to the log") {
+            true => anyhow::bail!("no space left on device"),
+            false => self.log.append(entries),
+        }
+    }
+    fn checkpoint(&mut self) -> anyhow::Result<()> {
+        self.log.checkpoint()
+    }
+    fn note(&self) -> String {
+        self.log.note()
     }
 }
 
@@ -192,17 +417,36 @@ impl Running {
         Running::start_with(|_| {})
     }
 
+    /// With so much for callers to hold.
+    pub fn start_sized(sizes: Sizes) -> Running {
+        Running::start_as(|config| config.sizes = sizes)
+    }
+
     pub fn start_with(prepare: impl FnOnce(&Config)) -> Running {
+        Running::start_as(|config| prepare(config))
+    }
+
+    fn start_as(prepare: impl FnOnce(&mut Config)) -> Running {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { agent_user: "nobody".into(), ..Config::below(folder.path()) };
-        prepare(&config);
+        let mut config = Config { agent_user: "nobody".into(), ..Config::below(folder.path()) };
+        prepare(&mut config);
         let fake = Fake::new();
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(4)
             .enable_all()
             .build()
             .unwrap();
-        let start = Start { config, features: Vec::new(), release: "test".into() };
+        let (looking, logging) = (fake.clone(), fake.clone());
+        let start = Start {
+            config,
+            features: Vec::new(),
+            release: "test".into(),
+            lookup: Some(Box::new(move |kernel| {
+                let machine = Machine::start(kernel).unwrap();
+                Arc::new(Stepped { fake: looking, machine })
+            })),
+            log: Some(Box::new(move |log| Box::new(Logged { fake: logging, log }))),
+        };
         let daemon = runtime.block_on(boot::start(start, Arc::new(Port(fake.clone())))).unwrap();
         Running { _folder: folder, fake, daemon, runtime }
     }
@@ -213,6 +457,13 @@ impl Running {
 
     pub fn stop(&self) {
         self.runtime.block_on(boot::stop(&self.daemon, || Ok(()))).unwrap();
+        let amplified = self.fake.amplified.lock().unwrap();
+        assert!(amplified.is_empty(), "{amplified:#?}");
+    }
+
+    /// Runs something on the daemon's runtime.
+    pub fn on<T>(&self, act: impl Future<Output = T>) -> T {
+        self.runtime.block_on(act)
     }
 
     /// What the calls of this process are taken for, from now on.

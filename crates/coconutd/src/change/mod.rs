@@ -1,0 +1,69 @@
+//! Changes: each is a task of its own that owns its guards and runs to its end, whoever hangs up.
+//!
+//! A change of rights holds the lock of its tree of agents ([`Tree`]) and of no other. Under it there
+//! is neither a file nor a name server, and nobody waits: names are looked up before, room in the
+//! audit queue is taken before, and the records are waited for after. It is on record before it is
+//! acknowledged.
+//!
+//! | step | under the tree's lock |
+//! |---|---|
+//! | look names up, compare with whoever answers for it | no |
+//! | take room in the audit queue | no |
+//! | plan (supervisor), write new sets, assign them, book (supervisor), hand records over | yes |
+//! | wait until the records are durable, answer | no |
+
+mod owner;
+pub mod rights;
+pub mod sets;
+pub mod spawn;
+pub mod state;
+pub mod weights;
+
+pub use owner::Owner;
+
+use crate::error::{Answer, Refusal};
+use crate::state::Daemon;
+use abi::AgentId;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
+
+/// An agent without a parent, with all who were made below it. Whoever loses its parent stays in it.
+#[derive(Debug, Default)]
+pub struct Tree {
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Tree {
+    /// Waits until nobody else changes this tree.
+    pub async fn lock(&self) -> OwnedMutexGuard<()> {
+        self.lock.clone().lock_owned().await
+    }
+}
+
+/// Waits until nobody else changes the tree of an agent.
+///
+/// # Errors
+/// When the agent is not known any more.
+pub async fn lock(daemon: &Daemon, aid: AgentId) -> Answer<OwnedMutexGuard<()>> {
+    let tree = daemon.inner().info.get(&aid).map(|info| info.tree.clone());
+    let forgotten = || Refusal::new(api::ErrorCode::NotFound, "the agent has been forgotten");
+    Ok(tree.ok_or_else(forgotten)?.lock().await)
+}
+
+/// Runs a change to its end, even if whoever asked for it is gone by then.
+///
+/// # Errors
+/// Those of the change.
+pub async fn whole<T: Send + 'static>(
+    change: impl Future<Output = Answer<T>> + Send + 'static,
+) -> Answer<T> {
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        Err(Refusal::failed(format!("the daemon's own code failed: {error}")))
+    })
+}
+
+/// What waits for the kernel, without keeping others from running.
+pub fn blocking<T>(act: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(act)
+}

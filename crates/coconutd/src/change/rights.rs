@@ -1,0 +1,391 @@
+//! Rights that change while agents run: grant, revoke, expire. A revocation bites at once.
+//!
+//! The kernel is told from the leaves up: at no moment does a child hold what its parent lacks.
+
+use super::sets::{self, Made};
+use super::{blocking, lock, whole};
+use crate::error::{Answer, Refusal};
+use crate::identity::Caller;
+use crate::rights::wanted;
+use crate::sink::Durable;
+use crate::state::{Daemon, Ending, Inner};
+use crate::{clock, reap, translate};
+use abi::{AgentId, AgentState, Capability, Entry, Kind, Verdict};
+use api::agent::ChangeReport;
+use api::broker::LaneEvent;
+use kernel::Mapping;
+use manifest::{AbsPath, FsRight, Rule, Scope};
+use resolve::targets::Absent;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use supervisor::{Change, End, GrantError, Granting, Removal, Revocation, RevokeError, Taken};
+
+/// How long the daemon waits before it tries again to take away what has expired.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Gives an agent a right until it ends or the right expires.
+///
+/// # Errors
+/// When the agent's parent does not hold it, its path does not exist, or the kernel refuses; then
+/// nothing has changed.
+pub async fn grant(
+    daemon: &Arc<Daemon>,
+    caller: Caller,
+    aid: AgentId,
+    rule: Rule,
+) -> Answer<ChangeReport> {
+    let daemon = daemon.clone();
+    whole(async move {
+        let started = Instant::now();
+        let tenant = daemon.inner().supervisor.get(aid)?.tenant.clone();
+        let (rule, target) = wanted::one(&daemon, &tenant, &rule).await?;
+        let room = daemon.sink.room().await?;
+        let (changed, records, took) = {
+            let _tree = lock(&daemon, aid).await?;
+            blocking(|| -> Answer<_> {
+                let now = clock::boot_ns();
+                let kind = rule.rule.capability();
+                if kind == Capability::AgentSpawn {
+                    has_room_for_children(&daemon, aid)?;
+                }
+                let value = rule.rule.value();
+                let plan = daemon.inner().supervisor.plan_grant(aid, rule, now);
+                let Granting { changes, id } = plan.map_err(|error| grant_refusal(&error))?;
+                let changed: Vec<AgentId> = changes.iter().map(|change| change.aid).collect();
+                let mut entries = given(&daemon, changes, &target, &caller)?;
+                let mut entry = daemon.inner().entry(aid, Kind::Grant);
+                entry.capability = kind;
+                entry.verdict = Verdict::Allow;
+                entry.object = value;
+                let by = translate::word(&caller.name());
+                entry.detail = format!("rule={id} from=grant authorizer={by}");
+                entries.push(entry);
+                Ok((changed, room.record(entries), started.elapsed()))
+            })?
+        };
+        records.written().await?;
+        tell_lanes(&daemon, &changed);
+        daemon.expiry.notify_one();
+        let changed = if changed.is_empty() { vec![aid] } else { changed };
+        Ok(report(&daemon, &changed, &[], took))
+    })
+    .await
+}
+
+/// Where children's limits would lie is made with the agent: below processes that run, nothing can.
+fn has_room_for_children(daemon: &Daemon, aid: AgentId) -> Answer<()> {
+    if daemon.inner().info.get(&aid).is_some_and(|info| info.may_have_children) {
+        return Ok(());
+    }
+    Err(Refusal::failed(
+        "it was started without agent.spawn, and its cgroup has no room for children",
+    )
+    .hint("start it with agent.spawn; the count may be raised while it runs"))
+}
+
+fn grant_refusal(error: &GrantError) -> Refusal {
+    let text = error.to_string();
+    match error {
+        GrantError::Unknown(_) => Refusal::new(api::ErrorCode::NotFound, text),
+        GrantError::Amplifies(_) => Refusal::denied(text),
+        GrantError::Ended | GrantError::TooMany => Refusal::failed(text),
+    }
+}
+
+/// Has the kernel decide by a grant, or leaves everything as it was; the records of what went in
+/// favour of it.
+fn given(
+    daemon: &Daemon,
+    changes: Vec<Change>,
+    target: &crate::port::Target,
+    caller: &Caller,
+) -> Answer<Vec<Entry>> {
+    let first = changes.first().map(|change| change.aid);
+    let mut made = Vec::with_capacity(changes.len());
+    for change in changes {
+        let added = (Some(change.aid) == first).then_some(target);
+        made.push(sets::make(daemon, change, added)?);
+    }
+    // What goes from below goes first.
+    for (done, one) in made.iter().rev().enumerate() {
+        let Err(error) = sets::assign(daemon, one) else { continue };
+        let undone = made.iter().rev().take(done).rev();
+        undone.for_each(|back| take_back(daemon, back.aid()));
+        return Err(error.into());
+    }
+    let entries = removals(daemon, &made, &caller.name());
+    sets::book(daemon, made, clock::boot_ns());
+    Ok(entries)
+}
+
+/// Nothing may stay that the books do not have.
+fn take_back(daemon: &Daemon, aid: AgentId) {
+    if let Err(error) = sets::assign_back(daemon, aid) {
+        tracing::error!(?aid, %error, "cannot take a failed grant back; the agent is ended");
+        let reason = "a right that was not given could not be taken from it".to_owned();
+        reap::end(daemon, aid, &Ending::new(End::Failed, reason));
+    }
+}
+
+/// Takes a right from an agent and all its descendants.
+///
+/// # Errors
+/// When the agent does not hold it; then nothing has changed. An agent from which the right cannot be
+/// taken is ended.
+pub async fn revoke(
+    daemon: &Arc<Daemon>,
+    caller: Caller,
+    aid: AgentId,
+    rule: Rule,
+) -> Answer<ChangeReport> {
+    let daemon = daemon.clone();
+    whole(async move {
+        let started = Instant::now();
+        let rule = as_held(&daemon, aid, rule).await?;
+        let room = daemon.sink.room().await?;
+        let done = {
+            let _tree = lock(&daemon, aid).await?;
+            blocking(|| -> Answer<Done> {
+                let now = clock::boot_ns();
+                let plan = daemon.inner().supervisor.plan_revoke(aid, &rule, now);
+                let Revocation { changes, .. } = plan.map_err(revoke_refusal)?;
+                Ok(enforce(&daemon, changes, &caller.name(), room, started))
+            })?
+        };
+        done.records.written().await?;
+        let ended = blocking(|| end_who_has_it_mapped(&daemon, &done.taken));
+        let changed: Vec<AgentId> = done.taken.iter().map(|(aid, _)| *aid).collect();
+        tell_lanes(&daemon, &changed);
+        Ok(report(&daemon, &changed, &ended, done.took))
+    })
+    .await
+}
+
+/// The rule as the agent holds it: by its own words, or by what they lead to.
+async fn as_held(daemon: &Daemon, aid: AgentId, rule: Rule) -> Answer<Rule> {
+    let held = |rule: &Rule| {
+        let inner = daemon.inner();
+        let agent = inner.supervisor.get(aid)?;
+        let within = |held: supervisor::Held<'_>| {
+            let scope = &held.rule.rule.scope;
+            rule.scope.covers(scope) || scope.covers(&rule.scope)
+        };
+        Answer::Ok(agent.held().any(within))
+    };
+    let is_path = !matches!(&rule.scope, Scope::Net { .. });
+    if held(&rule)? || !is_path {
+        return Ok(rule);
+    }
+    let found = daemon.lookup.rules("", &[(rule.clone(), Absent::LeftOut)]).await;
+    let real = found.ok().and_then(|found| found.into_iter().next()).map(|found| found.rule);
+    Ok(real.unwrap_or(rule))
+}
+
+fn revoke_refusal(error: RevokeError) -> Refusal {
+    let text = error.to_string();
+    match error {
+        RevokeError::Unknown(_) | RevokeError::NotHeld(_) => {
+            Refusal::new(api::ErrorCode::NotFound, text)
+                .hint("`coconut cap ls` shows what it holds")
+        }
+        RevokeError::PartOf { wider, .. } => {
+            Refusal::usage(text).hint(format!("coconut cap revoke … '{wider}'"))
+        }
+    }
+}
+
+/// What a change took, once the kernel decides by it.
+struct Done {
+    taken: Vec<(AgentId, Vec<Taken>)>,
+    records: Durable,
+    took: Duration,
+}
+
+/// Takes rights away, from the leaves up. From then on no check allows them; an agent from which they
+/// cannot be taken must not go on with them. The tree's lock is held.
+fn enforce(
+    daemon: &Daemon,
+    changes: Vec<Change>,
+    by: &str,
+    room: crate::sink::Room,
+    started: Instant,
+) -> Done {
+    let mut made: Vec<Made> = Vec::with_capacity(changes.len());
+    let mut failed = Vec::new();
+    for change in changes.into_iter().rev() {
+        let aid = change.aid;
+        let done = sets::make(daemon, change.clone(), None);
+        match done.and_then(|one| sets::assign(daemon, &one).map(|()| one)) {
+            Ok(one) => made.push(one),
+            Err(error) => {
+                tracing::error!(?aid, %error, "cannot take a right away; the agent is ended");
+                // Everything is denied to it from now on, until it is gone.
+                let _ = daemon.kernel.set_state(aid, AgentState::Quarantined);
+                let reason = "a right could not be taken from it".to_owned();
+                reap::end(daemon, aid, &Ending::new(End::Revoked, reason));
+                failed.push(change);
+            }
+        }
+    }
+    let took = started.elapsed();
+    made.reverse();
+    let mut entries = removals(daemon, &made, by);
+    entries.extend(failed.iter().flat_map(|change| entries_of(&daemon.inner(), change, by)));
+    let taken = made.iter().map(|one| (one.aid(), one.change.removed.clone())).collect();
+    let now = clock::boot_ns();
+    sets::book(daemon, made, now);
+    // The books say what its end will make true.
+    daemon.inner().supervisor.commit(&failed, now);
+    Done { taken, records: room.record(entries), took }
+}
+
+fn removals(daemon: &Daemon, made: &[Made], by: &str) -> Vec<Entry> {
+    let inner = daemon.inner();
+    made.iter().flat_map(|one| entries_of(&inner, &one.change, by)).collect()
+}
+
+fn entries_of(inner: &Inner, change: &Change, by: &str) -> Vec<Entry> {
+    let entry = |taken: &Taken| {
+        let why = match taken.removal {
+            Removal::Revoked => "revoked",
+            Removal::RevokedAbove => "revoked-from-ancestor",
+            Removal::Expired => "expired",
+            Removal::Replaced => "replaced",
+        };
+        let mut entry = inner.entry(change.aid, Kind::Revoke);
+        entry.capability = taken.rule.capability();
+        entry.object = taken.rule.value();
+        entry.detail = format!("rule={} why={why} authorizer={}", taken.id, translate::word(by));
+        entry
+    };
+    change.removed.iter().map(entry).collect()
+}
+
+/// Shared memory cannot be checked again: whoever has mapped what was taken is ended.
+fn end_who_has_it_mapped(daemon: &Daemon, taken: &[(AgentId, Vec<Taken>)]) -> Vec<AgentId> {
+    let mut ended = Vec::new();
+    for (aid, taken) in taken {
+        if let Some(path) = still_mapped(daemon, *aid, taken) {
+            let reason = format!("it had mapped {path}, which was revoked");
+            reap::end(daemon, *aid, &Ending::new(End::Revoked, reason));
+            ended.push(*aid);
+        }
+    }
+    ended
+}
+
+/// A mapping of what was taken that nothing else allows. The agent is frozen while it is looked at.
+fn still_mapped(daemon: &Daemon, aid: AgentId, taken: &[Taken]) -> Option<String> {
+    let paths: Vec<&AbsPath> = taken
+        .iter()
+        .filter_map(|taken| match &taken.rule.scope {
+            Scope::Fs { path, .. } | Scope::Device(path) => Some(path),
+            _ => None,
+        })
+        .collect();
+    if paths.is_empty() {
+        return None;
+    }
+    let (agent, owner) = {
+        let inner = daemon.inner();
+        let agent = inner.supervisor.get(aid).ok().filter(|a| !a.state().is_terminal())?.clone();
+        (agent, inner.info.get(&aid)?.kernel.clone())
+    };
+    let below = |mapping: &&Mapping| {
+        let path = mapping.path.to_str().and_then(|path| AbsPath::parse(path).ok());
+        path.is_none_or(|path| paths.iter().any(|taken| path.is_below(taken)))
+    };
+    let looked = owner.while_frozen(daemon, aid, || daemon.kernel.live_mappings(aid));
+    match looked.and_then(|found| found) {
+        Ok(found) => {
+            let found = found.iter().filter(below).find(|mapping| !is_allowed(&agent, mapping));
+            found.map(|mapping| mapping.path.display().to_string())
+        }
+        Err(error) => {
+            tracing::error!(?aid, %error, "cannot see its mappings; the agent is ended");
+            Some("something that cannot be seen".into())
+        }
+    }
+}
+
+fn is_allowed(agent: &supervisor::Agent, mapping: &Mapping) -> bool {
+    let Some(path) = mapping.path.to_str().and_then(|path| AbsPath::parse(path).ok()) else {
+        return false;
+    };
+    let holds = |right| {
+        let wanted = Scope::Fs { right, path: path.clone() };
+        agent.held().any(|held| held.rule.rule.scope.covers(&wanted))
+    };
+    let readable = holds(FsRight::Read) || holds(FsRight::Exec);
+    readable && (!(mapping.shared && mapping.writable) || holds(FsRight::Write))
+}
+
+/// Tells the broker what these agents may ask now.
+pub fn tell_lanes(daemon: &Daemon, agents: &[AgentId]) {
+    let lanes: Vec<_> = {
+        let inner = daemon.inner();
+        agents.iter().filter_map(|aid| inner.lane(*aid, clock::boot_ns())).collect()
+    };
+    lanes.into_iter().for_each(|lane| daemon.lanes.tell(LaneEvent::Set { lane }));
+}
+
+fn report(daemon: &Daemon, changed: &[AgentId], ended: &[AgentId], took: Duration) -> ChangeReport {
+    let uuids = |agents: &[AgentId]| agents.iter().filter_map(|aid| daemon.uuid_of(*aid)).collect();
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    ChangeReport { changed: uuids(changed), ended: uuids(ended), took_us }
+}
+
+/// Takes away what has expired, as long as the daemon runs. The kernel refuses by itself from the
+/// moment on; this makes the record.
+pub async fn expire(daemon: Arc<Daemon>) {
+    loop {
+        let sooner = daemon.expiry.notified();
+        let next = daemon.inner().supervisor.next_expiry();
+        let wait = next.map(|at| Duration::from_nanos(at.saturating_sub(clock::boot_ns())));
+        tokio::select! {
+            () = sleep_for(wait) => {}
+            () = sooner => continue,
+        }
+        let due = daemon.inner().supervisor.due(clock::boot_ns());
+        // Trees do not wait for each other.
+        let expiring: Vec<_> =
+            due.into_iter().map(|aid| tokio::spawn(expire_one(daemon.clone(), aid))).collect();
+        let mut failed = false;
+        for one in expiring {
+            failed |= !matches!(one.await, Ok(Ok(())));
+        }
+        if failed {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+async fn expire_one(daemon: Arc<Daemon>, aid: AgentId) -> Answer<()> {
+    let room = daemon.sink.room().await?;
+    let done = {
+        let _tree = lock(&daemon, aid).await?;
+        blocking(|| -> Answer<_> {
+            let plan = daemon.inner().supervisor.plan_expire(aid, clock::boot_ns())?;
+            let Some(change) = plan else { return Ok(None) };
+            let made = sets::make(&daemon, change, None)?;
+            sets::assign(&daemon, &made)?;
+            let entries = removals(&daemon, std::slice::from_ref(&made), "expiry");
+            let taken = made.change.removed.clone();
+            sets::book(&daemon, vec![made], clock::boot_ns());
+            Ok(Some((taken, room.record(entries))))
+        })?
+    };
+    let Some((taken, records)) = done else { return Ok(()) };
+    records.written().await?;
+    blocking(|| end_who_has_it_mapped(&daemon, &[(aid, taken)]));
+    tell_lanes(&daemon, &[aid]);
+    Ok(())
+}
+
+/// Without an end where nothing expires.
+async fn sleep_for(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,448 @@
+//! Spawning an agent; a step that fails undoes those before it and is named.
+
+mod given;
+
+use super::{Owner, Tree, blocking, rights, sets, whole};
+use crate::authority::key;
+use crate::authority::source::{self, Prepared};
+use crate::authority::users::{self, RunAs};
+use crate::error::{Answer, Refusal};
+use crate::identity::Caller;
+use crate::rights::{Wanted, launch, wanted};
+use crate::sink::Durable;
+use crate::state::{Daemon, Info};
+use crate::stdio::Handed;
+use crate::{clock, reap, translate};
+use abi::{AgentId, AgentState, Capability, Kind};
+use api::agent::SpawnRequest;
+use manifest::{AbsPath, Digest};
+use resolve::programs::Program;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use supervisor::{Admission, Event};
+use uuid::Uuid;
+
+/// How long it takes until the kernel is told again what it did not take.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Spawns an agent.
+///
+/// # Errors
+/// Names the step that refused; nothing is left behind.
+pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) -> Answer<AgentId> {
+    if daemon.is_stopping() {
+        return Err(stopping());
+    }
+    let handed = take_stdio(daemon, &caller, &request)?;
+    let daemon = daemon.clone();
+    whole(async move {
+        let plan = plan(&daemon, caller, &request, handed).await?;
+        let room = daemon.sink.room().await?;
+        let tree = plan.tree(&daemon)?;
+        let (aid, records) = {
+            let _tree = tree.lock().await;
+            blocking(|| plan.make(&daemon, &tree, room))?
+        };
+        let started = plan.start(&daemon, aid, records).await;
+        match started {
+            Ok(process) => {
+                plan.activate(&daemon, aid);
+                reap::watch(&daemon, aid, process, plan.handed.map(|handed| handed.leash));
+                Ok(aid)
+            }
+            Err(refusal) => {
+                blocking(|| undo(&daemon, aid, &refusal));
+                Err(refusal)
+            }
+        }
+    })
+    .await
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(api::ErrorCode::Unavailable, "coconutd is stopping")
+}
+
+fn take_stdio(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answer<Option<Handed>> {
+    let Some(stdio) = &request.stdio else { return Ok(None) };
+    let handed = daemon.stdio.take(stdio.token, caller);
+    handed.map(Some).ok_or_else(|| {
+        Refusal::usage("no descriptors were handed over under this token")
+            .hint("an agent may hand on pipes, sockets and terminals only, no files")
+            .step("stdio")
+    })
+}
+
+/// Everything that was decided before anything is made.
+struct Plan {
+    caller: Caller,
+    prepared: Prepared,
+    wanted: Wanted,
+    program: Program,
+    run_as: RunAs,
+    uuid: Uuid,
+    env: Vec<String>,
+    cwd: PathBuf,
+    handed: Option<Handed>,
+    stdio: [OwnedFd; 3],
+    log_file: Option<LogFile>,
+}
+
+async fn plan(
+    daemon: &Daemon,
+    caller: Caller,
+    request: &SpawnRequest,
+    handed: Option<Handed>,
+) -> Answer<Plan> {
+    let prepared = source::prepare(daemon, &caller, request)?;
+    let manifest = &prepared.manifest;
+    let wrong_user = |refusal: Refusal| refusal.step("user");
+    let user = manifest.agent.user.as_deref();
+    let run_as = users::run_as(daemon, &caller, user).map_err(wrong_user)?;
+    let program = program(daemon, manifest).await.map_err(|refusal| refusal.step("digest"))?;
+    let parent = parent_of(&caller);
+    let wanted = wanted::wanted(daemon, manifest, &program, parent).await?;
+    if let Some(signer) = &prepared.signer {
+        let own = users::run_as(daemon, &caller, None).map_err(wrong_user)?;
+        let user = user.filter(|_| own.uid != run_as.uid);
+        key::check(daemon, signer, &manifest.agent.tenant, &wanted, user).await?;
+    }
+    let asked = request.cwd.clone().map(PathBuf::from);
+    let own = manifest.agent.cwd.as_ref().map(|path| PathBuf::from(path.as_str()));
+    let cwd = asked.or(own).unwrap_or_else(|| PathBuf::from("/"));
+    let env = request.env.clone();
+    let uuid = Uuid::now_v7();
+    let (stdio, log_file) = standard_files(daemon, uuid, handed.as_ref()).map_err(|error| {
+        Refusal::failed(format!("cannot prepare its standard files: {error}")).step("stdio")
+    })?;
+    Ok(Plan { caller, prepared, wanted, program, run_as, uuid, env, cwd, handed, stdio, log_file })
+}
+
+fn parent_of(caller: &Caller) -> Option<AgentId> {
+    match caller {
+        Caller::Agent { aid, .. } => Some(*aid),
+        _ => None,
+    }
+}
+
+/// The program, held from now until it runs; its digest is the manifest's, if that names one.
+async fn program(daemon: &Daemon, manifest: &manifest::Manifest) -> Answer<Program> {
+    let path = AbsPath::parse(&manifest.agent.command[0])
+        .map_err(|error| Refusal::usage(error.to_string()))?;
+    let program = daemon.lookup.program(&path).await.map_err(|error| {
+        Refusal::chain(api::ErrorCode::Failed, &error)
+            .or_hint("the command must be the path of a program that exists")
+    })?;
+    let found = Digest(program.digest);
+    match manifest.agent.digest {
+        Some(wanted) if wanted != found => Err(Refusal::new(
+            api::ErrorCode::Integrity,
+            format!("{path} is not what the manifest names: its SHA-256 is {found}"),
+        )
+        .hint("restore the program, or have the manifest signed for the new one")),
+        _ => Ok(program),
+    }
+}
+
+type Standard = ([OwnedFd; 3], Option<LogFile>);
+
+fn standard_files(
+    daemon: &Daemon,
+    uuid: Uuid,
+    handed: Option<&Handed>,
+) -> std::io::Result<Standard> {
+    if let Some(handed) = handed {
+        let [a, b, c] = &handed.descriptors;
+        return Ok(([a.try_clone()?, b.try_clone()?, c.try_clone()?], None));
+    }
+    let input: OwnedFd = File::open("/dev/null")?.into();
+    std::fs::create_dir_all(&daemon.config.agent_logs)?;
+    let path = daemon.config.agent_logs.join(format!("{uuid}.log"));
+    let out = OpenOptions::new().create(true).append(true).mode(0o640).open(&path)?;
+    let file = LogFile { path, kept: AtomicBool::new(false) };
+    Ok(([input, out.try_clone()?.into(), out.into()], Some(file)))
+}
+
+/// The file of a background agent's output; removed unless the agent came to be.
+struct LogFile {
+    path: PathBuf,
+    kept: AtomicBool,
+}
+
+impl Drop for LogFile {
+    fn drop(&mut self) {
+        if !self.kept.load(Ordering::Acquire) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Plan {
+    /// Whose lock is held while it is made.
+    fn tree(&self, daemon: &Daemon) -> Answer<Arc<Tree>> {
+        let Some(parent) = parent_of(&self.caller) else { return Ok(Arc::default()) };
+        let tree = daemon.inner().info.get(&parent).map(|info| info.tree.clone());
+        tree.ok_or_else(|| Refusal::denied("the parent is not known").step("attenuation"))
+    }
+
+    /// Admission, cgroup and rights. The tree's lock is held: from here on, what is taken from the
+    /// parent is taken from this agent too. Its records are on their way when this returns.
+    fn make(
+        &self,
+        daemon: &Arc<Daemon>,
+        tree: &Arc<Tree>,
+        room: crate::sink::Room,
+    ) -> Answer<(AgentId, Durable)> {
+        let aid = self.admit(daemon, tree).map_err(|refusal| refusal.step("attenuation"))?;
+        match self.make_in_kernel(daemon, aid) {
+            Ok(()) => Ok((aid, room.record(self.records(daemon, aid)))),
+            Err(refusal) => {
+                undo(daemon, aid, &refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn admit(&self, daemon: &Daemon, tree: &Arc<Tree>) -> Answer<AgentId> {
+        let manifest = &self.prepared.manifest;
+        let admission = Admission {
+            uuid: self.uuid,
+            parent: parent_of(&self.caller),
+            name: manifest.agent.name.clone(),
+            tenant: manifest.agent.tenant.clone(),
+            children: manifest.agent.children,
+            weight: manifest.weight,
+            memory: manifest.memory,
+            sets: self.wanted.sets.iter().map(|set| set.set().clone()).collect(),
+        };
+        let info = self.info(tree);
+        let mut inner = daemon.inner();
+        // Whoever stops the daemon sees this agent, or this agent sees that it stops.
+        if daemon.is_stopping() {
+            return Err(stopping());
+        }
+        let aid = inner.supervisor.admit(admission, clock::boot_ns()).map_err(|error| {
+            Refusal::denied(error.to_string())
+                .hint("a child may hold only what its parent holds: `coconut cap ls` shows it")
+        })?;
+        inner.enter(aid, info);
+        inner.admitted += 1;
+        Ok(aid)
+    }
+
+    fn info(&self, tree: &Arc<Tree>) -> Info {
+        let log_file = self.log_file.as_ref().map(|file| file.path.display().to_string());
+        Info {
+            uuid: self.uuid,
+            command: self.prepared.manifest.agent.command.clone(),
+            uid: self.run_as.uid,
+            owner: self.caller.uid(),
+            pid: None,
+            pidfd: None,
+            tree: tree.clone(),
+            kernel: Arc::new(Owner::default()),
+            sets: Vec::new(),
+            numbers: VecDeque::new(),
+            launch: launch::given(&self.stdio),
+            started_ns: clock::wall_ns(),
+            ended_ns: None,
+            origin: self.prepared.origin.clone(),
+            program_digest: Some(Digest(self.program.digest).to_string()),
+            log_file,
+            ending: None,
+            kernel_denials: 0,
+            daemon_denials: 0,
+            uses: 0,
+            last_counters: None,
+            tokens: 0,
+            calls: 0,
+            may_have_children: false,
+            exit: tokio::sync::watch::Sender::new(None),
+        }
+    }
+
+    fn make_in_kernel(&self, daemon: &Daemon, aid: AgentId) -> Answer<()> {
+        let manifest = &self.prepared.manifest;
+        let (held, weight, children, tenant_weight) = {
+            let inner = daemon.inner();
+            let agent = inner.supervisor.get(aid)?;
+            let children = agent.held_of(Capability::AgentSpawn).filter_map(spawn_count).max();
+            let tenant_weight = inner.supervisor.tenant_weight(&agent.tenant);
+            (agent.sets().to_vec(), agent.weight, children, tenant_weight)
+        };
+        let refused = |step: &'static str| move |e: kernel::Error| Refusal::from(e).step(step);
+        let sets = sets::kernel_sets(daemon, &held, None).map_err(refused("rights"))?;
+        let ids = sets::ids(&sets).map_err(refused("rights"))?;
+        let new = kernel::NewAgent {
+            aid,
+            agent: self.uuid,
+            parent: parent_of(&self.caller).unwrap_or(AgentId::NOBODY),
+            tenant: manifest.agent.tenant.clone(),
+            weight,
+            ram_max: manifest.memory.ram,
+            swap_max: manifest.memory.ssd,
+            pids_max: Some(processes(daemon.config.pids_max, children)),
+            may_spawn: children.is_some(),
+        };
+        daemon.kernel.create_agent(&new, &ids).map_err(refused("cgroup"))?;
+        if let Some(info) = daemon.inner().info.get_mut(&aid) {
+            sets::remember(info, &held, &sets, &ids);
+            info.may_have_children = children.is_some();
+            info.sets = sets;
+        }
+        let tenant = &manifest.agent.tenant;
+        daemon.kernel.set_tenant_weight(tenant, tenant_weight).map_err(refused("cgroup"))
+    }
+
+    /// The records first, then the process.
+    async fn start(
+        &self,
+        daemon: &Daemon,
+        aid: AgentId,
+        records: Durable,
+    ) -> Answer<kernel::Process> {
+        records.written().await.map_err(|error| Refusal::from(error).step("record"))?;
+        blocking(|| {
+            tell(daemon, aid).map_err(|e| Refusal::from(e).step("state"))?;
+            let doomed = |inner: &crate::state::Inner| {
+                inner.info.get(&aid).is_none_or(|info| info.ending.is_some())
+            };
+            if doomed(&daemon.inner()) {
+                return Err(Refusal::failed("it was ended before it ran").step("launch"));
+            }
+            let launch = self.launch(daemon).map_err(|error| {
+                Refusal::failed(format!("cannot hand its files on: {error}")).step("launch")
+            })?;
+            let started = daemon.kernel.launch(aid, launch);
+            let process = started.map_err(|error| Refusal::from(error).step("launch"))?;
+            if self.program.guarded() && !self.program.holds() {
+                let text = format!("{} was written to while it was started", self.program.real);
+                return Err(Refusal::failed(text).step("launch"));
+            }
+            let pidfd = process.pidfd.try_clone().map_err(|e| Refusal::failed(e.to_string()))?;
+            if let Some(info) = daemon.inner().info.get_mut(&aid) {
+                info.pid = Some(process.pid);
+                info.pidfd = Some(Arc::new(pidfd));
+            }
+            Ok(process)
+        })
+    }
+
+    fn launch(&self, daemon: &Daemon) -> std::io::Result<kernel::Launch> {
+        let [input, output, error] = &self.stdio;
+        let interpreter = self.program.interpreter.as_ref();
+        Ok(kernel::Launch {
+            program: self.program.file.try_clone()?,
+            interpreter: interpreter.map(|program| program.file.try_clone()).transpose()?,
+            argv: self.prepared.manifest.agent.command.iter().map(OsString::from).collect(),
+            env: self.environment(),
+            cwd: self.cwd.clone(),
+            uid: self.run_as.uid,
+            gid: self.run_as.gid,
+            groups: self.run_as.groups.clone(),
+            stdio: [input.try_clone()?, output.try_clone()?, error.try_clone()?],
+            tmp_size: daemon.config.tmp_size,
+        })
+    }
+
+    fn activate(&self, daemon: &Arc<Daemon>, aid: AgentId) {
+        if let Some(file) = &self.log_file {
+            file.kept.store(true, Ordering::Release);
+        }
+        let (step, doomed) = {
+            let mut inner = daemon.inner();
+            let step = inner.step(aid, Event::Activate);
+            (step, inner.info.get(&aid).is_some_and(|info| info.ending.is_some()))
+        };
+        daemon.expiry.notify_one();
+        blocking(|| {
+            // Whoever ended it in between found no process yet.
+            if doomed && let Err(error) = daemon.kernel.kill(aid) {
+                tracing::error!(?aid, %error, "cannot kill");
+            }
+            step.into_iter().for_each(|(_, entry)| daemon.sink.record(entry));
+            if let Err(error) = tell(daemon, aid) {
+                tracing::warn!(%error, "the kernel did not take the state; trying again");
+                tokio::spawn(tell_again(daemon.clone(), aid));
+            }
+        });
+        rights::tell_lanes(daemon, &[aid]);
+    }
+}
+
+/// Tells the kernel the agent's state.
+fn tell(daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
+    let owner = daemon.inner().info.get(&aid).map(|info| info.kernel.clone());
+    owner.map_or(Ok(()), |owner| owner.tell_now(daemon, aid))
+}
+
+/// Tells the kernel the state until it takes it, or the agent has ended.
+async fn tell_again(daemon: Arc<Daemon>, aid: AgentId) {
+    let lives = || daemon.inner().supervisor.get(aid).is_ok_and(|a| !a.state().is_terminal());
+    while lives() && blocking(|| tell(&daemon, aid)).is_err() {
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Nothing of the agent stays but its records, which say what refused.
+fn undo(daemon: &Arc<Daemon>, aid: AgentId, refusal: &Refusal) {
+    let mut entries = Vec::new();
+    {
+        let mut inner = daemon.inner();
+        let attested = inner.supervisor.get(aid).is_ok_and(|a| a.state() == AgentState::Attested);
+        if attested {
+            let mut exit = inner.entry(aid, Kind::Exit);
+            exit.object = "never started".into();
+            let step = refusal.0.step.clone().unwrap_or_default();
+            exit.detail = format!("step={step} why={}", translate::word(&refusal.0.error));
+            entries.push(exit);
+        }
+        let ended = inner.step(aid, Event::Terminate(supervisor::End::Failed));
+        entries.extend(ended.filter(|_| attested).map(|(_, entry)| entry));
+    }
+    daemon.sink.record_all(entries);
+    match reap::remove_now(daemon, aid) {
+        Ok(()) => withdraw(daemon, aid),
+        Err(error) => {
+            tracing::warn!(?aid, %error, "undoing a spawn: the kernel still has it");
+            let daemon = daemon.clone();
+            tokio::spawn(async move {
+                reap::remove(&daemon, aid).await;
+                withdraw(&daemon, aid);
+            });
+        }
+    }
+}
+
+fn withdraw(daemon: &Daemon, aid: AgentId) {
+    let info = {
+        let mut inner = daemon.inner();
+        if let Err(error) = inner.supervisor.withdraw(aid) {
+            tracing::debug!(%error, "undoing a spawn: withdraw");
+        }
+        inner.forget(aid)
+    };
+    // Its sets go with it, outside of the lock.
+    drop(info);
+}
+
+/// How many children a rule allows.
+fn spawn_count(held: supervisor::Held<'_>) -> Option<u32> {
+    match held.rule.rule.scope {
+        manifest::Scope::Spawn { count } => Some(count),
+        _ => None,
+    }
+}
+
+/// Processes of an agent and all below it: its limit holds for its children too, so it grows with them.
+fn processes(own: u64, children: Option<u32>) -> u64 {
+    const EACH_CHILD: u64 = 64;
+    own + EACH_CHILD * u64::from(children.unwrap_or(0))
+}

@@ -1,0 +1,100 @@
+//! What a new agent is given: its records say it, its environment names it.
+
+use super::Plan;
+use crate::state::{Daemon, Inner};
+use crate::translate;
+use abi::{AgentId, Capability, Entry, Kind, Verdict};
+use api::broker::BROKER_PORT;
+use manifest::{Digest, Origin};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use supervisor::Event;
+
+/// Where an agent's programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Plan {
+    /// `spawn`, its grants, what is degraded, and the step to `Attested`.
+    pub(super) fn records(&self, daemon: &Daemon, aid: AgentId) -> Vec<Entry> {
+        let origin = &self.prepared.origin;
+        let mut inner = daemon.inner();
+        let mut spawn = inner.entry(aid, Kind::Spawn);
+        spawn.object = self.prepared.manifest.agent.command.join(" ");
+        spawn.detail = format!(
+            "name={} manifest={} signed={} authorizer={} program={} uid={}",
+            self.prepared.manifest.agent.name,
+            origin.digest,
+            origin.signed,
+            translate::word(&origin.authorizer),
+            Digest(self.program.digest),
+            self.run_as.uid,
+        );
+        let mut entries = vec![spawn];
+        let unheld = (!self.program.guarded())
+            .then(|| format!("nothing holds the content of {} until it runs", self.program.real));
+        for text in self.prepared.degraded.iter().cloned().chain(unheld) {
+            let mut entry = inner.entry(aid, Kind::Degraded);
+            entry.object = text;
+            entries.push(entry);
+        }
+        entries.extend(self.grants(&inner, aid));
+        entries.extend(inner.step(aid, Event::Attest).map(|(_, entry)| entry));
+        entries
+    }
+
+    /// One record for each right of the manifest's own and what it implies, one for each profile,
+    /// one for what every agent has at its launch.
+    fn grants(&self, inner: &Inner, aid: AgentId) -> Vec<Entry> {
+        let Ok(agent) = inner.supervisor.get(aid) else { return Vec::new() };
+        let given = |object: String, detail: String| {
+            let mut entry = inner.entry(aid, Kind::Grant);
+            entry.verdict = Verdict::Allow;
+            (entry.object, entry.detail) = (object, detail);
+            entry
+        };
+        let mut profiles: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut entries = Vec::new();
+        let by = translate::word(&self.prepared.origin.authorizer);
+        for held in agent.held() {
+            if let Origin::Profile { name } = &held.rule.origin {
+                *profiles.entry(name).or_default() += 1;
+                continue;
+            }
+            let origin = translate::word(&crate::view::source(&held.rule.origin));
+            let detail = format!("rule={} from={origin} authorizer={by}", held.id);
+            let entry = given(held.rule.rule.value(), detail);
+            entries.push(Entry { capability: held.rule.rule.capability(), ..entry });
+        }
+        for (name, count) in profiles {
+            let detail = format!("rules={count} from=profile authorizer={by}");
+            entries.push(given(format!("@{name}"), detail));
+        }
+        let launch = inner.info.get(&aid).map(|info| info.launch.as_slice()).unwrap_or_default();
+        let words = launch
+            .iter()
+            .map(|given| translate::word(&format!("{}={}", given.kind, given.object)))
+            .collect::<Vec<_>>();
+        let detail = format!("rule=0 from=launch {}", words.join(" "));
+        entries.push(given("its own mounts and standard files".to_owned(), detail));
+        entries
+    }
+
+    /// The manifest's variables, then the request's, then ours: the last wins.
+    pub(super) fn environment(&self) -> Vec<(OsString, OsString)> {
+        let agent = &self.prepared.manifest.agent;
+        let mut env: HashMap<String, String> = HashMap::new();
+        for (name, value) in [("PATH", PATH), ("HOME", "/tmp"), ("LANG", "C.UTF-8")] {
+            env.insert(name.to_owned(), value.to_owned());
+        }
+        env.extend(agent.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let asked = self.env.iter().filter_map(|variable| variable.split_once('='));
+        env.extend(asked.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        env.insert("COCONUT_AGENT".into(), self.uuid.to_string());
+        env.insert("COCONUT_TENANT".into(), agent.tenant.clone());
+        if self.wanted.own.iter().any(|rule| rule.rule.capability() == Capability::Infer) {
+            env.insert("OPENAI_BASE_URL".into(), format!("http://127.0.0.1:{BROKER_PORT}/v1"));
+            env.entry("OPENAI_API_KEY".into()).or_insert_with(|| "coconut".into());
+        }
+        env.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+}

@@ -1,0 +1,115 @@
+//! Weights, in the CPU scheduler and in the broker.
+
+use super::rights::tell_lanes;
+use super::{blocking, lock, whole};
+use crate::error::{Answer, Refusal};
+use crate::identity::Caller;
+use crate::state::Daemon;
+use crate::translate;
+use abi::{AgentId, Kind};
+use std::sync::Arc;
+use supervisor::LaneError;
+
+fn wrong(error: LaneError) -> Refusal {
+    match error {
+        LaneError::Unknown(unknown) => unknown.into(),
+        LaneError::Weight { .. } => Refusal::usage(error.to_string()),
+        LaneError::AboveParent { .. } => {
+            Refusal::usage(error.to_string()).hint("raise the parent's weight first")
+        }
+    }
+}
+
+/// Sets a tenant's weight among tenants.
+///
+/// # Errors
+/// When there can be no such tenant or weight, or the kernel refuses; then nothing has changed.
+pub async fn tenant(
+    daemon: &Arc<Daemon>,
+    caller: Caller,
+    tenant: String,
+    weight: u32,
+) -> Answer<()> {
+    if !manifest::is_name(&tenant) {
+        return Err(Refusal::usage(format!("`{tenant}` cannot be a tenant")));
+    }
+    let daemon = daemon.clone();
+    whole(async move {
+        let room = daemon.sink.room().await?;
+        let _one_at_a_time = daemon.weights.lock().await;
+        let (before, there) = {
+            let inner = daemon.inner();
+            let before = inner.supervisor.tenant_weight(&tenant);
+            (before, inner.supervisor.paying(&tenant).next().is_some())
+        };
+        daemon.inner().supervisor.set_tenant_weight(&tenant, weight).map_err(wrong)?;
+        // A tenant without agents has no cgroup yet; it gets its weight with its first one.
+        if there && let Err(error) = blocking(|| daemon.kernel.set_tenant_weight(&tenant, weight)) {
+            daemon.inner().supervisor.set_tenant_weight(&tenant, before).map_err(wrong)?;
+            return Err(error.into());
+        }
+        let changed: Vec<AgentId> =
+            daemon.inner().supervisor.paying(&tenant).map(|agent| agent.aid).collect();
+        let mut entry = crate::sink::own(Kind::Lane, format!("tenant {tenant}"), "");
+        entry.detail = format!("weight={weight} by={}", translate::word(&caller.name()));
+        entry.tenant = tenant;
+        let records = room.record(vec![entry]);
+        drop(_one_at_a_time);
+        records.written().await?;
+        tell_lanes(&daemon, &changed);
+        Ok(())
+    })
+    .await
+}
+
+/// Sets an agent's weight within its tenant; who is below it is not heavier.
+///
+/// # Errors
+/// When there can be no such weight, it is above the parent's, or the kernel refuses; then nothing
+/// has changed.
+pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u32) -> Answer<()> {
+    let daemon = daemon.clone();
+    whole(async move {
+        let room = daemon.sink.room().await?;
+        let (changed, records) = {
+            let _tree = lock(&daemon, aid).await?;
+            blocking(|| -> Answer<_> {
+                let planned = daemon.inner().supervisor.plan_weight(aid, weight).map_err(wrong)?;
+                weigh(&daemon, &planned)?;
+                let mut inner = daemon.inner();
+                inner.supervisor.commit_weights(&planned);
+                let by = translate::word(&caller.name());
+                let entry = |(aid, weight): &(AgentId, u32)| {
+                    let mut entry = inner.entry(*aid, Kind::Lane);
+                    entry.object = "weight".into();
+                    entry.detail = format!("weight={weight} by={by}");
+                    entry
+                };
+                let entries = planned.iter().map(entry).collect();
+                let changed: Vec<AgentId> = planned.iter().map(|(aid, _)| *aid).collect();
+                Ok((changed, room.record(entries)))
+            })?
+        };
+        records.written().await?;
+        tell_lanes(&daemon, &changed);
+        Ok(())
+    })
+    .await
+}
+
+/// All of them, or none.
+fn weigh(daemon: &Daemon, planned: &[(AgentId, u32)]) -> Answer<()> {
+    for (done, (aid, weight)) in planned.iter().enumerate() {
+        let Err(error) = daemon.kernel.set_weight(*aid, *weight) else { continue };
+        for (aid, _) in &planned[..done] {
+            let before = daemon.inner().supervisor.get(*aid).map(|agent| agent.weight);
+            if let Ok(before) = before
+                && let Err(error) = daemon.kernel.set_weight(*aid, before)
+            {
+                tracing::error!(?aid, %error, "cannot give an agent its weight back");
+            }
+        }
+        return Err(error.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,400 @@
+//! Every change is all of it or nothing: whoever hangs up, whatever fails, at every step.
+//!
+//! The steps are not listed here. They are what the daemon asks of the kernel, of the look-ups and of
+//! the log while it makes a change; each is tried until one is not reached any more, so a new one is
+//! covered when it comes.
+#![allow(clippy::unwrap_used)] // a test may fall over where it stands
+
+mod fake;
+
+use abi::{AgentId, AgentState, Kind};
+use api::agent::{CapabilityChange, SpawnSource};
+use api::{AgentDetail, SpawnRequest};
+use fake::Running;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What happens at a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Blow {
+    /// The kernel, the look-up or the disk refuses, once.
+    Failure,
+    /// The client is gone before the step goes on.
+    HangUp,
+}
+
+/// A change, from a state that [`Change::prepare`] makes.
+struct Change {
+    name: &'static str,
+    prepare: fn(&Running),
+    request: fn() -> (&'static str, Vec<u8>),
+    /// How it may end: what is true of the agents and of the log.
+    outcome: fn(&Running) -> Result<(), String>,
+    /// Steps that must be among those that were tried.
+    through: &'static [&'static str],
+}
+
+fn ad_hoc(name: &str, capabilities: &[&str]) -> SpawnRequest {
+    SpawnRequest {
+        source: SpawnSource::AdHoc {
+            tenant: "maya".into(),
+            name: Some(name.into()),
+            capabilities: capabilities.iter().map(|c| (*c).to_owned()).collect(),
+            weight: None,
+        },
+        args: vec!["/bin/sleep".into(), "600".into()],
+        cwd: None,
+        env: Vec::new(),
+        allow_unsigned: false,
+        stdio: None,
+    }
+}
+
+fn spawned(running: &Running, name: &str, capabilities: &[&str]) -> AgentId {
+    let detail: AgentDetail =
+        running.client().post("/v1/agents", &ad_hoc(name, capabilities)).unwrap();
+    running.daemon.inner().supervisor.by_uuid(detail.agent.aid).unwrap().aid
+}
+
+/// A parent with a child, both hold what is going to be changed.
+fn family(running: &Running) {
+    let rights = ["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"];
+    let parent = spawned(running, "subject", &rights);
+    running.become_agent(Some(parent));
+    spawned(running, "child", &["fs.read=/etc/ssl"]);
+    running.become_agent(None);
+}
+
+fn held(running: &Running, name: &str, rule: &str) -> Option<bool> {
+    let inner = running.daemon.inner();
+    let aid = inner.supervisor.resolve(name).ok()?;
+    let agent = inner.supervisor.get(aid).ok().filter(|agent| !agent.state().is_terminal())?;
+    Some(agent.held().any(|held| held.rule.rule.to_string() == rule))
+}
+
+fn records(running: &Running, name: &str, kind: Kind) -> Vec<api::audit::Record> {
+    let mut all = Vec::new();
+    let path = format!("/v1/audit/records?agent={name}&kind={}", kind.name());
+    // Nobody of that name is nothing in the log.
+    let _ = running.client().lines(&path, |record| {
+        all.push(record);
+        ControlFlow::Continue(())
+    });
+    all
+}
+
+fn ensure(holds: bool, what: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}
+
+const CHANGES: [Change; 6] = [
+    Change {
+        name: "spawn",
+        prepare: |running| {
+            let parent =
+                spawned(running, "above", &["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"]);
+            running.become_agent(Some(parent));
+        },
+        request: || {
+            let body = ad_hoc("subject", &["fs.read=/etc/ssl"]);
+            ("/v1/agents", serde_json::to_vec(&body).unwrap())
+        },
+        outcome: |running| {
+            let there = held(running, "subject", "fs.read=/etc/ssl");
+            let above = running.daemon.inner().supervisor.resolve("above").unwrap();
+            let below = running.daemon.inner().supervisor.get(above).unwrap().below();
+            ensure(below == u32::from(there.is_some()), "the parent's count")?;
+            ensure(there.unwrap_or(true), "it lives without its right")?;
+            if there.is_some() {
+                let (spawns, grants) = (
+                    records(running, "subject", Kind::Spawn),
+                    records(running, "subject", Kind::Grant),
+                );
+                ensure(spawns.len() == 1 && grants.len() >= 2, "it lives and is not on record")?;
+            }
+            Ok(())
+        },
+        through: &[
+            "open the program",
+            "look up rules",
+            "handle",
+            "make_set",
+            "create",
+            "tenant_weight",
+            "append to the log",
+            "set_state",
+            "launch",
+        ],
+    },
+    Change {
+        name: "grant",
+        prepare: family,
+        request: || ("/v1/agents/subject/grant", change("fs.read=/usr/share")),
+        outcome: |running| {
+            let granted = held(running, "subject", "fs.read=/usr/share") == Some(true);
+            let told = records(running, "subject", Kind::Grant);
+            let told = told.iter().any(|record| record.object == "/usr/share");
+            ensure(granted == told, "a grant that is not on record, or a record without a grant")
+        },
+        through: &["look up rules", "make_set", "assign", "append to the log"],
+    },
+    Change {
+        name: "revoke",
+        prepare: family,
+        request: || ("/v1/agents/subject/revoke", change("fs.read=/etc")),
+        outcome: |running| {
+            let (above, below) = (
+                held(running, "subject", "fs.read=/etc"),
+                held(running, "child", "fs.read=/etc/ssl"),
+            );
+            let gone = above != Some(true);
+            ensure(gone == (below != Some(true)), "half a revocation")?;
+            let told = |name| !records(running, name, Kind::Revoke).is_empty();
+            // Whoever could not be narrowed has been ended, with the same record.
+            ensure(
+                !gone || (told("subject") && told("child")),
+                "a revocation that is not on record",
+            )
+        },
+        through: &["make_set", "assign", "append to the log", "freeze", "live_mappings", "thaw"],
+    },
+    Change {
+        name: "quarantine",
+        prepare: family,
+        request: || ("/v1/agents/subject/quarantine", b"null".to_vec()),
+        outcome: |running| {
+            let aid = running.daemon.inner().supervisor.resolve("subject").unwrap();
+            let state = running.daemon.inner().supervisor.get(aid).unwrap().state();
+            let told = records(running, "subject", Kind::State);
+            let told = told.iter().any(|record| record.object == "quarantined");
+            ensure((state == AgentState::Quarantined) == told, "a quarantine and its record differ")
+        },
+        through: &["set_state", "freeze", "append to the log"],
+    },
+    Change {
+        name: "weight",
+        prepare: family,
+        request: || {
+            let wanted = api::lane::LaneChange::Agent { agent: "subject".into(), weight: 50 };
+            ("PUT /v1/lanes", serde_json::to_vec(&wanted).unwrap())
+        },
+        outcome: |running| {
+            let weight = |name| {
+                let inner = running.daemon.inner();
+                inner.supervisor.get(inner.supervisor.resolve(name).unwrap()).unwrap().weight
+            };
+            ensure(weight("subject") == weight("child"), "half a change of weights")?;
+            let told = !records(running, "subject", Kind::Lane).is_empty();
+            ensure((weight("subject") == 50) == told, "a weight and its record differ")
+        },
+        through: &["weight", "append to the log"],
+    },
+    Change {
+        name: "exit",
+        prepare: family,
+        request: || ("/v1/agents/subject/kill", b"null".to_vec()),
+        outcome: |running| {
+            let gone = held(running, "subject", "fs.read=/etc").is_none();
+            ensure(
+                gone == held(running, "child", "fs.read=/etc/ssl").is_none(),
+                "half a tree ended",
+            )?;
+            let told = records(running, "subject", Kind::Exit).len();
+            ensure(told == usize::from(gone), "an end without its record")
+        },
+        through: &["kill", "populated", "append to the log", "remove", "drop_set"],
+    },
+];
+
+fn change(capability: &str) -> Vec<u8> {
+    let change = CapabilityChange { capability: capability.into(), expires_s: None };
+    serde_json::to_vec(&change).unwrap()
+}
+
+/// What the daemon believes, what the kernel has and what is kept beside must be the same.
+fn in_step(running: &Running) -> Result<(), String> {
+    let inner = running.daemon.inner();
+    let agents = running.fake.agents.lock().unwrap();
+    let living: BTreeSet<AgentId> = inner.supervisor.living().map(|agent| agent.aid).collect();
+    let known: BTreeSet<AgentId> = agents.keys().copied().collect();
+    ensure(living == known, &format!("living {living:?}, in the kernel {known:?}"))?;
+    for aid in &living {
+        let (agent, info) = (inner.supervisor.get(*aid).unwrap(), &inner.info[aid]);
+        let keys: Vec<_> = agent.sets().iter().map(|held| held.set.key()).collect();
+        let own: Vec<_> = info.sets.iter().map(|set| set.set().key()).collect();
+        ensure(keys == own, &format!("{}: books {keys:?}, kernel sets {own:?}", agent.name))?;
+        let ids: Vec<_> = info.sets.iter().map(|set| set.id().unwrap()).collect();
+        ensure(
+            ids == agents[aid].sets,
+            &format!("{}: {ids:?} {:?}", agent.name, agents[aid].sets),
+        )?;
+        let state = agents[aid].state;
+        ensure(
+            state == Some(agent.state()),
+            &format!("{}: {state:?} {:?}", agent.name, agent.state()),
+        )?;
+        let frozen = agent.state() == AgentState::Quarantined;
+        ensure(agents[aid].frozen == frozen, &format!("{}: frozen", agent.name))?;
+        ensure(agents[aid].weight == agent.weight, &format!("{}: weight", agent.name))?;
+        ensure(info.pid.is_some() && info.ending.is_none(), &format!("{}: process", agent.name))?;
+    }
+    let owned: usize = inner.by_owner.values().map(std::collections::BTreeMap::len).sum();
+    ensure(owned == inner.info.len(), "agents by owner")?;
+    drop((inner, agents));
+    let held: BTreeSet<_> =
+        running.daemon.rights.all().iter().filter_map(|set| set.known_id()).collect();
+    let there: BTreeSet<_> = running.fake.sets.lock().unwrap().keys().copied().collect();
+    ensure(held == there, &format!("sets held {held:?}, in the kernel {there:?}"))
+}
+
+/// Waits for the daemon to come to rest in a state that is whole.
+fn settles(running: &Running, change: &Change, place: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let whole = in_step(running).and_then(|()| (change.outcome)(running));
+        match whole {
+            Ok(()) => return,
+            Err(what) => assert!(Instant::now() < deadline, "{} {place}: {what}", change.name),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks, and says whether it was answered; hangs up when told to.
+fn ask(running: &Running, change: &Change, hang_up: &Receiver<()>, gone: &Sender<()>) {
+    let (path, body) = (change.request)();
+    let (method, path) = path.split_once(' ').unwrap_or(("POST", path));
+    let mut stream = UnixStream::connect(running.daemon.config.api_socket()).unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    // At once: an answer may come, and the end of the connection, before a body that nobody reads.
+    stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+    let mut buffer = [0; 4096];
+    loop {
+        if hang_up.try_recv().is_ok() {
+            drop(stream);
+            // The server sees it, and drops what it does for this client.
+            std::thread::sleep(Duration::from_millis(15));
+            gone.send(()).unwrap();
+            return;
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// One try with a blow at step `at`: the step's name, or none if the change has no such step.
+fn strike(running: &Running, change: &Change, blow: Blow, at: usize) -> Option<String> {
+    (change.prepare)(running);
+    // What the preparation still has on its way to the log is no step of the change.
+    running.on(running.daemon.sink.flush());
+    let (hang_up, told) = channel::<()>();
+    let (gone, is_gone) = channel::<()>();
+    let struck: Arc<Mutex<Option<String>>> = Arc::default();
+    let (seen, is_gone) = (struck.clone(), Mutex::new(is_gone));
+    let mut count = 0;
+    *running.fake.watch.lock().unwrap() = Some(Box::new(move |step| {
+        let now = count == at;
+        count += 1;
+        if !now {
+            return false;
+        }
+        *seen.lock().unwrap() = Some(step.to_owned());
+        if blow == Blow::HangUp {
+            let _ = hang_up.send(());
+            // An answer may be on its way already: then nobody hangs up any more.
+            let _ = is_gone.lock().unwrap().recv_timeout(Duration::from_secs(1));
+        }
+        blow == Blow::Failure
+    }));
+    ask(running, change, &told, &gone);
+    running.become_agent(None);
+    let name = struck.lock().unwrap().clone();
+    settles(running, change, &format!("{blow:?} at {at} ({name:?})"));
+    *running.fake.watch.lock().unwrap() = None;
+    let name = struck.lock().unwrap().clone();
+    clear(running);
+    name
+}
+
+/// Ends everybody and forgets the ended, so that names are free again.
+fn clear(running: &Running) {
+    let living: Vec<_> =
+        running.daemon.inner().supervisor.living().map(|a| (a.uuid, a.parent)).collect();
+    for (uuid, _) in living.iter().filter(|(_, parent)| parent.is_none()) {
+        let _ = running.client().post::<_, api::Exit>(&format!("/v1/agents/{uuid}/kill"), &());
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !running.fake.agents.lock().unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "somebody stays");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let mut inner = running.daemon.inner();
+    let ended: Vec<_> = inner.supervisor.all_since(None).map(|agent| agent.aid).collect();
+    for aid in ended {
+        inner.supervisor.withdraw(aid).unwrap();
+        inner.forget(aid);
+    }
+}
+
+fn every_step(change: &Change) {
+    for blow in [Blow::Failure, Blow::HangUp] {
+        let running = Running::start();
+        // The system's sets are made with the first who needs them: that is a step, too.
+        let mut struck = BTreeSet::new();
+        for at in 0.. {
+            match strike(&running, change, blow, at) {
+                Some(step) => struck.insert(step),
+                None => break,
+            };
+            assert!(at < 200, "{}: does it end?", change.name);
+        }
+        let missed: Vec<_> =
+            change.through.iter().filter(|step| !struck.contains(**step)).collect();
+        assert!(missed.is_empty(), "{}: {missed:?} not among {struck:?}", change.name);
+        running.stop();
+    }
+}
+
+#[test]
+fn a_spawn_is_all_or_nothing() {
+    every_step(&CHANGES[0]);
+}
+
+#[test]
+fn a_grant_is_all_or_nothing() {
+    every_step(&CHANGES[1]);
+}
+
+#[test]
+fn a_revocation_is_all_or_nothing() {
+    every_step(&CHANGES[2]);
+}
+
+#[test]
+fn a_quarantine_is_all_or_nothing() {
+    every_step(&CHANGES[3]);
+}
+
+#[test]
+fn a_weight_is_all_or_nothing() {
+    every_step(&CHANGES[4]);
+}
+
+#[test]
+fn an_end_is_all_or_nothing() {
+    every_step(&CHANGES[5]);
+}

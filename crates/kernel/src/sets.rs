@@ -1,0 +1,301 @@
+//! Sets of rules in the kernel maps: written whole before anybody holds them, taken away only when
+//! no check can be looking at them any more.
+
+use crate::entries::{Builder, Entries, Layer, add_layer, check_depth, rights_on, stacked};
+use crate::files::{self, Changes, Files, reaches};
+use crate::maps::{self, Maps};
+use crate::state::lock;
+use crate::{Error, Handle, Result, Rule, Scope, SetId, sys};
+use abi::caps::*;
+use abi::control::{CONTROL_SET_RIGHTS, CONTROL_VOID_FILE, Control};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use zerocopy::FromZeros;
+
+/// All sets of the node, and the files that they are about.
+pub(crate) struct Sets {
+    maps: Arc<Maps>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    sets: HashMap<u32, Set>,
+    files: Files,
+    next: u32,
+}
+
+struct Set {
+    entries: Entries,
+    capabilities: Vec<Rule>,
+    /// Kept open while the set has rules on them.
+    handles: Vec<Arc<Handle>>,
+}
+
+/// What a set has entries of, as a list says it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Kinds {
+    pub net: bool,
+    pub abstracts: bool,
+}
+
+impl Sets {
+    pub fn new(maps: Arc<Maps>, max_files: u32) -> Sets {
+        let files = Files::new(max_files);
+        Sets { maps, inner: Mutex::new(Inner { sets: HashMap::new(), files, next: 1 }) }
+    }
+
+    /// Writes a set; nobody holds it yet.
+    pub fn make(&self, rules: &[Rule]) -> Result<SetId> {
+        let mut inner = lock(&self.inner);
+        let set = inner.number()?;
+        let mut builder = Builder::new(set);
+        for (number, rule) in (1u32..).zip(rules) {
+            builder.rule(number, rule)?;
+        }
+        let handles = rules.iter().filter_map(|rule| match &rule.scope {
+            Scope::File(handle) => Some(Arc::clone(handle)),
+            _ => None,
+        });
+        let handles = handles.collect();
+        self.write(&mut inner, set, builder.finish()?, rules.to_vec(), handles)?;
+        Ok(set)
+    }
+
+    /// As [`Sets::make`], for what no rule names.
+    pub fn make_private(
+        &self,
+        rights: &[(FileKey, u32)],
+        handles: Vec<Arc<Handle>>,
+    ) -> Result<SetId> {
+        let mut inner = lock(&self.inner);
+        let set = inner.number()?;
+        let mut builder = Builder::new(set);
+        for (file, rights) in rights {
+            builder.implicit(*file, *rights);
+        }
+        for handle in &handles {
+            handle.above().iter().for_each(|folder| builder.look(folder.key()));
+        }
+        self.write(&mut inner, set, builder.finish()?, Vec::new(), handles)?;
+        Ok(set)
+    }
+
+    fn write(
+        &self,
+        inner: &mut Inner,
+        set: SetId,
+        entries: Entries,
+        capabilities: Vec<Rule>,
+        handles: Vec<Arc<Handle>>,
+    ) -> Result<()> {
+        let written = self.write_entries(inner, set.0, &entries);
+        inner.sets.insert(set.0, Set { entries, capabilities, handles });
+        if let Err(error) = written {
+            self.erase(inner, set.0);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn write_entries(&self, inner: &mut Inner, set: u32, entries: &Entries) -> Result<()> {
+        let mut changes = Changes::default();
+        let mut grants = Vec::new();
+        // All are counted before one can fail, so that taking them back takes back as many.
+        let mut failure = None;
+        for (file, layers) in &entries.files {
+            match inner.files.take(*file, set, reaches(layers), &mut changes) {
+                Ok(index) => grants.extend(stacked(set, index, layers)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        let m = &self.maps;
+        maps::put_all(&m.fs_caps, "fs_caps", &grants)?;
+        files::tell(m, &changes)?;
+        maps::put_all(&m.net_caps, "net_caps", &pairs(&entries.net))?;
+        maps::put_all(&m.unix_abstract_caps, "unix_abstract_caps", &pairs(&entries.abstracts))?;
+        maps::put_all(&m.plain_caps, "plain_caps", &pairs(&entries.plain))
+    }
+
+    /// Takes a set's entries away; nobody holds it, and no check that began before is under way.
+    pub fn remove(&self, set: SetId) {
+        let mut inner = lock(&self.inner);
+        self.erase(&mut inner, set.0);
+    }
+
+    fn erase(&self, inner: &mut Inner, set: u32) {
+        let Some(Set { entries, handles, .. }) = inner.sets.remove(&set) else { return };
+        let (mut changes, mut grants) = (Changes::default(), Vec::new());
+        for (file, layers) in &entries.files {
+            let Some(number) = inner.files.number_of(*file) else { continue };
+            grants.extend(stacked(set, number, layers).into_iter().map(|(key, _)| key));
+            inner.files.put_back(*file, set, reaches(layers), &mut changes);
+        }
+        let m = &self.maps;
+        let done = [
+            maps::remove_all(&m.fs_caps, "fs_caps", &grants),
+            files::tell(m, &changes),
+            maps::remove_all(&m.net_caps, "net_caps", &keys(&entries.net)),
+            maps::remove_all(
+                &m.unix_abstract_caps,
+                "unix_abstract_caps",
+                &keys(&entries.abstracts),
+            ),
+            maps::remove_all(&m.plain_caps, "plain_caps", &keys(&entries.plain)),
+        ];
+        for error in done.into_iter().filter_map(Result::err) {
+            tracing::error!(set, %error, "entries of a set that nobody holds stay");
+        }
+        // The inodes may be used again only now.
+        drop(handles);
+    }
+
+    /// Lets a rule of a set stand on another file: the name that it was given by leads there now.
+    ///
+    /// What is new is added before what is old is taken away, so that no other right is ever missing.
+    pub fn follow(
+        &self,
+        set: SetId,
+        number: u32,
+        old: Option<&Handle>,
+        new: Option<&Arc<Handle>>,
+    ) -> Result<()> {
+        let mut guard = lock(&self.inner);
+        let inner = &mut *guard;
+        let place = (number as usize).wrapping_sub(1);
+        let rule = inner.sets.get(&set.0).and_then(|s| s.capabilities.get(place)).cloned();
+        let rule = rule.ok_or_else(|| Error::Invalid(format!("no rule {number} in {set:?}")))?;
+        if let Some(handle) = new {
+            self.add_file(inner, set.0, number, &rule, handle)?;
+        }
+        if let Some(handle) = old {
+            self.take_file(inner, set.0, number, handle)?;
+        }
+        Ok(())
+    }
+
+    fn add_file(
+        &self,
+        inner: &mut Inner,
+        set: u32,
+        number: u32,
+        rule: &Rule,
+        handle: &Arc<Handle>,
+    ) -> Result<()> {
+        let node = handle.node();
+        let rights = rights_on(rule, node.directory)
+            .ok_or_else(|| Error::Invalid(format!("rule {number} is not about files")))?;
+        let looks = handle.above().iter().map(|folder| (folder.key(), RIGHT_TRAVERSE, 0, 0));
+        let all: Vec<_> =
+            std::iter::once((node.key(), rights, number, rule.expires_ns)).chain(looks).collect();
+        for (file, rights, rule, expires_ns) in all {
+            let before = inner.layers(set, file);
+            let mut after = before.clone();
+            add_layer(&mut after, Layer { rights, rule, expires_ns });
+            check_depth(&after)?;
+            self.change_layers(inner, set, file, &before, after)?;
+        }
+        if let Some(set) = inner.sets.get_mut(&set) {
+            set.handles.push(Arc::clone(handle));
+        }
+        Ok(())
+    }
+
+    fn take_file(&self, inner: &mut Inner, set: u32, number: u32, old: &Handle) -> Result<()> {
+        let file = old.node().key();
+        let before = inner.layers(set, file);
+        let mut after = before.clone();
+        // What lies below a folder may be another rule's, and is reached through it.
+        let look = if old.node().directory { RIGHT_TRAVERSE } else { 0 };
+        after.iter_mut().filter(|l| l.rule == number).for_each(|l| l.rights &= look);
+        let number = inner.files.number_of(file);
+        self.change_layers(inner, set, file, &before, after)?;
+        if let Some(number) = number {
+            let (op, value) = (CONTROL_VOID_FILE, number.into());
+            sys::control(&self.maps.control, Control { op, value, ..Control::new_zeroed() })?;
+        }
+        if let Some(set) = inner.sets.get_mut(&set) {
+            set.handles.retain(|handle| handle.node() != old.node());
+        }
+        Ok(())
+    }
+
+    /// Writes what is different of a file's layers. Each keeps its place, an empty one as well, and its
+    /// rights change in place: none that stays is ever absent, and no check sees another's memory.
+    fn change_layers(
+        &self,
+        inner: &mut Inner,
+        set: u32,
+        file: FileKey,
+        before: &[Layer],
+        after: Vec<Layer>,
+    ) -> Result<()> {
+        let mut changes = Changes::default();
+        let m = &self.maps;
+        let number = inner.files.take(file, set, reaches(&after), &mut changes)?;
+        // Backwards: what says that there is one more comes after that one.
+        for (place, (grant, value)) in stacked(set, number, &after).into_iter().enumerate().rev() {
+            if place >= before.len() {
+                maps::put(&m.fs_caps, "fs_caps", &grant, &value)?;
+            } else {
+                let (op, value) = (CONTROL_SET_RIGHTS, value.rights.into());
+                sys::control(&m.control, Control { op, value, grant, ..Control::new_zeroed() })?;
+            }
+        }
+        if !before.is_empty() {
+            inner.files.put_back(file, set, reaches(before), &mut changes);
+        }
+        files::tell(m, &changes)?;
+        if let Some(set) = inner.sets.get_mut(&set) {
+            set.entries.files.insert(file, after);
+        }
+        Ok(())
+    }
+
+    /// Numbers of files that rested while checks were under way may be used again.
+    pub fn give_numbers_back(&self) {
+        lock(&self.inner).files.give_numbers_back();
+    }
+
+    /// What the sets have entries of, in their order; an unknown set is an error.
+    pub fn kinds(&self, sets: &[SetId]) -> Result<Vec<Kinds>> {
+        let inner = lock(&self.inner);
+        let kinds = |set: &SetId| {
+            let known = inner.sets.get(&set.0);
+            let known = known.ok_or_else(|| Error::Invalid(format!("there is no {set:?}")))?;
+            let entries = &known.entries;
+            Ok(Kinds { net: !entries.net.is_empty(), abstracts: !entries.abstracts.is_empty() })
+        };
+        sets.iter().map(kinds).collect()
+    }
+
+    /// How many sets there are.
+    pub fn count(&self) -> usize {
+        lock(&self.inner).sets.len()
+    }
+}
+
+impl Inner {
+    fn number(&mut self) -> Result<SetId> {
+        let set = self.next;
+        self.next = set.checked_add(1).ok_or_else(|| {
+            Error::Invalid("every number for sets of rules was given out: restart".to_owned())
+        })?;
+        Ok(SetId(set))
+    }
+
+    fn layers(&self, set: u32, file: FileKey) -> Vec<Layer> {
+        let entries = self.sets.get(&set).map(|set| &set.entries.files);
+        entries.and_then(|files| files.get(&file)).cloned().unwrap_or_default()
+    }
+}
+
+fn pairs<K: Copy, V: Copy>(map: &HashMap<K, V>) -> Vec<(K, V)> {
+    map.iter().map(|(key, value)| (*key, *value)).collect()
+}
+
+fn keys<K: Copy, V>(map: &HashMap<K, V>) -> Vec<K> {
+    map.keys().copied().collect()
+}
