@@ -104,7 +104,10 @@ impl World {
             pids_max: Some(64),
             may_spawn: rules.iter().any(|r| r.capability == Capability::AgentSignal),
         };
-        self.kernel.create_agent(&new, &[set, self.base()?]).map_err(explain)?;
+        if let Err(refused) = self.kernel.create_agent(&new, &[set, self.base()?]) {
+            self.kernel.drop_set(set).map_err(explain)?;
+            return Err(explain(refused));
+        }
         self.sets.borrow_mut().insert(aid, set);
         self.made.borrow_mut().push(aid);
         self.kernel.set_state(aid, AgentState::Active)?;
