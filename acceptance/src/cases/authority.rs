@@ -22,31 +22,34 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-const TRUST: &str = "/etc/coconut/trust";
+/// Where an operator puts keys that he trusts, and where the image has its own: what can be covered
+/// where `/etc` is part of a root that nobody can write.
+const TRUST: [&str; 2] = ["/etc/coconut/trust", "/usr/share/coconut/trust"];
 const NOBODY: u32 = 65_534;
 
 /// What was put into the trust folder for one case.
 struct Trusted {
     files: [PathBuf; 2],
-    mounted: bool,
+    covered: Option<&'static str>,
 }
 
 impl Trusted {
-    /// Trusts a key for one tenant with these grants. Where `/etc` cannot be written, the folder above
-    /// is covered for as long as this lives.
+    /// Trusts a key for one tenant with these grants, for as long as this lives.
     fn new(key: &Path, name: &str, grants: &[String]) -> Result<Trusted> {
-        let mut mounted = false;
-        if std::fs::create_dir_all(TRUST).is_err() {
-            let above = Path::new(TRUST).parent().context("no folder above")?;
-            let done = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(above).status()?;
-            ensure!(done.success(), "{} cannot be written or covered", above.display());
-            mounted = true;
-            std::fs::create_dir_all(TRUST)?;
+        let (folder, covered) = match std::fs::create_dir_all(TRUST[0]) {
+            Ok(()) => (TRUST[0], None),
+            Err(_) => (TRUST[1], Some(TRUST[1])),
+        };
+        if let Some(folder) = covered {
+            let done = Command::new("mount").args(["-t", "tmpfs", "tmpfs", folder]).status()?;
+            ensure!(done.success(), "{folder} cannot be covered");
         }
-        let files = ["pub", "toml"].map(|end| Path::new(TRUST).join(format!("{name}.{end}")));
-        std::fs::copy(key, &files[0]).with_context(|| key.display().to_string())?;
-        std::fs::write(&files[1], format!("grants = {grants:?}\ntenants = [\"poc\"]\n"))?;
-        Ok(Trusted { files, mounted })
+        let files = ["pub", "toml"].map(|end| Path::new(folder).join(format!("{name}.{end}")));
+        let trusted = Trusted { files, covered };
+        std::fs::copy(key, &trusted.files[0]).with_context(|| key.display().to_string())?;
+        let text = format!("grants = {grants:?}\ntenants = [\"poc\"]\n");
+        std::fs::write(&trusted.files[1], text)?;
+        Ok(trusted)
     }
 }
 
@@ -55,9 +58,8 @@ impl Drop for Trusted {
         for file in &self.files {
             let _ = std::fs::remove_file(file);
         }
-        if self.mounted {
-            let above = Path::new(TRUST).parent().unwrap_or(Path::new("/"));
-            let _ = Command::new("umount").arg(above).status();
+        if let Some(folder) = self.covered {
+            let _ = Command::new("umount").arg(folder).status();
         }
     }
 }
