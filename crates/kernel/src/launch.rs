@@ -80,8 +80,9 @@ fn accompany(
         Some((step, errno)) => return Err(failed(step, io::Error::from_raw_os_error(errno))),
         None => return Err(failed(SpawnStep::Report, io::ErrorKind::UnexpectedEof.into())),
     }
+    expect(shared, agent, expected)?;
     grant(shared, agent, process.pid, stdio)?;
-    switch_on(shared, agent, expected)?;
+    shared.control(CONTROL_CLEAR_FLAGS, agent.id, FLAG_SETUP.into())?;
     rustix::io::write(&let_go, &[1]).map_err(|e| failed(SpawnStep::Await, e.into()))?;
     drop(let_go);
     match hear(told)? {
@@ -183,20 +184,20 @@ fn rights_of_mode(flags: OFlags) -> u32 {
     }
 }
 
-/// From here on everything is checked, and only the expected program may be started.
-fn switch_on(shared: &Shared, agent: &Agent, expected: &Expected) -> Result<()> {
+/// Only the expected program may be started. Its value is written whole, so this comes before its rights
+/// are published: from then on a revocation may change them, which must not be undone here.
+fn expect(shared: &Shared, agent: &Agent, expected: &Expected) -> Result<()> {
     let key = agent.cgroup.as_raw_fd();
     let now: Option<KernelAgent> = maps::get(&shared.maps.agents, "agents", &key)?;
     let now = now.ok_or(Error::NoSuchAgent(agent.aid))?;
-    // Nothing of the agent's has run: no counter can move between the two.
+    // Nothing of the agent's has run, and it holds nothing yet: nobody changes it between the two.
     let value = KernelAgent {
         program: expected.program,
         interpreter: expected.interpreter,
         flags: now.flags | FLAG_EXPECT,
         ..now
     };
-    maps::put(&shared.maps.agents, "agents", &key, &value)?;
-    shared.control(CONTROL_CLEAR_FLAGS, agent.id, FLAG_SETUP.into())
+    maps::put(&shared.maps.agents, "agents", &key, &value)
 }
 
 fn failed(step: SpawnStep, source: io::Error) -> Error {
