@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -252,17 +253,28 @@ fn in_step(running: &Running) -> Result<(), String> {
     ensure(held == there, &format!("sets held {held:?}, in the kernel {there:?}"))
 }
 
+/// So long without a step of the daemon's is a fault, however slow the machine is.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// Waits for something, as long as the daemon does anything.
+fn until(running: &Running, what: &str, mut holds: impl FnMut() -> Result<(), String>) {
+    let mut steps = running.fake.steps();
+    let mut since = Instant::now();
+    while let Err(why) = holds() {
+        let now = running.fake.steps();
+        if now != steps {
+            (steps, since) = (now, Instant::now());
+        }
+        assert!(since.elapsed() < STALLED, "{what}: {why}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Waits for the daemon to come to rest in a state that is whole.
 fn settles(running: &Running, change: &Change, place: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        let whole = in_step(running).and_then(|()| (change.outcome)(running));
-        match whole {
-            Ok(()) => return,
-            Err(what) => assert!(Instant::now() < deadline, "{} {place}: {what}", change.name),
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(running, &format!("{} {place}", change.name), || {
+        in_step(running).and_then(|()| (change.outcome)(running))
+    });
 }
 
 /// Asks, and says whether it was answered; hangs up when told to.
@@ -296,38 +308,44 @@ fn ask(running: &Running, change: &Change, hang_up: &Receiver<()>, gone: &Sender
     }
 }
 
-/// One try with a blow at step `at`: the step's name, or none if the change has no such step.
-fn strike(running: &Running, change: &Change, blow: Blow, at: usize) -> Option<String> {
+/// Where a blow falls: at the n-th step of that name. Steps are not counted across names: how many
+/// writes to the log there are, say, differs from run to run.
+type Place<'a> = (Blow, &'a str, usize);
+
+/// One try, with a blow somewhere or without: whether it fell, and the steps in their order.
+fn strike(running: &Running, change: &Change, place: Option<Place>) -> (bool, Vec<String>) {
     (change.prepare)(running);
     // What the preparation still has on its way to the log is no step of the change.
     running.on(running.daemon.sink.flush());
     let (hang_up, told) = channel::<()>();
     let (gone, is_gone) = channel::<()>();
-    let struck: Arc<Mutex<Option<String>>> = Arc::default();
-    let (seen, is_gone) = (struck.clone(), Mutex::new(is_gone));
-    let mut count = 0;
+    let (struck, seen) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<String>>>::default());
+    let (fell, noted, is_gone) = (struck.clone(), seen.clone(), Mutex::new(is_gone));
+    let wanted = place.map(|(blow, name, nth)| (blow, name.to_owned(), nth));
     *running.fake.watch.lock().unwrap() = Some(Box::new(move |step| {
-        let now = count == at;
-        count += 1;
-        if !now {
+        let mut seen = noted.lock().unwrap();
+        seen.push(step.to_owned());
+        let count = seen.iter().filter(|name| *name == step).count();
+        drop(seen);
+        let Some((blow, name, nth)) = &wanted else { return false };
+        if name != step || count != nth + 1 {
             return false;
         }
-        *seen.lock().unwrap() = Some(step.to_owned());
-        if blow == Blow::HangUp {
+        fell.store(true, Ordering::Release);
+        if *blow == Blow::HangUp {
             let _ = hang_up.send(());
             // An answer may be on its way already: then nobody hangs up any more.
             let _ = is_gone.lock().unwrap().recv_timeout(Duration::from_secs(1));
         }
-        blow == Blow::Failure
+        *blow == Blow::Failure
     }));
     ask(running, change, &told, &gone);
     running.become_agent(None);
-    let name = struck.lock().unwrap().clone();
-    settles(running, change, &format!("{blow:?} at {at} ({name:?})"));
+    settles(running, change, &format!("{place:?}"));
     *running.fake.watch.lock().unwrap() = None;
-    let name = struck.lock().unwrap().clone();
     clear(running);
-    name
+    let seen = seen.lock().unwrap().clone();
+    (struck.load(Ordering::Acquire), seen)
 }
 
 /// Ends everybody and forgets the ended, so that names are free again.
@@ -337,11 +355,9 @@ fn clear(running: &Running) {
     for (uuid, _) in living.iter().filter(|(_, parent)| parent.is_none()) {
         let _ = running.client().post::<_, api::Exit>(&format!("/v1/agents/{uuid}/kill"), &());
     }
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !running.fake.agents.lock().unwrap().is_empty() {
-        assert!(Instant::now() < deadline, "somebody stays");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    until(running, "everybody is ended", || {
+        ensure(running.fake.agents.lock().unwrap().is_empty(), "somebody stays")
+    });
     let mut inner = running.daemon.inner();
     let ended: Vec<_> = inner.supervisor.all_since(None).map(|agent| agent.aid).collect();
     for aid in ended {
@@ -352,21 +368,47 @@ fn clear(running: &Running) {
 
 fn every_step(change: &Change) {
     for blow in [Blow::Failure, Blow::HangUp] {
-        let running = Running::start();
-        // The system's sets are made with the first who needs them: that is a step, too.
         let mut struck = BTreeSet::new();
-        for at in 0.. {
-            match strike(&running, change, blow, at) {
-                Some(step) => struck.insert(step),
-                None => break,
-            };
-            assert!(at < 200, "{}: does it end?", change.name);
+        let mut names = steps_of(change);
+        let mut next = 0;
+        while let Some(name) = names.get(next).cloned() {
+            next += 1;
+            // The system's sets are made with the first who needs them: that is a step, too.
+            let running = Running::start();
+            for nth in 0.. {
+                let (fell, seen) = strike(&running, change, Some((blow, &name, nth)));
+                if !fell {
+                    break;
+                }
+                struck.insert(name.clone());
+                // What is done about a failure has steps of its own.
+                names.extend(new_among(&seen, &names));
+                assert!(nth < 200, "{} {name}: does it end?", change.name);
+            }
+            running.stop();
         }
         let missed: Vec<_> =
             change.through.iter().filter(|step| !struck.contains(**step)).collect();
         assert!(missed.is_empty(), "{}: {missed:?} not among {struck:?}", change.name);
-        running.stop();
     }
+}
+
+/// The names of the steps that it takes when nothing happens, in their order.
+fn steps_of(change: &Change) -> Vec<String> {
+    let running = Running::start();
+    let (_, seen) = strike(&running, change, None);
+    running.stop();
+    new_among(&seen, &[])
+}
+
+fn new_among(seen: &[String], known: &[String]) -> Vec<String> {
+    let mut new: Vec<String> = Vec::new();
+    for name in seen {
+        if !known.contains(name) && !new.contains(name) {
+            new.push(name.clone());
+        }
+    }
+    new
 }
 
 #[test]

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub struct Fake {
     pub agents: Mutex<HashMap<AgentId, Known>>,
     pub sets: Mutex<BTreeMap<SetId, Vec<Rule>>>,
     next_set: Mutex<u32>,
+    steps: AtomicU64,
     /// Asked at each step, by its name; true has it fail.
     pub watch: Mutex<Option<Watch>>,
     /// Names of steps that fail.
@@ -70,6 +72,7 @@ impl Fake {
             agents: Mutex::default(),
             sets: Mutex::default(),
             next_set: Mutex::default(),
+            steps: AtomicU64::new(0),
             watch: Mutex::default(),
             broken: Mutex::default(),
             caller: Mutex::default(),
@@ -91,8 +94,14 @@ impl Fake {
         self.events.send(event).unwrap();
     }
 
+    /// How many steps there were so far.
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
     /// True if the step is to fail.
     pub fn fails(&self, name: &str) -> bool {
+        self.steps.fetch_add(1, Ordering::Relaxed);
         let broken = self.broken.lock().unwrap().contains(&name);
         let watched = self.watch.lock().unwrap().as_mut().is_some_and(|watch| watch(name));
         broken || watched
