@@ -180,6 +180,12 @@
 #define CONTROL_SET_PARENT 9
 
 /**
+ * [`Control::op`]: the agent may start `file` and `interpreter` only, until one of them runs
+ * ([`crate::agent::FLAG_EXPECT`]).
+ */
+#define CONTROL_EXPECT 10
+
+/**
  * [`Resolved::flags`]: there are more folders above than `above` can hold.
  */
 #define RESOLVED_CUT 1
@@ -792,9 +798,13 @@ struct Control {
    */
   uint64_t cgroup;
   /**
-   * For [`CONTROL_SET_FILE`].
+   * For [`CONTROL_SET_FILE`] and [`CONTROL_EXPECT`].
    */
   struct FileKey file;
+  /**
+   * For [`CONTROL_EXPECT`]: a script's interpreter.
+   */
+  struct FileKey interpreter;
   /**
    * For [`CONTROL_SET_FILE`]: [`crate::caps::FileNode::sets`].
    */

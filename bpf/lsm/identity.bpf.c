@@ -161,7 +161,14 @@ static __always_inline int set_parent(struct Control *c)
 	return 0;
 }
 
-/* The daemon changes one field, in place. */
+static __always_inline void expect(struct KernelAgent *a, struct Control *c)
+{
+	a->program = c->file;
+	a->interpreter = c->interpreter;
+	__sync_fetch_and_or(&a->flags, FLAG_EXPECT);
+}
+
+/* The daemon changes what is its own to change, in place: a list or a state stays another's. */
 SEC("syscall")
 int control(struct Control *c)
 {
@@ -201,6 +208,8 @@ int control(struct Control *c)
 		__sync_fetch_and_and(&a->flags, ~c->value);
 	else if (c->op == CONTROL_SET_LIST)
 		a->list = c->value;
+	else if (c->op == CONTROL_EXPECT)
+		expect(a, c);
 	else
 		ret = -EINVAL;
 	bpf_rcu_read_unlock();

@@ -60,6 +60,9 @@ pub const CONTROL_SET_FILE: u32 = 7;
 pub const CONTROL_SET_RIGHTS: u32 = 8;
 /// [`Control::op`]: sets the parent of the agent `cgroup` to the agent `value`.
 pub const CONTROL_SET_PARENT: u32 = 9;
+/// [`Control::op`]: the agent may start `file` and `interpreter` only, until one of them runs
+/// ([`crate::agent::FLAG_EXPECT`]).
+pub const CONTROL_EXPECT: u32 = 10;
 
 /// A command to the `control` program. It changes one field in place: counters which the kernel
 /// raises at the same time are not overwritten, and a check that is looking at the value sees it
@@ -75,8 +78,10 @@ pub struct Control {
     pub value: u64,
     /// Id of the agent's cgroup.
     pub cgroup: u64,
-    /// For [`CONTROL_SET_FILE`].
+    /// For [`CONTROL_SET_FILE`] and [`CONTROL_EXPECT`].
     pub file: FileKey,
+    /// For [`CONTROL_EXPECT`]: a script's interpreter.
+    pub interpreter: FileKey,
     /// For [`CONTROL_SET_FILE`]: [`crate::caps::FileNode::sets`].
     pub sets: u64,
     /// For [`CONTROL_SET_RIGHTS`].

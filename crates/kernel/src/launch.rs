@@ -7,10 +7,10 @@
 use crate::child::{self, Plan};
 use crate::handle::{self, Seen};
 use crate::state::{Agent, Shared, lock};
-use crate::{Error, Handle, Launch, Process, Result, SpawnStep, maps, sys};
-use abi::agent::{FLAG_EXPECT, FLAG_SETUP, KernelAgent};
+use crate::{Error, Handle, Launch, Process, Result, SpawnStep, sys};
+use abi::agent::FLAG_SETUP;
 use abi::caps::*;
-use abi::control::CONTROL_CLEAR_FLAGS;
+use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_EXPECT, Control};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -19,6 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use zerocopy::FromZeros;
 
 /// Every right on the agent's own `/tmp`.
 const TMP_RIGHTS: u32 =
@@ -184,20 +185,13 @@ fn rights_of_mode(flags: OFlags) -> u32 {
     }
 }
 
-/// Only the expected program may be started. Its value is written whole, so this comes before its rights
-/// are published: from then on a revocation may change them, which must not be undone here.
+/// Only the expected program may be started. Told in place: a state or rights that change meanwhile are
+/// not undone.
 fn expect(shared: &Shared, agent: &Agent, expected: &Expected) -> Result<()> {
-    let key = agent.cgroup.as_raw_fd();
-    let now: Option<KernelAgent> = maps::get(&shared.maps.agents, "agents", &key)?;
-    let now = now.ok_or(Error::NoSuchAgent(agent.aid))?;
-    // Nothing of the agent's has run, and it holds nothing yet: nobody changes it between the two.
-    let value = KernelAgent {
-        program: expected.program,
-        interpreter: expected.interpreter,
-        flags: now.flags | FLAG_EXPECT,
-        ..now
-    };
-    maps::put(&shared.maps.agents, "agents", &key, &value)
+    let (op, cgroup) = (CONTROL_EXPECT, agent.id);
+    let Expected { program: file, interpreter } = *expected;
+    let command = Control { op, cgroup, file, interpreter, ..Control::new_zeroed() };
+    sys::control(&shared.maps.control, command)
 }
 
 fn failed(step: SpawnStep, source: io::Error) -> Error {

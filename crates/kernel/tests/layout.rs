@@ -70,7 +70,7 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             guarded
         }
     );
-    same!(b, Control { op, reserved, value, cgroup, file, sets, grant, padding });
+    same!(b, Control { op, reserved, value, cgroup, file, interpreter, sets, grant, padding });
     same!(b, Resolved { file, depth, flags, above });
     same!(b, SockObject { family, port, kind, addr });
     same!(
