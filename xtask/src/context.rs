@@ -21,8 +21,11 @@ pub struct Context {
 impl Context {
     /// Finds the folders and makes those that are missing.
     pub fn new() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
+        // `./x` says where it lies: a checkout may have been moved or copied since this was compiled.
+        let compiled = || Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
+        let root = env::var_os("COCONUT_ROOT")
+            .map(PathBuf::from)
+            .or_else(compiled)
             .context("xtask has no parent folder")?
             .canonicalize()?;
         let cargo_target =
