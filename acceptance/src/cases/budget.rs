@@ -6,11 +6,18 @@ use anyhow::{Result, ensure};
 use demo::agent::{Agent, Spec};
 
 /// The table.
-pub const CASES: &[Case] = &[Case {
-    name: "budget.children",
-    promise: "a child's memory, weight and agents are part of its parent's",
-    run: children,
-}];
+pub const CASES: &[Case] = &[
+    Case {
+        name: "budget.children",
+        promise: "a child's memory, weight and agents are part of its parent's",
+        run: children,
+    },
+    Case {
+        name: "budget.room",
+        promise: "an agent that runs may be given children, and has no more of them than that",
+        run: room,
+    },
+];
 
 /// A parent with this `[memory]` section; its shell does `words`.
 fn parent(world: &World, memory: &str, words: &str) -> Result<demo::coconut::Ran> {
@@ -63,4 +70,25 @@ fn children(world: &World) -> Result<String> {
     ensure!(ran.stdout.contains("back"), "the child did not start: {}", ran.summary());
     ensure!(!ran.stdout.contains("deeper"), "a count of one gave two agents");
     Ok("memory, weight, agents".to_owned())
+}
+
+fn room(world: &World) -> Result<String> {
+    let name = world.ctx.unique("room");
+    let words = "while :; do for i in 1 2; do coconut run --tenant maya --cap fs.exec=@shell -- \
+                 /usr/bin/dash -c 'echo child; sleep 600' & done; sleep 1; done";
+    world.background(&name, &["fs.exec=@shell", "fs.exec=/usr/bin/coconut"], words)?;
+    // The control: without the right there are none.
+    world.until("its call is refused", || Ok(world.ctx.coconut.explain(&name)?.total > 0))?;
+    let children = || -> Result<usize> {
+        let said = world.expect(0, &["logs", &name])?.stdout;
+        Ok(said.lines().filter(|line| *line == "child").count())
+    };
+    ensure!(children()? == 0, "the control: it has a child without the right");
+    world.expect(0, &["cap", "grant", &name, "agent.spawn=1"])?;
+    world.until("it has a child", || Ok(children()? > 0))?;
+    let refused = world.ctx.coconut.explain(&name)?.total;
+    world.until("another is refused", || Ok(world.ctx.coconut.explain(&name)?.total > refused))?;
+    ensure!(children()? == 1, "a count of one gave {} children", children()?);
+    world.expect(0, &["kill", &name])?;
+    Ok(String::new())
 }

@@ -34,6 +34,7 @@ pub trait KernelPort: Send + Sync + 'static {
     fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()>;
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()>;
     fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process>;
+    fn make_room(&self, aid: AgentId, pids_max: Option<u64>) -> Result<()>;
     fn freeze(&self, aid: AgentId) -> Result<()>;
     fn thaw(&self, aid: AgentId) -> Result<()>;
     fn kill(&self, aid: AgentId) -> Result<()>;
@@ -102,6 +103,9 @@ impl KernelPort for Kernel {
     }
     fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process> {
         Kernel::launch(self, aid, launch)
+    }
+    fn make_room(&self, aid: AgentId, pids_max: Option<u64>) -> Result<()> {
+        Kernel::make_room(self, aid, pids_max)
     }
     fn freeze(&self, aid: AgentId) -> Result<()> {
         Kernel::freeze(self, aid)

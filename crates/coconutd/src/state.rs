@@ -93,8 +93,6 @@ pub struct Info {
     pub tokens: u64,
     /// Inference calls, refused ones included.
     pub calls: u64,
-    /// Its cgroup was made so that children's can lie below it.
-    pub may_have_children: bool,
     /// Its end, for all who wait.
     pub exit: watch::Sender<Option<api::Exit>>,
 }

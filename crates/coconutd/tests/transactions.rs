@@ -93,7 +93,7 @@ fn ensure(holds: bool, what: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 
-const CHANGES: [Change; 6] = [
+const CHANGES: [Change; 7] = [
     Change {
         name: "spawn",
         prepare: |running| {
@@ -209,6 +209,20 @@ const CHANGES: [Change; 6] = [
             ensure(told == usize::from(gone), "an end without its record")
         },
         through: &["kill", "populated", "append to the log", "remove", "drop_set"],
+    },
+    Change {
+        name: "room for children",
+        prepare: |running| {
+            spawned(running, "subject", &["fs.read=/etc", "fs.exec=/usr/bin"]);
+        },
+        request: || ("/v1/agents/subject/grant", change("agent.spawn=2")),
+        outcome: |running| {
+            let granted = held(running, "subject", "agent.spawn=2") == Some(true);
+            let told = records(running, "subject", Kind::Grant);
+            let told = told.iter().any(|record| record.detail.contains("from=grant"));
+            ensure(granted == told, "room that is not on record, or a record without room")
+        },
+        through: &["freeze", "make_room", "thaw", "make_set", "assign", "append to the log"],
     },
 ];
 
@@ -439,4 +453,9 @@ fn a_weight_is_all_or_nothing() {
 #[test]
 fn an_end_is_all_or_nothing() {
     every_step(&CHANGES[5]);
+}
+
+#[test]
+fn room_for_children_is_all_or_nothing() {
+    every_step(&CHANGES[6]);
 }

@@ -19,14 +19,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 /// Deepest agent below other agents.
 const DEPTH_MAX: usize = 32;
 
 /// The loaded policy and the agents under it. Share it by `Arc`.
 pub struct Kernel {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     links: Mutex<Vec<Link>>,
     weaker: Vec<String>,
     reader: AtomicBool,
@@ -199,7 +199,7 @@ impl Kernel {
         cgroup::remove_empty_above(folder, &slice);
     }
 
-    fn agents_mut(&self) -> RwLockWriteGuard<'_, Agents> {
+    pub(crate) fn agents_mut(&self) -> RwLockWriteGuard<'_, Agents> {
         self.shared.agents.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -210,7 +210,7 @@ impl Kernel {
             return Ok(tenant);
         }
         let parent = self.shared.agent(new.parent)?;
-        if parent.leaf == parent.domain {
+        if parent.leaf() == parent.domain {
             return Err(Error::Invalid("the parent was made as one without children".to_owned()));
         }
         let depth = parent.domain.components().count() - tenant.components().count();
@@ -251,7 +251,9 @@ impl Kernel {
         Ok(Agent {
             aid: new.aid,
             domain: domain.to_owned(),
-            leaf: leaf.to_owned(),
+            leaf: Mutex::new(leaf.to_owned()),
+            moved: OnceLock::new(),
+            moving: Mutex::new(()),
             id: cgroup::id(leaf)?,
             cgroup,
             launched: AtomicBool::new(false),
@@ -285,7 +287,7 @@ impl Kernel {
     /// is refused to it, and end of that. [`Kernel::freeze`] waits until it has stopped.
     pub fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()> {
         if state == AgentState::Quarantined {
-            cgroup::write(&self.shared.agent(aid)?.leaf, "cgroup.freeze", "1")?;
+            self.write_freeze(aid, "1")?;
         }
         self.shared.control(CONTROL_SET_STATE, self.shared.agent(aid)?.id, state as u64)
     }
@@ -301,19 +303,26 @@ impl Kernel {
 
     /// Freezes all processes of the agent.
     pub fn freeze(&self, aid: AgentId) -> Result<()> {
-        let dir = &self.shared.agent(aid)?.leaf;
-        cgroup::write(dir, "cgroup.freeze", "1")?;
-        cgroup::await_frozen(dir)
+        let dir = self.write_freeze(aid, "1")?;
+        cgroup::await_frozen(&dir)
     }
 
     /// Lets a frozen agent run.
     pub fn thaw(&self, aid: AgentId) -> Result<()> {
-        cgroup::write(&self.shared.agent(aid)?.leaf, "cgroup.freeze", "0")
+        self.write_freeze(aid, "0").map(|_| ())
+    }
+
+    fn write_freeze(&self, aid: AgentId, value: &str) -> Result<PathBuf> {
+        let agent = self.shared.agent(aid)?;
+        let _still = lock(&agent.moving);
+        let leaf = agent.leaf();
+        cgroup::write(&leaf, "cgroup.freeze", value)?;
+        Ok(leaf)
     }
 
     /// Ends every process of the agent at once (`cgroup.kill`).
     pub fn kill(&self, aid: AgentId) -> Result<()> {
-        cgroup::write(&self.shared.agent(aid)?.leaf, "cgroup.kill", "1")
+        cgroup::write(&self.shared.agent(aid)?.leaf(), "cgroup.kill", "1")
     }
 
     /// Sets an agent's CPU weight, 1 to 10,000.
@@ -343,12 +352,12 @@ impl Kernel {
 
     /// Process ids in the agent's cgroup.
     pub fn processes(&self, aid: AgentId) -> Result<Vec<u32>> {
-        cgroup::processes(&self.shared.agent(aid)?.leaf)
+        cgroup::processes(&self.shared.agent(aid)?.leaf())
     }
 
     /// Whether any process of the agent is left.
     pub fn populated(&self, aid: AgentId) -> Result<bool> {
-        cgroup::populated(&self.shared.agent(aid)?.leaf)
+        cgroup::populated(&self.shared.agent(aid)?.leaf())
     }
 
     /// Removes the agent's cgroup and state, and what nobody else holds; its processes must have ended.
@@ -356,12 +365,19 @@ impl Kernel {
     /// Where children live on below its cgroup, that stays for as long as they do.
     pub fn remove_agent(&self, aid: AgentId) -> Result<()> {
         let agent = self.shared.agent(aid)?;
-        cgroup::remove(&agent.leaf)?;
+        let still = lock(&agent.moving);
+        let leaf = agent.leaf();
+        cgroup::remove(&leaf)?;
         let mut agents = self.agents_mut();
         agents.by_aid.remove(&aid);
         agents.by_cgroup.remove(&agent.id);
-        drop(agents);
-        self.remove_empty_above(&agent.leaf);
+        if let Some(moved) = agent.moved.get() {
+            agents.by_cgroup.remove(moved);
+            // Children may live on below it, and are nobody's but their own.
+            maps::remove(&self.shared.maps.agents, "agents", &agent.cgroup.as_raw_fd())?;
+        }
+        drop((agents, still));
+        self.remove_empty_above(&leaf);
         let rights = std::mem::take(&mut *lock(&agent.rights));
         if rights.list != 0 {
             self.shared.discard(Discarded::List(rights.list));

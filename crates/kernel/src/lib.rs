@@ -8,6 +8,7 @@
 
 mod cgroup;
 mod child;
+mod children;
 mod entries;
 mod error;
 mod events;

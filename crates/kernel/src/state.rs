@@ -44,12 +44,26 @@ pub(crate) struct Agent {
     pub aid: AgentId,
     /// Limits lie here, and children below.
     pub domain: PathBuf,
-    /// Its processes are here; the same folder for one that has no children.
-    pub leaf: PathBuf,
+    /// Its processes are here; the same folder for one that may have no children.
+    pub leaf: Mutex<PathBuf>,
+    /// Id of the cgroup that they have moved to, if they have; `id` keeps the agent's value.
+    pub moved: OnceLock<u64>,
+    /// Held while they move, and by whoever must find them where they are.
+    pub moving: Mutex<()>,
     pub cgroup: OwnedFd,
     pub id: u64,
     pub launched: AtomicBool,
     pub rights: Mutex<Rights>,
+}
+
+impl Agent {
+    pub fn leaf(&self) -> PathBuf {
+        lock(&self.leaf).clone()
+    }
+
+    pub fn set_leaf(&self, leaf: &Path) {
+        *lock(&self.leaf) = leaf.to_owned();
+    }
 }
 
 /// What an agent holds.

@@ -4,18 +4,19 @@ use crate::world::{World, explain, on, rule};
 use abi::Capability::{AgentSignal, FsRead};
 use abi::event::Hook;
 use abi::{AgentId, AgentState};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use kernel::{Launch, NewAgent, Scope, SpawnStep};
 use libc::{EACCES, O_APPEND, O_WRONLY};
 use std::ffi::OsString;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 pub fn run(w: &World) -> Result<()> {
     alone(w)?;
     failures(w)?;
     standard_files(w)?;
     children(w)?;
+    room(w)?;
     quarantine(w)
 }
 
@@ -182,6 +183,49 @@ fn children(w: &World) -> Result<()> {
     w.end(&c)?;
     let gone = !std::path::Path::new(&cgroup(parent)).exists();
     w.check("nothing is left when the last has ended", gone, String::new);
+    Ok(())
+}
+
+/// An agent that runs gets room for children: all of it moves a level down, and is what it was.
+fn room(w: &World) -> Result<()> {
+    let null = || fs::OpenOptions::new().write(true).open("/dev/null");
+    let p = w.agent(&[on(FsRead, "/data/ok")])?;
+    let parent = p.aid.unwrap_or_default();
+    let pidfd = rustix::process::pidfd_open(
+        rustix::process::Pid::from_raw(p.pid.cast_signed()).ok_or_else(|| anyhow!("no pid"))?,
+        rustix::process::PidfdFlags::empty(),
+    )?;
+    let open = w.allowed(&p, "open /data/ok/f 0");
+    let before = w.kernel.counters(parent)?.denials;
+    w.kernel.freeze(parent)?;
+    w.kernel.make_room(parent, Some(99)).map_err(explain)?;
+    w.kernel.thaw(parent)?;
+    let dir = cgroup(parent);
+    w.same("its process moved", &w.kernel.processes(parent)?, &vec![p.pid]);
+    let own = fs::read_to_string(format!("{dir}/cgroup.procs"))?;
+    w.same("nobody is where the limits lie", &own.as_str(), &"");
+    let limit = fs::read_to_string(format!("{dir}/pids.max"))?;
+    w.same("with its new limit", &limit.trim(), &"99");
+    w.same("it is known as itself", &w.kernel.agent_of_pidfd(pidfd.as_fd())?, &Some(parent));
+    w.allowed(&p, &format!("pread {open}"));
+    w.allowed(&p, "open /data/ok/f 0");
+    w.denied(&p, "open /data/no/f 0", EACCES, Hook::FileOpen);
+    w.check(
+        "what it is refused is counted on",
+        w.kernel.counters(parent)?.denials > before,
+        String::new,
+    );
+    let c = w.agent_with(&[on(FsRead, "/data/no")], parent, null()?.into())?;
+    w.allowed(&c, "open /data/no/f 0");
+    w.denied(&c, "open /data/ok/f 0", EACCES, Hook::FileOpen);
+    w.kernel.freeze(parent)?;
+    w.allowed(&c, "open /data/no/f 0");
+    w.kernel.thaw(parent)?;
+    w.kernel.make_room(parent, Some(100)).map_err(explain)?;
+    w.end(&p)?;
+    w.allowed(&c, "open /data/no/f 0");
+    w.end(&c)?;
+    w.check("nothing is left of both", !std::path::Path::new(&dir).exists(), String::new);
     Ok(())
 }
 

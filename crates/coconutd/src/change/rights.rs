@@ -3,6 +3,7 @@
 //! The kernel is told from the leaves up: at no moment does a child hold what its parent lacks.
 
 use super::sets::{self, Made};
+use super::spawn::{processes, spawn_count};
 use super::{blocking, lock, whole};
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
@@ -45,12 +46,12 @@ pub async fn grant(
             blocking(|| -> Answer<_> {
                 let now = clock::boot_ns();
                 let kind = rule.rule.capability();
-                if kind == Capability::AgentSpawn {
-                    has_room_for_children(&daemon, aid)?;
-                }
-                let value = rule.rule.value();
+                let (value, scope) = (rule.rule.value(), rule.rule.scope.clone());
                 let plan = daemon.inner().supervisor.plan_grant(aid, rule, now);
                 let Granting { changes, id } = plan.map_err(|error| grant_refusal(&error))?;
+                if let Scope::Spawn { count } = scope {
+                    make_room(&daemon, aid, count)?;
+                }
                 let changed: Vec<AgentId> = changes.iter().map(|change| change.aid).collect();
                 let mut entries = given(&daemon, changes, &target, &caller)?;
                 let mut entry = daemon.inner().entry(aid, Kind::Grant);
@@ -72,15 +73,28 @@ pub async fn grant(
     .await
 }
 
-/// Where children's limits would lie is made with the agent: below processes that run, nothing can.
-fn has_room_for_children(daemon: &Daemon, aid: AgentId) -> Answer<()> {
-    if daemon.inner().info.get(&aid).is_some_and(|info| info.may_have_children) {
-        return Ok(());
+/// Where children's limits will lie; one that was started without children gets room for them.
+fn make_room(daemon: &Daemon, aid: AgentId, count: u32) -> Answer<()> {
+    let (most, owner) = {
+        let inner = daemon.inner();
+        let held = inner.supervisor.get(aid)?.held_of(Capability::AgentSpawn);
+        let most = held.filter_map(spawn_count).fold(count, u32::max);
+        (most, inner.info.get(&aid).map(|info| info.kernel.clone()))
+    };
+    let Some(owner) = owner else { return Ok(()) };
+    let pids = Some(processes(daemon.config.pids_max, Some(most)));
+    match owner.while_frozen(daemon, aid, || daemon.kernel.make_room(aid, pids)) {
+        Ok(made) => Ok(made?),
+        Err(error) => {
+            // It may be frozen still, and nobody asked for that.
+            if let Err(error) = owner.tell_now(daemon, aid) {
+                tracing::error!(?aid, %error, "cannot thaw it; the agent is ended");
+                let reason = "it could not be thawed".to_owned();
+                reap::end(daemon, aid, &Ending::new(End::Failed, reason));
+            }
+            Err(error.into())
+        }
     }
-    Err(Refusal::failed(
-        "it was started without agent.spawn, and its cgroup has no room for children",
-    )
-    .hint("start it with agent.spawn; the count may be raised while it runs"))
 }
 
 fn grant_refusal(error: &GrantError) -> Refusal {

@@ -263,7 +263,6 @@ impl Plan {
             last_counters: None,
             tokens: 0,
             calls: 0,
-            may_have_children: false,
             exit: tokio::sync::watch::Sender::new(None),
         }
     }
@@ -294,7 +293,6 @@ impl Plan {
         daemon.kernel.create_agent(&new, &ids).map_err(refused("cgroup"))?;
         if let Some(info) = daemon.inner().info.get_mut(&aid) {
             sets::remember(info, &held, &sets, &ids);
-            info.may_have_children = children.is_some();
             info.sets = sets;
         }
         let tenant = &manifest.agent.tenant;
@@ -434,7 +432,7 @@ fn withdraw(daemon: &Daemon, aid: AgentId) {
 }
 
 /// How many children a rule allows.
-fn spawn_count(held: supervisor::Held<'_>) -> Option<u32> {
+pub(super) fn spawn_count(held: supervisor::Held<'_>) -> Option<u32> {
     match held.rule.rule.scope {
         manifest::Scope::Spawn { count } => Some(count),
         _ => None,
@@ -442,7 +440,7 @@ fn spawn_count(held: supervisor::Held<'_>) -> Option<u32> {
 }
 
 /// Processes of an agent and all below it: its limit holds for its children too, so it grows with them.
-fn processes(own: u64, children: Option<u32>) -> u64 {
+pub(super) fn processes(own: u64, children: Option<u32>) -> u64 {
     const EACH_CHILD: u64 = 64;
     own + EACH_CHILD * u64::from(children.unwrap_or(0))
 }

@@ -278,6 +278,9 @@ impl KernelPort for Port {
         self.0.with(aid, |known| known.pid = Some(pid))?;
         Ok(Process { pid, pidfd })
     }
+    fn make_room(&self, _: AgentId, _: Option<u64>) -> Result<()> {
+        self.0.step("make_room")
+    }
     fn freeze(&self, aid: AgentId) -> Result<()> {
         self.0.step("freeze")?;
         self.0.with(aid, |known| known.frozen = true)
