@@ -5,6 +5,7 @@
 
 mod cases;
 mod known;
+mod mounted;
 mod world;
 
 use clap::Parser;

@@ -168,13 +168,18 @@ impl World {
         outcome.with_context(|| format!("{attempt}: {}", agent.complaints()))
     }
 
-    /// Waits until something holds, as long as the log grows.
+    /// Waits until something holds, as long as the log grows: ten minutes and more, but not for ever,
+    /// for what is waited for may be what makes it grow.
     ///
     /// # Errors
     /// When it does not come to hold.
     pub fn until(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+        const LOOKS: u32 = 3000;
         let mut progress = Progress::of(what);
+        let mut looks = 0;
         while !holds()? {
+            looks += 1;
+            ensure!(looks < LOOKS, "waited for {what} over {LOOKS} looks, while the log grew");
             let checkpoint = Path::new(api::audit::LOG_DIRECTORY).join("checkpoint");
             let head = std::fs::read_to_string(checkpoint).unwrap_or_default();
             progress.seen(head.lines().nth(1).map(str::to_owned))?;

@@ -74,6 +74,11 @@
 #define LIST_SETS 20
 
 /**
+ * [`FileKey::dev`]: `ino` is an address, good while the file is kept open.
+ */
+#define FILE_IN_MEMORY 4294967296
+
+/**
  * Slots of `opened_files`; a power of two.
  */
 #define OPENED_SLOTS (1 << 16)
@@ -356,15 +361,17 @@ typedef uint32_t Hook;
  * Key of `files`: a file on which some set has a rule. The value is its number, an index into
  * `file_nodes`.
  *
- * `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space.
+ * `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space. Where inode
+ * numbers are no identity (overlayfs, btrfs, bcachefs) it has [`FILE_IN_MEMORY`], and `ino` is the
+ * address of the inode in memory: unique, and lasting as long as somebody keeps the file open.
  */
 struct FileKey {
   /**
-   * Kernel device number of the superblock.
+   * Kernel device number of the superblock; [`FILE_IN_MEMORY`].
    */
   uint64_t dev;
   /**
-   * Inode number.
+   * Inode number, or the inode's address.
    */
   uint64_t ino;
 };
@@ -822,7 +829,8 @@ struct Control {
 /**
  * What the kernel calls a file: the answer to a `stat` by the daemon, keyed by its thread.
  *
- * `stat` of user space is no substitute: overlayfs and btrfs report other numbers there.
+ * `stat` of user space is no substitute: overlayfs and btrfs report other numbers there, and the
+ * programs know files of those by their inodes in memory.
  */
 struct Resolved {
   /**

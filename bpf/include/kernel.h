@@ -126,6 +126,9 @@ enum {
 #define DEBUGFS_MAGIC 0x64626720
 #define SECURITYFS_MAGIC 0x73636673
 #define PROC_MAGIC 0x9fa0
+#define OVERLAYFS_MAGIC 0x794c7630
+#define BTRFS_MAGIC 0x9123683e
+#define BCACHEFS_MAGIC 0xca451a4e
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

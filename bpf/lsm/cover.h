@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * What covers a file: the union of the live grants on its inode and on everything above it,
- * mounts crossed. Decided by (device, inode), never by name.
+ * mounts crossed. Decided by the inode, never by name.
  */
 #pragma once
 
@@ -95,6 +95,26 @@ __noinline __u64 add_grants(__u32 set, __u32 file, __u64 cover, __u32 want)
 	return cover;
 }
 
+/* File systems on which two files can have one number, or one file another number tomorrow. */
+static __always_inline bool shares_numbers(unsigned long magic)
+{
+	return magic == OVERLAYFS_MAGIC || magic == BTRFS_MAGIC || magic == BCACHEFS_MAGIC;
+}
+
+/*
+ * By what a file is known. Where numbers are shared it is the inode in memory: a file has one there,
+ * and the daemon keeps it there, open, while somebody has a right on it.
+ */
+static __always_inline void know(struct FileKey *k, struct super_block *sb, struct inode *inode)
+{
+	k->dev = sb->s_dev;
+	k->ino = inode->i_ino;
+	if (unlikely(shares_numbers(sb->s_magic))) {
+		k->dev |= FILE_IN_MEMORY;
+		k->ino = (__u64)inode;
+	}
+}
+
 /* A file that has rules, or NULL. */
 static __always_inline struct FileNode *node_of(const struct FileKey *k, __u32 *number)
 {
@@ -151,9 +171,12 @@ __noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *
 		struct dentry *up = d->d_parent;
 
 		if (inode) {
-			struct FileKey k = { .dev = d->d_sb->s_dev, .ino = inode->i_ino };
+			struct FileKey k;
 			__u32 number = 0;
-			struct FileNode *n = node_of(&k, &number);
+			struct FileNode *n;
+
+			know(&k, d->d_sb, inode);
+			n = node_of(&k, &number);
 
 			if (n && (!i || n->sets)) {
 				before = cover;

@@ -4,10 +4,11 @@
 /* The file is the one that was hashed. */
 static __always_inline bool is_expected(struct KernelAgent *a, struct file *f)
 {
-	__u64 dev = f->f_inode->i_sb->s_dev, ino = f->f_inode->i_ino;
+	struct FileKey k;
 
-	return (a->program.dev == dev && a->program.ino == ino) ||
-	       (a->interpreter.dev == dev && a->interpreter.ino == ino);
+	know(&k, f->f_inode->i_sb, f->f_inode);
+	return (a->program.dev == k.dev && a->program.ino == k.ino) ||
+	       (a->interpreter.dev == k.dev && a->interpreter.ino == k.ino);
 }
 
 /* Asked for the program, and once more for the interpreter of a script. */

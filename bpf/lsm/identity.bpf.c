@@ -95,8 +95,8 @@ __noinline int tell_above(__u64 thread, struct dentry *d __arg_untrusted,
 		inode = d->d_inode;
 		if (n >= ABOVE_MAX)
 			break;
-		r->above[n].dev = d->d_sb->s_dev;
-		r->above[n].ino = inode ? inode->i_ino : 0;
+		if (inode)
+			know(&r->above[n], d->d_sb, inode);
 		r->depth = n + 1;
 	}
 	r->flags |= RESOLVED_CUT;
@@ -117,8 +117,7 @@ static __always_inline int tell_daemon(const struct path *path)
 	if (!r)
 		return 0;
 	d = as(dentry, path->dentry);
-	r->file.dev = d->d_sb->s_dev;
-	r->file.ino = d->d_inode->i_ino;
+	know(&r->file, d->d_sb, d->d_inode);
 	r->flags |= RESOLVED_SEEN;
 	if (is_internal(path))
 		r->flags |= RESOLVED_INTERNAL;

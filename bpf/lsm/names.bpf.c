@@ -213,9 +213,12 @@ __noinline int void_left(struct dentry *from __arg_untrusted, struct dentry *to 
 		struct dentry *up = from->d_parent;
 
 		if (inode) {
-			struct FileKey k = { .dev = from->d_sb->s_dev, .ino = inode->i_ino };
+			struct FileKey k;
 			__u32 number = 0;
-			struct FileNode *n = node_of(&k, &number);
+			struct FileNode *n;
+
+			know(&k, from->d_sb, inode);
+			n = node_of(&k, &number);
 
 			if (n && n->sets) {
 				if (lies_below(to, from))
@@ -307,8 +310,9 @@ static __always_inline bool is_signpost(struct KernelAgent *a, struct dentry *d)
 		return false;
 	up = as(dentry, d->d_parent);
 	inode = up->d_inode;
-	k.dev = up->d_sb->s_dev;
-	k.ino = inode ? inode->i_ino : 0;
+	if (!inode)
+		return false;
+	know(&k, up->d_sb, inode);
 	return node_of(&k, &number) &&
 	       (add_sets(a->list, number, 0, 0, RIGHT_TRAVERSE) & RIGHT_TRAVERSE);
 }

@@ -1,67 +1,136 @@
-//! File systems stacked on others: what lies below a granted folder is read through, and no right is
-//! bound to a file that does not keep its identity.
+//! File systems on which an inode's number is no identity, and those that give it out again.
 
-use super::Case;
+use super::rights::{mended, save, writes};
+use super::{Case, lent};
+use crate::mounted::{Mounted, ran};
 use crate::world::World;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Command;
 
 /// The table.
-pub const CASES: &[Case] = &[Case {
-    name: "isolation.overlay",
-    promise: "an overlay is covered by the folder that it lies in, and carries no right itself",
-    run,
-}];
+pub const CASES: &[Case] = &[
+    Case {
+        name: "isolation.overlay",
+        promise: "files of an overlay carry rights of their own, whatever numbers its layers give them, and keep them when they are copied up",
+        run: overlay,
+    },
+    Case {
+        name: "isolation.subvolumes",
+        promise: "files of two btrfs subvolumes that have one number are two files",
+        run: subvolumes,
+    },
+    Case {
+        name: "lent.filesystems",
+        promise: "on tmpfs, xfs and btrfs, too, a right ends with its file",
+        run: numbers,
+    },
+];
 
-/// Unmounts again, however the case ends.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Left behind it would only be in the way of removing the folder.
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
+fn read(path: &Path) -> String {
+    format!("fs.read={}", path.display())
 }
 
-fn run(world: &World) -> Result<String> {
-    let base = world.ctx.work.join("overlay");
-    let overlay = mount(&base)?;
-    let file = overlay.0.join("file").display().to_string();
-    ensure!(fs::read_to_string(&file)? == "from below", "the control cannot read {file}");
+/// One may be read by a right on it, the other not, although both have one number.
+fn told_apart(world: &World, one: &Path, other: &Path) -> Result<()> {
+    let numbers = [one, other].map(|path| fs::metadata(path).map(|found| found.ino()));
+    let [first, second] = numbers;
+    ensure!(first? == second?, "the control: {} has another number", other.display());
+    let allowed = world.attempt(&[&read(one)], &format!("open={}", one.display()))?;
+    ensure!(allowed.ok, "{}: {}", one.display(), allowed.evidence);
+    let refused = world.attempt(&[&read(one)], &format!("open={}", other.display()))?;
+    ensure!(refused.errno.as_deref() == Some("EACCES"), "by a number: {}", refused.evidence);
+    Ok(())
+}
 
-    let open = format!("open={file}");
-    let without = world.attempt(&[], &open)?;
-    ensure!(without.errno.as_deref() == Some("EACCES"), "ungranted: {}", without.evidence);
-    let granted = format!("fs.read={}", base.display());
-    let with = world.attempt(&[&granted], &open)?;
-    ensure!(with.ok && with.evidence.contains("from below"), "granted above: {}", with.evidence);
+fn overlay(world: &World) -> Result<String> {
+    let base = world.ctx.work.join(world.ctx.unique("overlay"));
+    // Two layers on file systems of their own, filled alike: their files have the same numbers.
+    let layers = [Mounted::tmpfs(&base.join("a"))?, Mounted::tmpfs(&base.join("b"))?];
+    for (layer, name) in layers.iter().zip(["one", "two"]) {
+        fs::write(layer.root().join(name), format!("from {name}\n"))?;
+        let folder = layer.root().join(format!("folder-{name}"));
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("inside"), "from inside\n")?;
+    }
+    let merged = Mounted::overlay(&base.join("merged"), &layers.each_ref().map(Mounted::root))?;
+    let at = |name: &str| merged.root().join(name);
 
-    let cap = format!("fs.read={}", overlay.0.display());
-    let ran = world.call(&["run", "--cap", &cap, "--", "/usr/bin/true"])?;
-    ensure!(ran.code != 0, "a right was bound to a file of an overlay");
-    ensure!(
-        ran.stderr.contains("overlayfs") && ran.stderr.contains("hint:"),
-        "the refusal does not say why: {}",
-        ran.stderr
-    );
+    covered_from_above(world, &base, &at("one"))?;
+    told_apart(world, &at("one"), &at("two"))?;
+    told_apart(world, &at("folder-one/inside"), &at("folder-two/inside"))?;
+    let below = world.attempt(
+        &[&read(&at("folder-one"))],
+        &format!("open={}", at("folder-two/inside").display()),
+    )?;
+    ensure!(!below.ok, "a right on a folder reaches another: {}", below.evidence);
+    lasting(world, &at("one"), &at("folder-one"))?;
     Ok(String::new())
 }
 
-fn mount(base: &Path) -> Result<Mounted> {
-    for part in ["lower", "upper", "work", "merged"] {
-        fs::create_dir_all(base.join(part)).with_context(|| base.display().to_string())?;
+/// A right on the folder that the file system lies in.
+fn covered_from_above(world: &World, base: &Path, file: &Path) -> Result<()> {
+    let open = format!("open={}", file.display());
+    let without = world.attempt(&[], &open)?;
+    ensure!(without.errno.as_deref() == Some("EACCES"), "ungranted: {}", without.evidence);
+    let with = world.attempt(&[&read(base)], &open)?;
+    ensure!(with.ok && with.evidence.contains("from"), "granted above: {}", with.evidence);
+    Ok(())
+}
+
+/// What a running agent holds stays its own when the file comes to lie in the upper layer and nothing
+/// of it is cached; it is not the next file's of that name.
+fn lasting(world: &World, file: &Path, folder: &Path) -> Result<()> {
+    let name = world.ctx.unique("overlay");
+    let inside = folder.join("inside");
+    let words = format!("while :; do cat {} {}; sleep 0.2; done", file.display(), inside.display());
+    world.background(&name, &["fs.exec=@shell", &read(file), &read(folder)], &words)?;
+    writes(world, &name, "from one")?;
+    fs::write(file, "copied up\n")?;
+    fs::rename(&inside, folder.join("elsewhere"))?;
+    fs::write(&inside, "new inside\n")?;
+    fs::write("/proc/sys/vm/drop_caches", "3")?;
+    writes(world, &name, "copied up")?;
+    writes(world, &name, "new inside")?;
+    save(file, "another\n")?;
+    ensure!(fs::read_to_string(file)? == "another\n", "the control: nothing was replaced");
+    mended(world, &name, &file.display().to_string())?;
+    writes(world, &name, "another")?;
+    world.expect(0, &["kill", &name]).map(|_| ())
+}
+
+fn subvolumes(world: &World) -> Result<String> {
+    let base = world.ctx.work.join(world.ctx.unique("btrfs"));
+    let disk = Mounted::made("btrfs", &base)?;
+    for name in ["one", "two"] {
+        let volume = disk.root().join(name);
+        ran(Command::new("btrfs").args(["subvolume", "create"]).arg(&volume))?;
+        fs::write(volume.join("file"), format!("from {name}\n"))?;
     }
-    fs::write(base.join("lower/file"), "from below")?;
-    let path = |part: &str| base.join(part).display().to_string();
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", path("lower"), path("upper"), path("work"));
-    let status = Command::new("mount")
-        .args(["-t", "overlay", "overlay", "-o", &options])
-        .arg(base.join("merged"))
-        .status()
-        .context("mount")?;
-    ensure!(status.success(), "an overlay cannot be mounted here: {status}");
-    Ok(Mounted(base.join("merged")))
+    let at = |name: &str| disk.root().join(name);
+    told_apart(world, &at("one/file"), &at("two/file"))?;
+    covered_from_above(world, disk.root(), &at("one/file"))?;
+    let open = format!("open={}", at("two/file").display());
+    let below = world.attempt(&[&read(&at("one"))], &open)?;
+    ensure!(!below.ok, "a right on a subvolume reaches another: {}", below.evidence);
+    let volume = world.attempt(&[&read(&at("two"))], &open)?;
+    ensure!(volume.ok, "a right on a subvolume: {}", volume.evidence);
+    Ok(String::new())
+}
+
+fn numbers(world: &World) -> Result<String> {
+    let base = |kind: &str| world.ctx.work.join(world.ctx.unique(kind));
+    let disks = [
+        Mounted::tmpfs(&base("tmpfs"))?,
+        Mounted::made("xfs", &base("xfs"))?,
+        Mounted::made("btrfs", &base("btrfs"))?,
+    ];
+    let mut again = 0;
+    for disk in &disks {
+        again += u32::from(lent::ends_with_its_file(world, disk.root())?);
+    }
+    ensure!(again > 0, "the control: none of these gives a number out again");
+    Ok(format!("({again} of {} give numbers out again)", disks.len()))
 }

@@ -1,6 +1,7 @@
 //! Files that an agent has by a descriptor or by number, and nothing beside what they were given for.
 
 use super::Case;
+use super::rights::writes;
 use crate::world::World;
 use anyhow::{Context as _, Result, ensure};
 use std::fs::{File, OpenOptions};
@@ -72,40 +73,62 @@ fn modes(world: &World) -> Result<String> {
     Ok(String::new())
 }
 
-/// Makes files until one gets this number; what it holds is another's secret.
-fn gets_number(folder: &Path, number: u64) -> Result<Option<PathBuf>> {
-    for i in 0..200 {
+/// How many files come after the one that went.
+const OTHERS: u32 = 200;
+
+/// Makes others' files, and says whether one of them got this number.
+fn gets_number(folder: &Path, number: u64) -> Result<bool> {
+    let mut got = false;
+    for i in 0..OTHERS {
         let path = folder.join(format!("other-{i}"));
         std::fs::write(&path, "STOLEN\n")?;
-        if std::fs::metadata(&path)?.ino() == number {
-            return Ok(Some(path));
-        }
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
+        got |= std::fs::metadata(&path)?.ino() == number;
     }
-    Ok(None)
+    Ok(got)
 }
 
 fn numbers(world: &World) -> Result<String> {
     let folder = world.ctx.work.join(world.ctx.unique("numbers"));
     std::fs::create_dir(&folder)?;
-    let note = folder.join("note");
+    match ends_with_its_file(world, &folder)? {
+        true => Ok(String::new()),
+        false => Ok("(this file system gives no number out again)".to_owned()),
+    }
+}
+
+/// An agent with a right on one file of the folder reads none of those that come after it. True if
+/// the file system gives numbers out again: that is the control.
+pub(super) fn ends_with_its_file(world: &World, folder: &Path) -> Result<bool> {
+    let (note, go) = (folder.join("note"), folder.join("go"));
     let number = |text: &str| -> Result<u64> {
         std::fs::write(&note, text)?;
         Ok(std::fs::metadata(&note)?.ino())
     };
-    // The control: nobody holds the file, and its number goes to another.
+    std::fs::write(&go, "wait\n")?;
     let free = number("note\n")?;
     std::fs::remove_file(&note)?;
-    let Some(taken) = gets_number(&folder, free)? else {
-        return Ok("(this file system gives no number out again)".to_owned());
-    };
-    std::fs::remove_file(taken)?;
+    let again = gets_number(folder, free)?;
+    for i in 0..OTHERS {
+        std::fs::remove_file(folder.join(format!("other-{i}")))?;
+    }
     let held = number("note\n")?;
     let name = world.ctx.unique("numbers");
-    let right = format!("fs.read={}", note.display());
-    world.background(&name, &["fs.exec=@shell", &right], "while :; do sleep 1; done")?;
+    let at = folder.display();
+    let words = format!(
+        "until [ \"$(cat {at}/go)\" = now ]; do cat {at}/note; sleep 0.2; done; i=0; \
+         while [ $i -lt {OTHERS} ]; do cat {at}/other-$i; i=$((i + 1)); done; echo tried; sleep 600"
+    );
+    let read = |path: &Path| format!("fs.read={}", path.display());
+    world.background(&name, &["fs.exec=@shell", &read(&note), &read(&go)], &words)?;
+    writes(world, &name, "note")?;
     std::fs::remove_file(&note)?;
-    let other = gets_number(&folder, held)?;
+    let other = gets_number(folder, held)?;
+    std::fs::write(&go, "now\n")?;
+    writes(world, &name, "tried")?;
+    let said = world.expect(0, &["logs", &name])?.stdout;
     world.expect(0, &["kill", &name])?;
-    ensure!(other.is_none(), "{other:?} has the number of a file that an agent may read");
-    Ok(String::new())
+    ensure!(!said.contains("STOLEN"), "the next file was read by a right on the one before");
+    ensure!(!other, "another file has the number of one that an agent may read");
+    Ok(again)
 }

@@ -6,12 +6,12 @@ mod broker;
 mod budget;
 mod delegation;
 mod exit_codes;
+mod filesystems;
 mod hoard;
 mod isolation;
 mod lent;
 mod lifecycle;
 mod manifests;
-mod overlay;
 mod rights;
 mod schemas;
 mod seal;
@@ -42,7 +42,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rights::CASES,
         lent::CASES,
         isolation::CASES,
-        overlay::CASES,
+        filesystems::CASES,
         broker::CASES,
         audit::CASES,
         hoard::CASES,

@@ -28,7 +28,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Waits for what an agent writes from now on.
-fn writes(world: &World, name: &str, wanted: &str) -> Result<()> {
+pub(super) fn writes(world: &World, name: &str, wanted: &str) -> Result<()> {
     let before = world.expect(0, &["logs", name])?.stdout.len();
     world.until(&format!("{name} writes {wanted}"), || {
         let all = world.expect(0, &["logs", name])?.stdout;
@@ -37,7 +37,7 @@ fn writes(world: &World, name: &str, wanted: &str) -> Result<()> {
 }
 
 /// The command that `explain` names for the newest refusal about `object`, once it says `replaced`.
-fn mended(world: &World, name: &str, object: &str) -> Result<()> {
+pub(super) fn mended(world: &World, name: &str, object: &str) -> Result<()> {
     let mut command = None;
     world.until("explain says that it was replaced", || {
         let told = world.ctx.coconut.explain(name)?;
@@ -52,7 +52,7 @@ fn mended(world: &World, name: &str, object: &str) -> Result<()> {
 }
 
 /// An atomic save: a new file comes to have the name.
-fn save(path: &Path, text: &str) -> Result<()> {
+pub(super) fn save(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("new");
     std::fs::write(&new, text)?;
     std::fs::rename(&new, path).with_context(|| path.display().to_string())

@@ -50,15 +50,20 @@ pub struct RightsList {
 /// Key of `files`: a file on which some set has a rule. The value is its number, an index into
 /// `file_nodes`.
 ///
-/// `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space.
+/// `dev` is the kernel's `s_dev` (major << 20 | minor), not the `st_dev` of user space. Where inode
+/// numbers are no identity (overlayfs, btrfs, bcachefs) it has [`FILE_IN_MEMORY`], and `ino` is the
+/// address of the inode in memory: unique, and lasting as long as somebody keeps the file open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FileKey {
-    /// Kernel device number of the superblock.
+    /// Kernel device number of the superblock; [`FILE_IN_MEMORY`].
     pub dev: u64,
-    /// Inode number.
+    /// Inode number, or the inode's address.
     pub ino: u64,
 }
+
+/// [`FileKey::dev`]: `ino` is an address, good while the file is kept open.
+pub const FILE_IN_MEMORY: u64 = 0x1_0000_0000;
 
 /// Value of `file_nodes`, by the file's number.
 ///

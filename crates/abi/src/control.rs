@@ -99,7 +99,8 @@ pub const RESOLVED_SEEN: u32 = 4;
 
 /// What the kernel calls a file: the answer to a `stat` by the daemon, keyed by its thread.
 ///
-/// `stat` of user space is no substitute: overlayfs and btrfs report other numbers there.
+/// `stat` of user space is no substitute: overlayfs and btrfs report other numbers there, and the
+/// programs know files of those by their inodes in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Resolved {

@@ -2,13 +2,14 @@
 //!
 //! The daemon looks at an open file; a program that sees this look writes down the kernel's device and
 //! inode, and those of every folder above. `stat` of user space is no substitute: overlayfs and btrfs
-//! report other numbers there. No name is followed here: who opened the file did that, once.
+//! report other numbers there, and none that is an identity. On those the programs know a file by its
+//! inode in memory, which a handle keeps where it is. Who opened the file followed its name, once.
 
 use crate::maps::{self, Maps};
 use crate::{Error, Result, sys};
-use abi::caps::FileKey;
+use abi::caps::{FILE_IN_MEMORY, FileKey};
 use abi::control::{RESOLVED_CUT, RESOLVED_INTERNAL, RESOLVED_SEEN, Resolved};
-use rustix::fs::FileType;
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -17,9 +18,9 @@ use zerocopy::FromZeros;
 /// A file as the kernel programs know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Node {
-    /// `s_dev` (major << 20 | minor).
+    /// `s_dev` (major << 20 | minor); [`FILE_IN_MEMORY`] where inode numbers are no identity.
     pub dev: u64,
-    /// `i_ino`.
+    /// `i_ino`, or the address of the inode in memory.
     pub ino: u64,
     /// Rules reach what lies below.
     pub directory: bool,
@@ -29,6 +30,11 @@ impl Node {
     pub(crate) fn key(self) -> FileKey {
         FileKey { dev: self.dev, ino: self.ino }
     }
+
+    /// It is this file only while it is kept open.
+    fn in_memory(self) -> bool {
+        self.dev & FILE_IN_MEMORY != 0
+    }
 }
 
 /// A file that is kept open while somebody has rights on it: its numbers cannot become another file's.
@@ -37,6 +43,9 @@ pub struct Handle {
     fd: OwnedFd,
     node: Node,
     above: Vec<Node>,
+    /// Folders above that are known by their inodes in memory, kept there also when the file is
+    /// moved elsewhere. The descriptor keeps its mount, and nothing is unmounted beneath.
+    _pins: Vec<OwnedFd>,
 }
 
 impl Handle {
@@ -53,7 +62,7 @@ impl Handle {
     /// A handle of a kernel that only remembers, for tests without one.
     #[doc(hidden)]
     pub fn for_tests(fd: OwnedFd, node: Node, above: Vec<Node>) -> Handle {
-        Handle { fd, node, above }
+        Handle { fd, node, above, _pins: Vec::new() }
     }
 
     /// Every folder above it when it was looked at, mounts crossed, the nearest first.
@@ -65,11 +74,9 @@ impl Handle {
 /// Looks at an open file, to give rights on it.
 ///
 /// # Errors
-/// When it lies on a file system that gives files no lasting identity, or the programs did not see it.
+/// When it has no place in the file system, is moved meanwhile, or the programs did not see it.
 pub(crate) fn handle(maps: &Maps, fd: OwnedFd) -> Result<Handle> {
     let failed = |source| Error::Path { path: path_of(fd.as_fd()), source };
-    let magic = rustix::fs::fstatfs(&fd).map_err(|e| failed(e.into()))?.f_type;
-    stands_by_its_numbers(magic as u64).map_err(failed)?;
     let seen = look(maps, fd.as_fd()).map_err(failed)?;
     if seen.is_internal() {
         return Err(failed(io::Error::new(
@@ -85,29 +92,41 @@ pub(crate) fn handle(maps: &Maps, fd: OwnedFd) -> Result<Handle> {
     }
     let above = &seen.told.above[..seen.told.depth as usize];
     let folder = |key: &FileKey| Node { dev: key.dev, ino: key.ino, directory: true };
-    let above = above.iter().map(folder).collect();
-    Ok(Handle { node: seen.node, above, fd })
+    let above: Vec<Node> = above.iter().map(folder).collect();
+    let pins = pins(maps, fd.as_fd(), seen.node, &above).map_err(failed)?;
+    Ok(Handle { node: seen.node, above, fd, _pins: pins })
+}
+
+/// Opens the folders above that are known by their place in memory: they are the ones that were seen,
+/// or it is an error.
+fn pins(maps: &Maps, fd: BorrowedFd<'_>, own: Node, above: &[Node]) -> io::Result<Vec<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut pins: Vec<OwnedFd> = Vec::new();
+    // Folders whose numbers last need none, but lead to others that do.
+    let last = above.iter().rposition(|node| node.in_memory()).map_or(0, |last| last + 1);
+    for node in &above[..last] {
+        let next = match pins.last() {
+            Some(below) => openat(below, "..", flags, Mode::empty())?,
+            None if own.directory => openat(fd, "..", flags, Mode::empty())?,
+            None => {
+                let path = path_of(fd);
+                let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
+                openat(CWD, folder, flags, Mode::empty())?
+            }
+        };
+        if look(maps, next.as_fd())?.node != *node {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "it was moved while it was looked at",
+            ));
+        }
+        pins.push(next);
+    }
+    Ok(pins)
 }
 
 fn path_of(fd: BorrowedFd<'_>) -> PathBuf {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
-}
-
-/// File systems on which two files can have one (device, inode) pair, or one file another pair
-/// tomorrow: rights on such a pair could become rights on somebody else's file (decision 9).
-const UNSTABLE: [(u64, &str); 3] =
-    [(0x794c_7630, "overlayfs"), (0x9123_683e, "btrfs"), (0xca45_1a4e, "bcachefs")];
-
-pub(crate) fn stands_by_its_numbers(magic: u64) -> io::Result<()> {
-    match UNSTABLE.iter().find(|(known, _)| *known == magic) {
-        None => Ok(()),
-        Some((_, name)) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!(
-                "{name} gives files no lasting identity, so no right can be bound to one there"
-            ),
-        )),
-    }
 }
 
 /// What a look at a file told.
@@ -141,19 +160,5 @@ pub(crate) fn look(maps: &Maps, fd: BorrowedFd<'_>) -> io::Result<Seen> {
         // Hooks never see private inodes: some pipes and anonymous files, which need no right.
         0 => Ok(Seen { node, told: Resolved { flags: RESOLVED_INTERNAL, ..told } }),
         _ => Ok(Seen { node, told }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::stands_by_its_numbers;
-
-    #[test]
-    fn only_lasting_numbers_carry_rights() {
-        const EXT4: u64 = 0xef53;
-        assert!(stands_by_its_numbers(EXT4).is_ok());
-        for magic in [0x794c_7630, 0x9123_683e, 0xca45_1a4e] {
-            assert!(stands_by_its_numbers(magic).is_err());
-        }
     }
 }

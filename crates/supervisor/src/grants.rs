@@ -8,7 +8,8 @@ use crate::narrow::{Fate, Narrowing, Taken, delegable, taken};
 use crate::registry::{Supervisor, UnknownAgent};
 use crate::sets::{HeldSet, RuleSet, SetRule};
 use abi::{AgentId, AgentState};
-use manifest::{Rule, limits};
+use manifest::{Origin, Rule, limits};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Positions of the set that takes what is granted, before another one is begun.
@@ -133,6 +134,35 @@ impl Supervisor {
             self.narrow_below(agent, &above, &mut narrowing, &mut changes);
         }
         Ok(Granting { changes, id })
+    }
+
+    /// Adds to a planned grant what the system gives with it: the numbers of its rules, none if the
+    /// agent has it already.
+    pub fn plan_implied(
+        &self,
+        granting: &mut Granting,
+        set: &Arc<RuleSet>,
+        now_ns: u64,
+    ) -> Result<Vec<(u32, Rule)>, GrantError> {
+        let Some(change) = granting.changes.first_mut() else { return Ok(Vec::new()) };
+        let rules = || set.rules().map(|(_, rule)| &rule.rule);
+        let has = |rule: &Rule| {
+            let mut all = change.sets.iter().flat_map(HeldSet::held);
+            all.any(|held| {
+                held.rule.rule == *rule && matches!(held.rule.origin, Origin::Implied { .. })
+            })
+        };
+        if rules().all(has) {
+            return Ok(Vec::new());
+        }
+        if change.sets.len() >= self.limits.sets {
+            return Err(GrantError::TooMany);
+        }
+        let (held, next) = Agent::numbered(set.clone(), change.next_rule, now_ns, false);
+        let given = held.held().map(|held| (held.id, held.rule.rule.clone())).collect();
+        change.next_rule = next;
+        change.sets.push(held);
+        Ok(given)
     }
 
     /// Puts a rule into the last set for grants, or into a new one; its number.

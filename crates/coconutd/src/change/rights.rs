@@ -19,7 +19,9 @@ use manifest::{AbsPath, FsRight, Rule, Scope};
 use resolve::targets::Absent;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use supervisor::{Change, End, GrantError, Granting, Removal, Revocation, RevokeError, Taken};
+use supervisor::{
+    Change, End, GrantError, Granting, Removal, Revocation, RevokeError, SetRule, Taken,
+};
 
 /// How long the daemon waits before it tries again to take away what has expired.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -44,23 +46,23 @@ pub async fn grant(
         let (changed, records, took) = {
             let _tree = lock(&daemon, aid).await?;
             blocking(|| -> Answer<_> {
-                let now = clock::boot_ns();
-                let kind = rule.rule.capability();
-                let (value, scope) = (rule.rule.value(), rule.rule.scope.clone());
-                let plan = daemon.inner().supervisor.plan_grant(aid, rule, now);
-                let Granting { changes, id } = plan.map_err(|error| grant_refusal(&error))?;
+                let scope = rule.rule.scope.clone();
+                let (granting, granted) = planned(&daemon, aid, rule)?;
                 if let Scope::Spawn { count } = scope {
                     make_room(&daemon, aid, count)?;
                 }
+                let changes = granting.changes;
                 let changed: Vec<AgentId> = changes.iter().map(|change| change.aid).collect();
                 let mut entries = given(&daemon, changes, &target, &caller)?;
-                let mut entry = daemon.inner().entry(aid, Kind::Grant);
-                entry.capability = kind;
-                entry.verdict = Verdict::Allow;
-                entry.object = value;
+                let inner = daemon.inner();
                 let by = translate::word(&caller.name());
-                entry.detail = format!("rule={id} from=grant authorizer={by}");
-                entries.push(entry);
+                entries.extend(granted.iter().map(|(id, rule, from)| {
+                    let mut entry = inner.entry(aid, Kind::Grant);
+                    (entry.capability, entry.verdict) = (rule.capability(), Verdict::Allow);
+                    entry.object = rule.value();
+                    entry.detail = format!("rule={id} from={from} authorizer={by}");
+                    entry
+                }));
                 Ok((changed, room.record(entries), started.elapsed()))
             })?
         };
@@ -71,6 +73,26 @@ pub async fn grant(
         Ok(report(&daemon, &changed, &[], took))
     })
     .await
+}
+
+/// A rule that is given: its number, and where it comes from, for the log.
+type Granted = (u32, Rule, String);
+
+/// A grant with what the right is of no use without.
+fn planned(daemon: &Daemon, aid: AgentId, rule: SetRule) -> Answer<(Granting, Vec<Granted>)> {
+    let now = clock::boot_ns();
+    let kind = rule.rule.capability();
+    let own = rule.rule.clone();
+    let inner = daemon.inner();
+    let plan = inner.supervisor.plan_grant(aid, rule, now);
+    let mut granting = plan.map_err(|error| grant_refusal(&error))?;
+    let mut granted = vec![(granting.id, own, "grant".to_owned())];
+    if let Some(set) = daemon.system.implied(kind) {
+        let given = inner.supervisor.plan_implied(&mut granting, set.set(), now);
+        let given = given.map_err(|error| grant_refusal(&error))?;
+        granted.extend(given.into_iter().map(|(id, rule)| (id, rule, kind.name().to_owned())));
+    }
+    Ok((granting, granted))
 }
 
 /// Where children's limits will lie; one that was started without children gets room for them.
