@@ -106,6 +106,7 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
                 if p < 0 { answer(p) } else { answer(syscall(SYS_pidfd_getfd, p, 0, 0)) }
             }
             "fork-kill" => fork_kill(),
+            "leaderless" => leaderless(),
             "bpf" => {
                 let mut attr = [0u32; 32];
                 answer(syscall(SYS_bpf, 11 /* PROG_GET_NEXT_ID */, attr.as_mut_ptr(), 128))
@@ -397,6 +398,21 @@ unsafe fn fork_kill() -> i64 {
         let done = answer(kill(pid, SIGKILL));
         waitpid(pid, std::ptr::null_mut(), 0);
         done
+    }
+}
+
+/// A process whose main thread has ended and whose other goes on; 0.
+unsafe fn leaderless() -> i64 {
+    unsafe {
+        if fork() == 0 {
+            std::thread::spawn(|| {
+                loop {
+                    pause();
+                }
+            });
+            syscall(SYS_exit, 0);
+        }
+        0
     }
 }
 

@@ -9,7 +9,6 @@ use crate::state::{Agent, lock};
 use crate::{Error, Result, cgroup};
 use abi::AgentId;
 use rustix::io::Errno;
-use std::io;
 use std::path::Path;
 
 impl Kernel {
@@ -35,11 +34,12 @@ impl Kernel {
         let id = cgroup::id(inner)?;
         // Known by this id, too, before anything of it is there.
         self.agents_mut().by_cgroup.insert(id, agent.aid);
+        let all = cgroup::processes(&agent.domain)?;
         let moved = cgroup::write(inner, "cgroup.freeze", "1")
-            .and_then(|()| move_all(&agent.domain, inner))
+            .and_then(|()| move_all(&all, &agent.domain, inner))
             .and_then(|()| cgroup::delegate(&agent.domain));
         if let Err(error) = moved {
-            take_back(&agent.domain, inner);
+            take_back(&all, &agent.domain, inner)?;
             self.agents_mut().by_cgroup.remove(&id);
             return Err(error);
         }
@@ -49,32 +49,44 @@ impl Kernel {
     }
 }
 
-/// Moves every process; those that end meanwhile are gone.
-fn move_all(from: &Path, to: &Path) -> Result<()> {
-    loop {
-        let all = cgroup::processes(from)?;
-        let mut moved = false;
-        for pid in &all {
-            match cgroup::write(to, "cgroup.procs", &pid.to_string()) {
-                Ok(()) => moved = true,
-                Err(Error::File { source, .. }) if has_ended(&source) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if !moved {
-            return Ok(());
-        }
+/// Moves every process; all are frozen, so there are no others. Those that end meanwhile are gone.
+fn move_all(all: &[u32], from: &Path, to: &Path) -> Result<()> {
+    // The kernel moves no thread that has ended, so the others of its process would be elsewhere than
+    // the one by which the process is found and killed.
+    if let Some(pid) = all.iter().find(|pid| main_thread_ended(**pid)) {
+        return Err(split(*pid));
+    }
+    all.iter().try_for_each(|pid| move_one(*pid, to))?;
+    match cgroup::processes(from)?.first() {
+        Some(pid) => Err(split(*pid)),
+        None => Ok(()),
     }
 }
 
-fn has_ended(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+fn split(pid: u32) -> Error {
+    Error::Invalid(format!(
+        "process {pid} cannot be moved to make room for children: its main thread has ended"
+    ))
 }
 
-/// As it was before; what stays below is the same agent there, too.
-fn take_back(domain: &Path, inner: &Path) {
-    let back = move_all(inner, domain).and_then(|()| cgroup::remove(inner));
-    if let Err(error) = back {
-        tracing::error!(%error, "processes that were to make room for children stay where they are");
+fn move_one(pid: u32, to: &Path) -> Result<()> {
+    match cgroup::write(to, "cgroup.procs", &pid.to_string()) {
+        Err(Error::File { source, .. })
+            if source.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(())
+        }
+        done => done,
     }
+}
+
+/// By `/proc/<pid>/stat` (`proc_pid_stat(5)`): the state comes behind the name, which may hold anything.
+fn main_thread_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X']))
+}
+
+/// As it was before. Where that fails, what stays below is known as the same agent still.
+fn take_back(all: &[u32], domain: &Path, inner: &Path) -> Result<()> {
+    all.iter().try_for_each(|pid| move_one(*pid, domain)).and_then(|()| cgroup::remove(inner))
 }

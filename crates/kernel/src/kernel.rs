@@ -368,13 +368,14 @@ impl Kernel {
         let still = lock(&agent.moving);
         let leaf = agent.leaf();
         cgroup::remove(&leaf)?;
-        let mut agents = self.agents_mut();
-        agents.by_aid.remove(&aid);
-        agents.by_cgroup.remove(&agent.id);
-        if let Some(moved) = agent.moved.get() {
-            agents.by_cgroup.remove(moved);
+        if agent.moved.get().is_some() {
             // Children may live on below it, and are nobody's but their own.
             maps::remove(&self.shared.maps.agents, "agents", &agent.cgroup.as_raw_fd())?;
+        }
+        let mut agents = self.agents_mut();
+        agents.by_aid.remove(&aid);
+        for id in std::iter::once(&agent.id).chain(agent.moved.get()) {
+            agents.by_cgroup.remove(id);
         }
         drop((agents, still));
         self.remove_empty_above(&leaf);

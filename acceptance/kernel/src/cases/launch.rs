@@ -1,6 +1,6 @@
 //! From clone to program: what the agent is left with, and what is left of a failure.
 
-use crate::world::{World, explain, on, rule};
+use crate::world::{World, await_that, explain, on, rule};
 use abi::Capability::{AgentSignal, FsRead};
 use abi::event::Hook;
 use abi::{AgentId, AgentState};
@@ -17,6 +17,7 @@ pub fn run(w: &World) -> Result<()> {
     standard_files(w)?;
     children(w)?;
     room(w)?;
+    no_room(w)?;
     quarantine(w)
 }
 
@@ -227,6 +228,30 @@ fn room(w: &World) -> Result<()> {
     w.end(&c)?;
     w.check("nothing is left of both", !std::path::Path::new(&dir).exists(), String::new);
     Ok(())
+}
+
+/// A process whose main thread has ended cannot be moved: nothing of the agent is.
+fn no_room(w: &World) -> Result<()> {
+    let a = w.agent(&[on(FsRead, "/data/ok")])?;
+    let aid = a.aid.unwrap_or_default();
+    w.allowed(&a, "leaderless");
+    let ended = || {
+        let all = w.kernel.processes(aid).unwrap_or_default();
+        let stat = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        all.len() == 2 && all.iter().any(|pid| stat(pid).contains(") Z "))
+    };
+    w.check("its other process has lost its main thread", await_that(ended), String::new);
+    let before = w.kernel.processes(aid)?;
+    w.kernel.freeze(aid)?;
+    let refused = w.kernel.make_room(aid, None);
+    w.kernel.thaw(aid)?;
+    w.check("there is no room then", refused.is_err(), String::new);
+    w.same("all are where they were", &w.kernel.processes(aid)?, &before);
+    let inner = std::path::Path::new(&cgroup(aid)).join("self");
+    w.check("with nothing below", !inner.exists(), String::new);
+    w.allowed(&a, "open /data/ok/f 0");
+    // Both are found, and end.
+    w.end(&a)
 }
 
 fn name(aid: AgentId) -> String {
