@@ -163,6 +163,7 @@ __noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *
 	__u32 all = all_any & 0xff, any = all_any >> 8, want = all | any;
 	__u64 cover = 0, before;
 	__u32 by = BY_NONE;
+	struct dentry *root = m ? m->mnt.mnt_root : NULL;
 	bool partial = false;
 	int i;
 
@@ -188,7 +189,7 @@ __noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *
 					break;
 			}
 		}
-		if (m && d == m->mnt.mnt_root) {
+		if (d == root) {
 			struct mount *above = as(mount, m->mnt_parent);
 
 			if (above == m)
@@ -198,6 +199,7 @@ __noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *
 			partial |= d != up;
 			d = as(dentry, m->mnt_mountpoint);
 			m = above;
+			root = m->mnt.mnt_root;
 			continue;
 		}
 		/* The root of the file system, but not of the mount: it was moved out of what is mounted. */
