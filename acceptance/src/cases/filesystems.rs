@@ -38,6 +38,10 @@ fn told_apart(world: &World, one: &Path, other: &Path) -> Result<()> {
     let numbers = [one, other].map(|path| fs::metadata(path).map(|found| found.ino()));
     let [first, second] = numbers;
     ensure!(first? == second?, "the control: {} has another number", other.display());
+    // Without Coconut the same user reads it.
+    let mut shell = Command::new("setpriv");
+    let user = ["--reuid", "coconut-agent", "--clear-groups", "--", "/usr/bin/cat"];
+    ran(shell.args(user).arg(other))?;
     let allowed = world.attempt(&[&read(one)], &format!("open={}", one.display()))?;
     ensure!(allowed.ok, "{}: {}", one.display(), allowed.evidence);
     let refused = world.attempt(&[&read(one)], &format!("open={}", other.display()))?;
