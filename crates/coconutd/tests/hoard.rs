@@ -5,14 +5,14 @@
 mod fake;
 
 use abi::AgentId;
-use api::agent::SpawnSource;
 use api::audit::Record;
 use api::client::{Client, ClientError};
-use api::{AgentDetail, AgentList, SpawnRequest};
+use api::{AgentDetail, AgentList};
 use coconutd::callers::{Parts, Sizes};
 use coconutd::identity::Caller;
 use connections::Limits;
 use fake::Running;
+use fake::requests::ad_hoc;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -27,20 +27,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(60);
 
 fn spawn(client: &Client, name: &str, capabilities: &[&str]) -> AgentDetail {
-    let request = SpawnRequest {
-        source: SpawnSource::AdHoc {
-            tenant: "maya".into(),
-            name: Some(name.into()),
-            capabilities: capabilities.iter().map(|c| (*c).to_owned()).collect(),
-            weight: None,
-        },
-        args: vec!["/bin/sleep".into(), "600".into()],
-        cwd: None,
-        env: Vec::new(),
-        allow_unsigned: false,
-        stdio: None,
-    };
-    client.post("/v1/agents", &request).unwrap()
+    client.post("/v1/agents", &ad_hoc(name, capabilities)).unwrap()
 }
 
 fn aid_of(running: &Running, detail: &AgentDetail) -> AgentId {

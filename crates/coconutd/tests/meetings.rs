@@ -4,29 +4,17 @@
 mod fake;
 
 use abi::AgentId;
-use api::agent::{CapabilityChange, ChangeReport, SpawnSource};
-use api::{AgentDetail, SpawnRequest};
-use fake::Running;
+use api::AgentDetail;
+use api::agent::{CapabilityChange, ChangeReport};
+use fake::requests::ad_hoc;
+use fake::{Meeting, Running};
 use kernel::{Rule, Scope};
 use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-fn ad_hoc(name: &str, capabilities: &[&str]) -> SpawnRequest {
-    SpawnRequest {
-        source: SpawnSource::AdHoc {
-            tenant: "maya".into(),
-            name: Some(name.into()),
-            capabilities: capabilities.iter().map(|c| (*c).to_owned()).collect(),
-            weight: None,
-        },
-        args: vec!["/bin/sleep".into(), "600".into()],
-        cwd: None,
-        env: Vec::new(),
-        allow_unsigned: false,
-        stdio: None,
-    }
-}
+/// Steps of a start before anything is locked: the revocation comes to its end meanwhile.
+const BEFORE: [&str; 2] = ["open the program", "look up rules"];
 
 /// Whether the kernel lets it read `/etc` or what lies below.
 fn reads_etc(running: &Running, aid: AgentId) -> bool {
@@ -35,75 +23,72 @@ fn reads_etc(running: &Running, aid: AgentId) -> bool {
         Scope::File(handle) => there.contains(&handle.node().ino),
         _ => false,
     };
-    running
-        .fake
-        .rules(aid)
-        .iter()
-        .any(|rule| rule.capability == abi::Capability::FsRead && on(rule))
+    let rules = running.fake.rules(aid);
+    rules.iter().any(|rule| rule.capability == abi::Capability::FsRead && on(rule))
 }
 
-/// One start with a revocation at step `at`: none if it has no such step, else whether there is a child.
-fn meets(running: &Running, at: usize) -> Option<bool> {
-    let rights = ["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"];
-    let above: AgentDetail =
-        running.client().post("/v1/agents", &ad_hoc("above", &rights)).unwrap();
-    let aid = running.daemon.inner().supervisor.by_uuid(above.agent.aid).unwrap().aid;
+/// One start that is met at its step `after`: the step's name and whether there is a child; none if it
+/// has no such step.
+fn meets(running: &Running, after: usize) -> Option<(String, bool)> {
+    let above = running.spawned("above", &["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"]);
+    let uuid = running.daemon.uuid_of(above).unwrap();
     running.on(running.daemon.sink.flush());
-    running.become_agent(Some(aid));
-    let (reached, is_reached) = channel::<()>();
-    let mut count = 0;
-    *running.fake.watch.lock().unwrap() = Some(Box::new(move |_| {
-        count += 1;
-        if count == at + 1 {
-            reached.send(()).unwrap();
-            // Time for the revocation to get as far as it comes; it may wait for this very change.
-            std::thread::sleep(Duration::from_millis(30));
-        }
-        false
-    }));
-    let (revoked, child) = std::thread::scope(|scope| {
-        let path = format!("/v1/agents/{}/revoke", above.agent.aid);
-        let revoke = scope.spawn(move || {
-            is_reached.recv().ok()?;
+    running.become_agent(Some(above));
+    let (reached, is_reached) = channel();
+    let (goes, go) = channel::<()>();
+    *running.fake.meeting.lock().unwrap() = Some(Meeting { after, reached, go });
+    let (met, child) = std::thread::scope(|scope| {
+        let met = scope.spawn(move || {
+            let step: String = is_reached.recv().ok()?;
             running.become_agent(None);
             let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_s: None };
-            Some(running.client().post::<_, ChangeReport>(&path, &change))
+            let path = format!("/v1/agents/{uuid}/revoke");
+            let revoked = scope.spawn(move || {
+                running.client().post::<_, ChangeReport>(&path, &change).unwrap();
+            });
+            // Later it may wait for this very start: then both go on at once, whoever is first.
+            let head_start = std::time::Instant::now();
+            let before = BEFORE.contains(&step.as_str());
+            while !revoked.is_finished()
+                && (before || head_start.elapsed() < Duration::from_millis(100))
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            drop(goes);
+            revoked.join().unwrap();
+            Some(step)
         });
-        let child = running
-            .client()
-            .post::<_, AgentDetail>("/v1/agents", &ad_hoc("child", &["fs.read=/etc/ssl"]));
+        let wanted = ad_hoc("child", &["fs.read=/etc/ssl"]);
+        let child = running.client().post::<_, AgentDetail>("/v1/agents", &wanted);
         // No step like that: nobody waits for it any more.
-        *running.fake.watch.lock().unwrap() = None;
-        (revoke.join().unwrap(), child)
+        *running.fake.meeting.lock().unwrap() = None;
+        (met.join().unwrap(), child)
     });
     running.become_agent(None);
-    let reached = revoked.map(|revoked| {
-        revoked.unwrap();
-        assert!(!reads_etc(running, aid), "step {at}: the parent reads on");
-        let child = child
-            .ok()
-            .map(|child| running.daemon.inner().supervisor.by_uuid(child.agent.aid).unwrap().aid);
-        if let Some(child) = child {
-            assert!(!reads_etc(running, child), "step {at}: the child reads what its parent lost");
-        }
-        child.is_some()
-    });
-    let _ =
-        running.client().post::<_, api::Exit>(&format!("/v1/agents/{}/kill", above.agent.aid), &());
-    reached
+    let child = child
+        .ok()
+        .map(|child| running.daemon.inner().supervisor.by_uuid(child.agent.aid).unwrap().aid);
+    if let Some(step) = &met {
+        assert!(!reads_etc(running, above), "{after} ({step}): the parent reads on");
+        let reads = child.is_some_and(|child| reads_etc(running, child));
+        assert!(!reads, "{after} ({step}): the child reads what its parent lost");
+    }
+    let _ = running.client().post::<_, api::Exit>(&format!("/v1/agents/{uuid}/kill"), &());
+    met.map(|step| (step, child.is_some()))
 }
 
 #[test]
 fn a_child_that_is_being_started_loses_what_its_parent_loses() {
     let running = Running::start();
-    let mut started = 0;
-    let mut steps = 0;
-    while let Some(there) = meets(&running, steps) {
-        steps += 1;
+    let (mut refused, mut started) = (0, 0);
+    for after in 0..200 {
+        let Some((step, there)) = meets(&running, after) else { break };
+        if BEFORE.contains(&step.as_str()) {
+            assert!(!there, "{after} ({step}): it asks for what its parent has no more");
+            refused += 1;
+        }
         started += usize::from(there);
-        assert!(steps < 200, "does it end?");
     }
-    // Late enough there is a child, early enough there is none that asks for it.
-    assert!(started > 0 && started < steps, "{started} of {steps} started");
+    assert!(refused >= 2 && started >= 1, "{refused} refused, {started} started");
     running.stop();
 }

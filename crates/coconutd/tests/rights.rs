@@ -10,6 +10,7 @@ use api::client::{Client, ClientError};
 use api::{AgentDetail, ErrorBody, ErrorCode, SpawnRequest};
 use attest::SecretKey;
 use fake::Running;
+use fake::requests::ad_hoc;
 use kernel::Scope;
 use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
@@ -25,22 +26,6 @@ fn spawn_request(source: SpawnSource, command: &[&str]) -> SpawnRequest {
         allow_unsigned: false,
         stdio: None,
     }
-}
-
-fn ad_hoc(name: &str, capabilities: &[&str]) -> SpawnRequest {
-    let source = SpawnSource::AdHoc {
-        tenant: "maya".into(),
-        name: Some(name.into()),
-        capabilities: capabilities.iter().map(|c| (*c).to_owned()).collect(),
-        weight: None,
-    };
-    spawn_request(source, &["/usr/bin/sleep", "600"])
-}
-
-fn spawn(running: &Running, name: &str, capabilities: &[&str]) -> AgentId {
-    let detail: AgentDetail =
-        running.client().post("/v1/agents", &ad_hoc(name, capabilities)).unwrap();
-    running.daemon.inner().supervisor.by_uuid(detail.agent.aid).unwrap().aid
 }
 
 fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> ErrorBody {
@@ -135,7 +120,7 @@ fn a_folder_that_is_swapped_is_not_the_parents() {
     }
     let running = Running::start();
     let own = format!("fs.read={}", at("x"));
-    let parent = spawn(&running, "parent", &["agent.spawn=2", &own, "fs.exec=/usr/bin"]);
+    let parent = running.spawned("parent", &["agent.spawn=2", &own, "fs.exec=/usr/bin"]);
     running.become_agent(Some(parent));
     // The control: what it holds it may give.
     running.client().post::<_, AgentDetail>("/v1/agents", &ad_hoc("child", &[&own])).unwrap();
@@ -186,7 +171,7 @@ fn a_replaced_file_is_told_and_the_command_that_is_named_mends_it() {
     std::fs::write(&conf, "v1").unwrap();
     let running = Running::start();
     let rule = format!("fs.read={}", conf.display());
-    let aid = spawn(&running, "reader", &[&rule]);
+    let aid = running.spawned("reader", &[&rule]);
     assert!(file_of(&running, aid, &conf));
     std::fs::write(root.join("new"), "v2").unwrap();
     std::fs::rename(root.join("new"), &conf).unwrap();
@@ -216,7 +201,7 @@ fn a_replaced_file_is_told_and_the_command_that_is_named_mends_it() {
 #[test]
 fn what_the_system_replaces_is_followed_and_what_an_agent_could_is_not() {
     let running = Running::start();
-    let aid = spawn(&running, "asks", &["infer"]);
+    let aid = running.spawned("asks", &["infer"]);
     let socket = running.daemon.config.broker_socket();
     for _ in 0..2 {
         // The broker starts anew, with a socket of its own making.
@@ -231,7 +216,7 @@ fn what_the_system_replaces_is_followed_and_what_an_agent_could_is_not() {
 fn a_host_name_leads_children_where_it_led_their_parent() {
     let running = Running::start();
     let rule = "net.connect=localhost:80";
-    let parent = spawn(&running, "parent", &["agent.spawn=2", rule, "fs.exec=/usr/bin"]);
+    let parent = running.spawned("parent", &["agent.spawn=2", rule, "fs.exec=/usr/bin"]);
     running.become_agent(Some(parent));
     let detail: AgentDetail =
         running.client().post("/v1/agents", &ad_hoc("child", &[rule])).unwrap();
@@ -251,13 +236,13 @@ fn a_host_name_leads_children_where_it_led_their_parent() {
 fn all_of_one_manifest_share_its_sets_and_the_last_takes_them_along() {
     let running = Running::start();
     let count = || running.fake.sets.lock().unwrap().len();
-    spawn(&running, "first", &["fs.read=/etc", "infer"]);
+    running.spawned("first", &["fs.read=/etc", "infer"]);
     let one = count();
     for name in ["second", "third", "fourth"] {
-        spawn(&running, name, &["fs.read=/etc", "infer"]);
+        running.spawned(name, &["fs.read=/etc", "infer"]);
     }
     assert_eq!(count(), one, "no copies");
-    spawn(&running, "other", &["fs.read=/usr", "infer"]);
+    running.spawned("other", &["fs.read=/usr", "infer"]);
     assert_eq!(count(), one + 1, "its own lines alone");
     let client = running.client();
     for name in ["first", "second", "third", "fourth", "other"] {
@@ -276,7 +261,7 @@ fn rights(client: &Client, name: &str) -> CapabilityList {
 fn what_an_agent_has_at_its_launch_is_shown_recorded_and_nobodys_to_pass_on() {
     let running = Running::start();
     let client = running.client();
-    let parent = spawn(&running, "parent", &["agent.spawn=2", "fs.exec=/usr/bin", "infer"]);
+    let parent = running.spawned("parent", &["agent.spawn=2", "fs.exec=/usr/bin", "infer"]);
     let list = rights(&client, "parent").capabilities;
     let launch: Vec<_> = list.iter().filter(|held| held.source == "launch").collect();
     for wanted in ["fs.read=/proc", "fs.write=/tmp", "fs.read=/ ", "appending only", "/dev/null"] {
@@ -334,4 +319,60 @@ fn a_childs_budget_is_part_of_its_parents() {
     assert!(body.error.contains("`top` may have 2 agents"), "{}", body.error);
     running.become_agent(None);
     running.stop();
+}
+
+/// What a right is of no use without comes with it, whether a manifest or a grant gives it.
+#[test]
+fn a_granted_right_brings_what_it_implies() {
+    let running = Running::start();
+    let implied = |aid: AgentId| -> Vec<String> {
+        let inner = running.daemon.inner();
+        let held: Vec<_> = inner.supervisor.get(aid).unwrap().held().collect();
+        let implied =
+            held.iter().filter(|held| matches!(held.rule.origin, manifest::Origin::Implied { .. }));
+        implied.map(|held| held.rule.rule.to_string()).collect()
+    };
+    for (right, needs) in [
+        ("infer", "net.connect=127.0.0.1"),
+        ("agent.spawn=2", "api.sock"),
+        ("agent.signal=descendants", "api.sock"),
+        ("audit.read=own", "api.sock"),
+    ] {
+        let kind = right.split('=').next().unwrap();
+        let (told, asked) = (format!("told-{kind}"), format!("asked-{kind}"));
+        let from_start = implied(running.spawned(&told, &[right]));
+        let aid = running.spawned(&asked, &[]);
+        assert!(implied(aid).is_empty(), "the control: {right}");
+        let change = CapabilityChange { capability: right.into(), expires_s: None };
+        let path = format!("/v1/agents/{asked}/grant");
+        for _ in 0..2 {
+            running.client().post::<_, ChangeReport>(&path, &change).unwrap();
+        }
+        assert_eq!(implied(aid), from_start, "{right}, granted twice");
+        assert!(from_start.iter().any(|rule| rule.contains(needs)), "{right}: {from_start:?}");
+        // The kernel has as many as the books.
+        let inner = running.daemon.inner();
+        let held = inner.supervisor.get(aid).unwrap().sets().len();
+        assert_eq!(running.fake.agents.lock().unwrap()[&aid].sets.len(), held, "{right}");
+        drop(inner);
+        let on_record = implied(aid).iter().all(|rule| {
+            let (_, value) = rule.split_once('=').unwrap();
+            granted(&running, &asked).iter().any(|object| object == value)
+        });
+        assert!(on_record, "{right}: what it implies is not on record");
+    }
+    running.stop();
+}
+
+/// Objects of an agent's grants in the log.
+fn granted(running: &Running, name: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let path = format!("/v1/audit/records?agent={name}&kind={}", Kind::Grant.name());
+    let seen: Result<(), ClientError> =
+        running.client().lines(&path, |record: api::audit::Record| {
+            all.push(record.object);
+            ControlFlow::Continue(())
+        });
+    seen.unwrap();
+    all
 }

@@ -8,9 +8,9 @@
 mod fake;
 
 use abi::{AgentId, AgentState, Kind};
-use api::agent::{CapabilityChange, SpawnSource};
-use api::{AgentDetail, SpawnRequest};
+use api::agent::CapabilityChange;
 use fake::Running;
+use fake::requests::ad_hoc;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -40,34 +40,12 @@ struct Change {
     through: &'static [&'static str],
 }
 
-fn ad_hoc(name: &str, capabilities: &[&str]) -> SpawnRequest {
-    SpawnRequest {
-        source: SpawnSource::AdHoc {
-            tenant: "maya".into(),
-            name: Some(name.into()),
-            capabilities: capabilities.iter().map(|c| (*c).to_owned()).collect(),
-            weight: None,
-        },
-        args: vec!["/bin/sleep".into(), "600".into()],
-        cwd: None,
-        env: Vec::new(),
-        allow_unsigned: false,
-        stdio: None,
-    }
-}
-
-fn spawned(running: &Running, name: &str, capabilities: &[&str]) -> AgentId {
-    let detail: AgentDetail =
-        running.client().post("/v1/agents", &ad_hoc(name, capabilities)).unwrap();
-    running.daemon.inner().supervisor.by_uuid(detail.agent.aid).unwrap().aid
-}
-
 /// A parent with a child, both hold what is going to be changed.
 fn family(running: &Running) {
     let rights = ["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"];
-    let parent = spawned(running, "subject", &rights);
+    let parent = running.spawned("subject", &rights);
     running.become_agent(Some(parent));
-    spawned(running, "child", &["fs.read=/etc/ssl"]);
+    running.spawned("child", &["fs.read=/etc/ssl"]);
     running.become_agent(None);
 }
 
@@ -98,7 +76,7 @@ const CHANGES: [Change; 7] = [
         name: "spawn",
         prepare: |running| {
             let parent =
-                spawned(running, "above", &["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"]);
+                running.spawned("above", &["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"]);
             running.become_agent(Some(parent));
         },
         request: || {
@@ -213,7 +191,7 @@ const CHANGES: [Change; 7] = [
     Change {
         name: "room for children",
         prepare: |running| {
-            spawned(running, "subject", &["fs.read=/etc", "fs.exec=/usr/bin"]);
+            running.spawned("subject", &["fs.read=/etc", "fs.exec=/usr/bin"]);
         },
         request: || ("/v1/agents/subject/grant", change("agent.spawn=2")),
         outcome: |running| {

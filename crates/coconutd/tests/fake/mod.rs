@@ -4,6 +4,8 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod requests;
+
 use abi::event::Event;
 use abi::{AgentId, AgentState, Entry};
 use coconutd::boot::{self, Start};
@@ -46,6 +48,16 @@ pub struct Known {
 /// What is done at a step: nothing, or a failure.
 pub type Watch = Box<dyn FnMut(&str) -> bool + Send>;
 
+/// Waits for a step, which then waits for it.
+pub struct Meeting {
+    /// So many steps go by before.
+    pub after: usize,
+    /// Told the step's name.
+    pub reached: Sender<String>,
+    /// The step goes on when something comes, or when the other end is gone.
+    pub go: Receiver<()>,
+}
+
 pub struct Fake {
     pub agents: Mutex<HashMap<AgentId, Known>>,
     pub sets: Mutex<BTreeMap<SetId, Vec<Rule>>>,
@@ -55,6 +67,8 @@ pub struct Fake {
     pub watch: Mutex<Option<Watch>>,
     /// Names of steps that fail.
     pub broken: Mutex<Vec<&'static str>>,
+    /// Whoever waits for a step.
+    pub meeting: Mutex<Option<Meeting>>,
     /// Whom the caller of the next connections is taken for.
     pub caller: Mutex<Option<AgentId>>,
     /// Paths that agents have mapped.
@@ -75,6 +89,7 @@ impl Fake {
             steps: AtomicU64::new(0),
             watch: Mutex::default(),
             broken: Mutex::default(),
+            meeting: Mutex::default(),
             caller: Mutex::default(),
             mapped: Mutex::default(),
             amplified: Mutex::default(),
@@ -102,9 +117,28 @@ impl Fake {
     /// True if the step is to fail.
     pub fn fails(&self, name: &str) -> bool {
         self.steps.fetch_add(1, Ordering::Relaxed);
+        self.meet(name);
         let broken = self.broken.lock().unwrap().contains(&name);
         let watched = self.watch.lock().unwrap().as_mut().is_some_and(|watch| watch(name));
         broken || watched
+    }
+
+    /// Has the step wait, if somebody wants to meet it; other steps go on meanwhile.
+    fn meet(&self, name: &str) {
+        let meeting = {
+            let mut next = self.meeting.lock().unwrap();
+            match next.as_mut() {
+                Some(meeting) if meeting.after > 0 => {
+                    meeting.after -= 1;
+                    None
+                }
+                _ => next.take(),
+            }
+        };
+        if let Some(meeting) = meeting {
+            let _ = meeting.reached.send(name.to_owned());
+            let _ = meeting.go.recv();
+        }
     }
 
     fn step(&self, name: &str) -> Result<()> {
