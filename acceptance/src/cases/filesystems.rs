@@ -6,7 +6,7 @@ use crate::mounted::{Mounted, ran};
 use crate::world::World;
 use anyhow::{Result, ensure};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -71,7 +71,40 @@ fn overlay(world: &World) -> Result<String> {
     )?;
     ensure!(!below.ok, "a right on a folder reaches another: {}", below.evidence);
     lasting(world, &at("one"), &at("folder-one"))?;
+    programs(world, &at("folder-two"))?;
     Ok(String::new())
+}
+
+/// Programs and scripts that lie there run, write there, and reach nothing else.
+fn programs(world: &World, folder: &Path) -> Result<()> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    fs::copy("/usr/bin/dash", at("shell"))?;
+    let words = format!(
+        "#!{}\necho mine >>{}; while read line; do echo $line; done <{}; read line <{} || echo refused\n",
+        at("shell"),
+        at("inside"),
+        at("inside"),
+        at("../one")
+    );
+    fs::write(at("script"), words)?;
+    for (name, mode) in [("script", 0o755), ("inside", 0o666)] {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode))?;
+    }
+    let rights = ["fs.exec", "fs.read", "fs.write"].map(|kind| format!("{kind}={}", at("")));
+    let script = at("script");
+    let mut command = vec!["run"];
+    command.extend(rights.iter().flat_map(|right| ["--cap", right.trim_end_matches('/')]));
+    command.extend(["--", &script]);
+    let said = world.expect(0, &command)?.stdout;
+    let wanted = "from inside\nmine\nrefused\n";
+    ensure!(said == wanted, "a script of an overlay said {said:?}");
+    // The control: the same outside of every agent reads the other file, too.
+    let control = Command::new("setpriv")
+        .args(["--reuid", "coconut-agent", "--clear-groups", "--", &script])
+        .output()?;
+    let said = String::from_utf8_lossy(&control.stdout);
+    ensure!(!said.contains("refused"), "the control: {said}");
+    Ok(())
 }
 
 /// A right on the folder that the file system lies in.
