@@ -43,7 +43,11 @@ static __always_inline void throttle(struct KernelAgent *a)
 	bpf_send_signal(SIGSTOP);
 }
 
-/* Counts, takes room in the ring and fills the head; NULL if there is no room. */
+/*
+ * Counts, takes room in the ring and fills the head; NULL if there is no room. Else nothing else runs
+ * on this CPU until event_submit(): a number that is taken later than its room would come out of
+ * order, which the reader could not tell from a loss, and the scratch text is this CPU's, too.
+ */
 static __always_inline struct Event *event_begin(struct KernelAgent *a, __u64 what, __u64 ruling)
 {
 	__u64 used = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
@@ -63,12 +67,14 @@ static __always_inline struct Event *event_begin(struct KernelAgent *a, __u64 wh
 			throttle(a);
 	}
 	e = NULL;
+	bpf_preempt_disable();
 	/* Outsiders cannot be stopped; they must not take the room that agents' records need. */
 	if (a || used < policy.seal_water)
 		e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		__sync_fetch_and_add(&tally->sequence, 1);
 		__sync_fetch_and_add(&tally->lost, 1);
+		bpf_preempt_enable();
 		return NULL;
 	}
 	__builtin_memset(e, 0, sizeof(*e));
@@ -102,6 +108,7 @@ static __always_inline void event_submit(struct Event *e)
 				BPF_RB_FORCE_WAKEUP :
 				BPF_RB_NO_WAKEUP;
 	bpf_ringbuf_submit(e, flags);
+	bpf_preempt_enable();
 }
 
 /* The verdict, once its event is in the ring. A use that cannot be recorded does not happen. */
@@ -224,8 +231,6 @@ static __always_inline int report_at(struct KernelAgent *a, const struct path *p
 	if (!e)
 		return without_room(what);
 	object_is_inode(e, as(dentry, name ?: path->dentry));
-	/* The scratch text is this CPU's, and another task's program may run in between. */
-	bpf_preempt_disable();
 	s = scratch();
 	if (s) {
 		n = bpf_path_d_path(path, s->text, 256);
@@ -238,7 +243,6 @@ static __always_inline int report_at(struct KernelAgent *a, const struct path *p
 	} else {
 		event_submit(e);
 	}
-	bpf_preempt_enable();
 	return verdict_of(what);
 }
 
@@ -325,13 +329,11 @@ static __noinline int report_dentry(struct KernelAgent *a, struct dentry *d, str
 		return without_room(what);
 	d = as(dentry, d);
 	object_is_inode(e, d);
-	bpf_preempt_disable();
 	s = scratch();
 	if (s)
 		event_end(e, s, put_names(d, m));
 	else
 		event_submit(e);
-	bpf_preempt_enable();
 	return verdict_of(what);
 }
 
