@@ -2,7 +2,7 @@
 //!
 //! A sender writes a token of 16 random bytes together with three descriptors (`SCM_RIGHTS`),
 //! gets one byte back, and keeps the connection open: it is the leash of the agent that takes
-//! them.
+//! them. A byte of 0 is a refusal; why follows as text, to the connection's end.
 
 use crate::callers::Key;
 use crate::identity::{Caller, identify};
@@ -120,10 +120,15 @@ async fn take(
     let waiting = daemon.callers.waiting.take(&caller).map_err(full)?;
     drop(asking);
     let received = tokio::time::timeout(WAIT, receive(&stream)).await;
-    let (token, descriptors) = received.map_err(|_| "nothing came".to_owned())??;
-    if matches!(caller, Caller::Agent { .. }) && !descriptors.iter().all(is_stream) {
-        return Err("an agent may hand on pipes, sockets and terminals only".to_owned());
-    }
+    let received = received.map_err(|_| "nothing came".to_owned()).and_then(|came| came);
+    let (token, descriptors) = match received.and_then(|came| check(&caller, came)) {
+        Ok(came) => came,
+        Err(why) => {
+            // A sender that does not read it has its reasons.
+            let _ = stream.try_write(format!("\0{why}").as_bytes());
+            return Err(why);
+        }
+    };
     let leash = Leash { stream, _place: place };
     let handed = Handed { descriptors, leash, caller, _waiting: waiting };
     if daemon.stdio.put(token, handed) {
@@ -133,7 +138,16 @@ async fn take(
     Ok(())
 }
 
-async fn receive(stream: &UnixStream) -> Result<(Uuid, [OwnedFd; 3]), String> {
+type Came = (Uuid, [OwnedFd; 3]);
+
+fn check(caller: &Caller, came: Came) -> Result<Came, String> {
+    if matches!(caller, Caller::Agent { .. }) && !came.1.iter().all(is_stream) {
+        return Err("an agent may hand on pipes, sockets and terminals only".to_owned());
+    }
+    Ok(came)
+}
+
+async fn receive(stream: &UnixStream) -> Result<Came, String> {
     loop {
         stream.readable().await.map_err(|e| e.to_string())?;
         match stream.try_io(Interest::READABLE, || receive_now(stream)) {
@@ -144,7 +158,7 @@ async fn receive(stream: &UnixStream) -> Result<(Uuid, [OwnedFd; 3]), String> {
     }
 }
 
-fn receive_now(stream: &UnixStream) -> std::io::Result<Result<(Uuid, [OwnedFd; 3]), String>> {
+fn receive_now(stream: &UnixStream) -> std::io::Result<Result<Came, String>> {
     let mut token = [0u8; 16];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

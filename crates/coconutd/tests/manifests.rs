@@ -13,7 +13,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use std::io::{IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use uuid::Uuid;
 
@@ -125,14 +125,32 @@ fn a_wrong_manifest_is_refused_with_its_place() {
 fn lend(running: &Running, token: Uuid) -> (UnixStream, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
-    let mut leash = UnixStream::connect(running.daemon.config.stdio_socket()).unwrap();
-    let descriptors = [null.as_fd(), writer.as_fd(), writer.as_fd()];
+    let mut leash = hand_over(running, token, [null.as_fd(), writer.as_fd(), writer.as_fd()]);
+    leash.read_exact(&mut [0]).unwrap();
+    (leash, reader)
+}
+
+fn hand_over(running: &Running, token: Uuid, descriptors: [BorrowedFd<'_>; 3]) -> UnixStream {
+    let leash = UnixStream::connect(running.daemon.config.stdio_socket()).unwrap();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     sendmsg(&leash, &[IoSlice::new(token.as_bytes())], &mut control, SendFlags::empty()).unwrap();
-    leash.read_exact(&mut [0]).unwrap();
-    (leash, reader)
+    leash
+}
+
+#[test]
+fn an_agent_that_hands_on_a_file_is_told_what_it_may_hand_on() {
+    let running = Running::start();
+    let parent = running.spawned("parent", &["agent.spawn=1"]);
+    running.become_agent(Some(parent));
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("file")).unwrap();
+    let mut leash = hand_over(&running, Uuid::from_u128(8), [file.as_fd(); 3]);
+    let mut answer = String::new();
+    leash.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "\0an agent may hand on pipes, sockets and terminals only");
+    running.stop();
 }
 
 fn foreground(token: Uuid, command: &[&str]) -> SpawnRequest {

@@ -1,6 +1,7 @@
 //! Hands this process's own standard descriptors to coconutd, for a foreground agent.
 
 use crate::failure::Failure;
+use api::ErrorCode;
 use api::agent::Stdio;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::io::{IoSlice, Read};
@@ -42,5 +43,20 @@ pub fn lend(api_socket: &Path) -> Result<Lent, Failure> {
     connection.read_exact(&mut taken).map_err(|e| {
         anyhow::Error::new(e).context("coconutd did not take stdin, stdout and stderr")
     })?;
+    if taken == [0] {
+        return Err(refused(connection));
+    }
     Ok(Lent { _connection: connection, stdio: Stdio { token } })
+}
+
+/// Why they were not taken, as coconutd says it.
+fn refused(connection: UnixStream) -> Failure {
+    const LONGEST: u64 = 512;
+    let mut why = String::new();
+    let _ = connection.take(LONGEST).read_to_string(&mut why);
+    Failure::new(
+        ErrorCode::Denied,
+        format!("coconutd did not take stdin, stdout and stderr: {why}"),
+    )
+    .hint("for a child of an agent: … </dev/null 2>&1 | cat")
 }

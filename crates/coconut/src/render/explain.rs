@@ -1,6 +1,7 @@
 //! `explain`: what was tried, which rule refused, and the line that would allow it.
 
 use super::{BAD, BOLD, DIM, GOOD, clean, paint, short, thousands, time, wrap};
+use abi::Capability;
 use api::Explanation;
 use api::agent::ExplanationList;
 use std::fmt::Write;
@@ -53,7 +54,11 @@ fn one(denial: &Explanation, now_ns: u64, width: usize) -> String {
     line("tried", super::PLAIN, &format!("{} ({})", denial.tried, denial.program));
     line("refused", BAD, &format!("{}; it saw {}", denial.refused_by, denial.errno));
     match (&denial.manifest_line, &denial.command) {
-        (None, None) => line("allow", DIM, "nothing can: no capability covers this"),
+        (None, None) if denial.capability == Capability::Forbidden => {
+            line("allow", DIM, "nothing can: no capability covers this");
+        }
+        // It is allowed by now, or the agent can do nothing at all: the reason says so.
+        (None, None) => {}
         (manifest, command) => {
             if let Some(text) = manifest {
                 line("manifest", GOOD, text);
@@ -70,7 +75,6 @@ fn one(denial: &Explanation, now_ns: u64, width: usize) -> String {
 mod tests {
     use super::super::sample::{NOW, fits, plain};
     use super::*;
-    use abi::Capability;
     use uuid::Uuid;
 
     fn denial() -> Explanation {
@@ -113,7 +117,10 @@ mod tests {
 
     #[test]
     fn what_nothing_can_allow_says_so() {
-        let denial = Explanation { manifest_line: None, command: None, ..denial() };
-        assert!(plain(&one(&denial, NOW, 80)).contains("nothing can: no capability covers this"));
+        let held_now = Explanation { manifest_line: None, command: None, ..denial() };
+        let forbidden = Explanation { capability: Capability::Forbidden, ..held_now.clone() };
+        let says = |denial| plain(&one(denial, NOW, 80)).contains("nothing can");
+        assert!(says(&forbidden));
+        assert!(!says(&held_now), "a rule may allow it by now");
     }
 }
