@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use demo::Context;
 use demo::agent::{Agent, Spec};
 use demo::coconut::{Coconut, Ran};
-use demo::hostile::{self, Attacked, Side};
+use demo::hostile::{self, Attacked, Namespaces, Side};
 use demo::progress::Progress;
 use demo::report::Say;
 use probe::Outcome;
@@ -60,7 +60,11 @@ impl World {
         let made = self.attack.get_or_init(|| {
             let make = || -> Result<Attack> {
                 let (control, harm) = hostile::control_side(&self.ctx)?;
-                Ok(Attack { attacked: hostile::agent_side(&self.ctx)?, control, harm })
+                Ok(Attack {
+                    attacked: hostile::agent_side(&self.ctx, Namespaces::Own)?,
+                    control,
+                    harm,
+                })
             };
             make().map_err(|e| format!("{e:#}"))
         });

@@ -18,6 +18,11 @@
 #define FLAG_EXPECT 4
 
 /**
+ * Its `/proc` is one that other agents use too: it may not be listed.
+ */
+#define FLAG_SHARES 8
+
+/**
  * Read contents, list a directory, map.
  */
 #define RIGHT_READ 1

@@ -45,6 +45,18 @@ static __always_inline bool appends(struct KernelAgent *a, struct file *f)
 	       (rights_of(cover_path(a, &f->f_path, RIGHT_APPEND, 0)) & RIGHT_APPEND);
 }
 
+/*
+ * The list of all processes in a /proc that agents share. What lies below it is decided process by
+ * process (hidepid and ptrace_access_check), which for a list would be asked of every agent's.
+ */
+static __always_inline bool lists_others(struct KernelAgent *a, struct file *f, __u32 all)
+{
+	struct dentry *d = f->f_path.dentry;
+
+	return (a->flags & FLAG_SHARES) && (all & RIGHT_READ) &&
+	       d->d_sb->s_magic == PROC_MAGIC && d == d->d_sb->s_root;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *f)
 {
@@ -68,6 +80,8 @@ int BPF_PROG(file_open, struct file *f)
 		clear_suspect();
 		return report_path(a, &f->f_path, DENIAL(FILE_OPEN, all | any), 0);
 	}
+	if (unlikely(lists_others(a, f, all)))
+		return report_path(a, &f->f_path, FORBIDDEN(FILE_OPEN, all), 0);
 	return report_path(a, &f->f_path, USE(FILE_OPEN, all | any), ruling_of(cover));
 }
 

@@ -153,6 +153,14 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
                 Ok(mut ring) => ring.read(fd(1), fd(2) != 0),
                 Err(e) => e.into(),
             },
+            "shm" => answer(shmget(IPC_PRIVATE, 4096, 0o600)),
+            "msg" => answer(msgget(IPC_PRIVATE, 0o600)),
+            "sem" => answer(semget(IPC_PRIVATE, 1, 0o600)),
+            "mq" => {
+                let flags = O_CREAT | O_RDWR;
+                let none = std::ptr::null::<u8>();
+                answer(syscall(SYS_mq_open, c"queue".as_ptr(), flags, 0o600, none))
+            }
             "nice" => answer(setpriority(PRIO_PROCESS, fd(1) as u32, 0)),
             "rlimit" => {
                 let limit = rlimit { rlim_cur: 1, rlim_max: 1 };

@@ -4,7 +4,7 @@
 use abi::event::{EVENT_DENIAL, EVENT_SEAL, Event, Hook};
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result, ensure};
-use kernel::{EventReader, Kernel, Launch, LoadOptions, NewAgent, Rule, Scope, SetId};
+use kernel::{EventReader, Kernel, Launch, LoadOptions, Namespaces, NewAgent, Rule, Scope, SetId};
 use libc::O_PATH;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 
 /// This program, inside.
 pub const SELF: &str = "/coconut-kernel-tests";
+
+/// What agents have unless a case is about it.
+pub const OWN: Namespaces = Namespaces::Own { tmp_size: 1 << 20 };
 
 /// Everything that a case needs.
 pub struct World {
@@ -89,6 +92,22 @@ impl World {
 
     /// The same, as a child of another, or with a standard output of its own.
     pub fn agent_with(&self, rules: &[Given], parent: AgentId, out: OwnedFd) -> Result<Actor> {
+        self.agent_in(OWN, rules, parent, out)
+    }
+
+    /// One that shares what it can with others.
+    pub fn sharer(&self, rules: &[Given]) -> Result<Actor> {
+        let out = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+        self.agent_in(Namespaces::Shared, rules, AgentId::NOBODY, out.into())
+    }
+
+    fn agent_in(
+        &self,
+        namespaces: Namespaces,
+        rules: &[Given],
+        parent: AgentId,
+        out: OwnedFd,
+    ) -> Result<Actor> {
         let n = self.next.get() + 1;
         self.next.set(n);
         let aid = AgentId::new(n, 1);
@@ -103,6 +122,7 @@ impl World {
             swap_max: None,
             pids_max: Some(64),
             may_spawn: rules.iter().any(|r| r.capability == Capability::AgentSignal),
+            namespaces,
         };
         if let Err(refused) = self.kernel.create_agent(&new, &[set, self.base()?]) {
             self.kernel.drop_set(set).map_err(explain)?;
@@ -123,7 +143,6 @@ impl World {
             gid: 0,
             groups: Vec::new(),
             stdio: [OwnedFd::from(theirs), out, err.into()],
-            tmp_size: 1 << 20,
         };
         let process = self.kernel.launch(aid, launch).map_err(explain)?;
         ours.set_read_timeout(Some(STALLED))?;

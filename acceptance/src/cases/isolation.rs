@@ -190,7 +190,7 @@ fn part(world: &World, attempts: &[&str]) -> Result<String> {
     all_pass(&mine.map(|(_, check)| check).collect::<Vec<_>>())
 }
 
-fn all_pass(checks: &[Check]) -> Result<String> {
+pub(super) fn all_pass(checks: &[Check]) -> Result<String> {
     let failed: Vec<String> = checks.iter().filter(|c| !c.passed).map(words).collect();
     ensure!(failed.is_empty(), "{} of {}: {}", failed.len(), checks.len(), failed.join("; "));
     ensure!(!checks.is_empty(), "nothing was checked");

@@ -15,6 +15,7 @@ mod manifests;
 mod rights;
 mod schemas;
 mod seal;
+mod shared;
 mod shutdown;
 
 use crate::world::World;
@@ -42,6 +43,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rights::CASES,
         lent::CASES,
         isolation::CASES,
+        shared::CASES,
         filesystems::CASES,
         broker::CASES,
         audit::CASES,

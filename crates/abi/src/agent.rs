@@ -146,3 +146,5 @@ pub const FLAG_SETUP: u32 = 1;
 pub const FLAG_THROTTLED: u32 = 2;
 /// Its first program is still to be started, and must be [`KernelAgent::program`].
 pub const FLAG_EXPECT: u32 = 4;
+/// Its `/proc` is one that other agents use too: it may not be listed.
+pub const FLAG_SHARES: u32 = 8;

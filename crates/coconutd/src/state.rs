@@ -67,6 +67,8 @@ pub struct Info {
     /// Sets that it held, by the kernel's id, and the number of their first position: events that
     /// are on their way name them.
     pub numbers: VecDeque<(kernel::SetId, u32, Arc<[u32]>)>,
+    /// Whose `/proc`, `/tmp` and IPC namespace it uses.
+    pub namespaces: manifest::Namespaces,
     /// What it has from its launch on.
     pub launch: Vec<Given>,
     /// Nanoseconds since the UNIX epoch.

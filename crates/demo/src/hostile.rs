@@ -125,18 +125,48 @@ fn try_plain(ctx: &Context, who: User, attack: &Attack, victim: u32) -> Result<O
     process.json(PATIENCE).with_context(|| format!("control of {}", attack.spec()))
 }
 
+/// What attacker and victim have to themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Namespaces {
+    /// Everything, as agents are unless their manifest says otherwise.
+    Own,
+    /// `/proc`, `/tmp` and the IPC namespace are one for both.
+    Shared,
+}
+
+impl Namespaces {
+    /// The agent of a specification, in these namespaces: only a manifest can ask for shared ones.
+    fn house(self, ctx: &Context, mut spec: Spec) -> Result<Spec> {
+        if self == Self::Own {
+            return Ok(spec);
+        }
+        let program = spec.command.remove(0);
+        let text = format!(
+            "[agent]\nname = \"{}\"\ntenant = \"{}\"\ncommand = [{program:?}]\n\
+             namespaces = \"shared\"\n\n[memory]\nram = \"256MiB\"\n",
+            spec.name, spec.tenant
+        );
+        let path = ctx.work.join(format!("{}.toml", spec.name));
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        spec.tenant.clear();
+        spec.manifest = Some(path);
+        Ok(spec)
+    }
+}
+
 /// Every attack by one agent on another.
 ///
 /// # Errors
 /// When an agent cannot be started or the probe does not answer.
-pub fn agent_side(ctx: &Context) -> Result<Attacked> {
+pub fn agent_side(ctx: &Context, namespaces: Namespaces) -> Result<Attacked> {
     let user = User::of_agents()?;
-    let scene = Scene::set(&ctx.work, "agent", user, &ctx.probe)?;
+    let place = if namespaces == Namespaces::Own { "agent" } else { "sharer" };
+    let scene = Scene::set(&ctx.work, place, user, &ctx.probe)?;
     // The key of the keyring is planted by an ordinary process: the agent's victim might not be let.
     let planter_args = victim_args(&scene, Some(&key_name()));
     let planter = Process::start(user, &ctx.probe, &planter_args, None)?;
     let _: Victim = planter.json(PATIENCE).context("planting the key")?;
-    let victim = start_victim(ctx, &scene)?;
+    let victim = start_victim(ctx, &scene, namespaces)?;
     let told: Victim = match victim.json(PATIENCE) {
         Ok(told) => told,
         Err(error) => bail!("the victim did not start: {error:#}: {}", victim.complaints()),
@@ -154,13 +184,13 @@ pub fn agent_side(ctx: &Context) -> Result<Attacked> {
         hidden_program: HIDDEN.to_owned(),
     };
     let side = Side::new(scene, &target);
-    let (own, outcomes, attacker) = attack(ctx, &side, target.pid)?;
+    let (own, outcomes, attacker) = attack(ctx, &side, target.pid, namespaces)?;
     let victim_after = ctx.coconut.show(&victim.name)?;
     drop((victim, planter));
     Ok(Attacked { side, outcomes, own, attacker, victim: victim_after })
 }
 
-fn start_victim(ctx: &Context, scene: &Scene) -> Result<Agent> {
+fn start_victim(ctx: &Context, scene: &Scene, namespaces: Namespaces) -> Result<Agent> {
     let mut command = vec![ctx.probe_arg()];
     command.extend(victim_args(scene, None));
     // A pipe that stays open while we live: the victim ends when its stdin does.
@@ -174,7 +204,7 @@ fn start_victim(ctx: &Context, scene: &Scene) -> Result<Agent> {
         command,
         ..Spec::default()
     };
-    Agent::start(&ctx.coconut, spec)
+    Agent::start(&ctx.coconut, namespaces.house(ctx, spec)?)
 }
 
 /// The victim's process as everybody outside sees it.
@@ -193,6 +223,7 @@ fn attack(
     ctx: &Context,
     side: &Side,
     victim: u32,
+    namespaces: Namespaces,
 ) -> Result<(Vec<Outcome>, Vec<Outcome>, AgentDetail)> {
     let own = side.scene.own_dir();
     let mut caps =
@@ -210,7 +241,7 @@ fn attack(
         command,
         ..Spec::default()
     };
-    let agent = Agent::start(&ctx.coconut, spec)?;
+    let agent = Agent::start(&ctx.coconut, namespaces.house(ctx, spec)?)?;
     let name = agent.name.clone();
     let mut outcomes = Vec::new();
     for n in 0..side.attacks.len() + 2 {

@@ -26,7 +26,7 @@ fn attack_everything(ctx: &Context, r: &mut Recorder) -> Result<()> {
     r.step("the control: every attack by ordinary processes of the same user, or root");
     let (control, harm) = hostile::control_side(ctx)?;
     r.step("now a victim of tenant maya, and an agent of tenant mallory turned hostile");
-    let attacked = hostile::agent_side(ctx)?;
+    let attacked = hostile::agent_side(ctx, hostile::Namespaces::Own)?;
     r.columns("an agent cannot", "hostile agent", "without Coconut");
     for check in judge_all(&attacked, &control, &harm) {
         r.check(check);

@@ -16,7 +16,7 @@ pub(crate) struct Plan<'a> {
     /// NULL-terminated.
     pub env: Vec<*const libc::c_char>,
     pub cwd: &'a CStr,
-    pub tmp_options: &'a CStr,
+    pub room: Room<'a>,
     pub uid: u32,
     pub gid: u32,
     pub groups: &'a [u32],
@@ -25,6 +25,18 @@ pub(crate) struct Plan<'a> {
     pub stdio: [RawFd; 3],
     pub tell: RawFd,
     pub go: RawFd,
+    /// All of these lie on it; what others lie on is closed at once.
+    pub seat: [RawFd; 9],
+    /// Above every seat: the rest of the daemon's table is not copied.
+    pub end: RawFd,
+}
+
+/// Where its `/proc`, `/tmp` and IPC namespace come from.
+pub(crate) enum Room<'a> {
+    /// It makes them.
+    Own { tmp_options: &'a CStr },
+    /// A mount to be put at `/tmp`, and namespaces to go into.
+    Shared { tmp: RawFd, mounts: RawFd, ipc: RawFd },
 }
 
 #[repr(C)]
@@ -45,15 +57,21 @@ struct CloneArgs {
 
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
-const NAMESPACES: u64 =
-    (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
+const NAMESPACES: u64 = (libc::CLONE_NEWPID | libc::CLONE_NEWUTS) as u64;
 
 /// Clones a child into the cgroup, with namespaces of its own.
 pub(crate) fn clone_into(cgroup: RawFd, plan: &Plan<'_>) -> io::Result<(u32, OwnedFd)> {
     let mut pidfd: RawFd = -1;
+    let own = match plan.room {
+        Room::Own { .. } => (libc::CLONE_NEWNS | libc::CLONE_NEWIPC) as u64,
+        Room::Shared { .. } => 0,
+    };
     let args = CloneArgs {
         flags: NAMESPACES
+            | own
             | CLONE_INTO_CGROUP
+            // For a moment: see `table`.
+            | libc::CLONE_FILES as u64
             | CLONE_CLEAR_SIGHAND
             | libc::CLONE_PIDFD.cast_unsigned() as u64,
         pidfd: (&raw mut pidfd) as u64,
@@ -61,8 +79,9 @@ pub(crate) fn clone_into(cgroup: RawFd, plan: &Plan<'_>) -> io::Result<(u32, Own
         cgroup: cgroup as u64,
         ..CloneArgs::default()
     };
-    // SAFETY: `args` is live and as large as said. The child gets a copy of this address space;
-    // it runs `prepare`, which only makes system calls, and never returns from here.
+    // SAFETY: `args` is live and as large as said. The child gets a copy of this address space and, with its
+    // first call, of the descriptors; it runs `prepare`, which only makes system calls, and never
+    // returns from here.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     match pid {
         0 => prepare(plan),
@@ -85,7 +104,9 @@ fn prepare(plan: &Plan<'_>) -> ! {
 type Step = Result<(), (SpawnStep, i32)>;
 
 fn run(plan: &Plan<'_>) -> Result<std::convert::Infallible, (SpawnStep, i32)> {
-    session()?;
+    table(plan)?;
+    say(plan, SpawnStep::Table, 0);
+    session(plan)?;
     mounts(plan)?;
     stdio(plan)?;
     privileges(plan)?;
@@ -114,11 +135,37 @@ fn run(plan: &Plan<'_>) -> Result<std::convert::Infallible, (SpawnStep, i32)> {
     Err((SpawnStep::Exec, errno()))
 }
 
-/// A session, signals and a keyring of its own: nothing of the daemon's reaches the agent.
-fn session() -> Step {
+/// The lowest descriptors of the daemon's table, copied: until this is done none may be closed or moved.
+/// Then those go that are not this child's: it might keep another's pipe open.
+fn table(plan: &Plan<'_>) -> Step {
+    let close = |from: RawFd, to: RawFd, flags: u32| -> Step {
+        let (from, to) = (from.cast_unsigned(), to.cast_unsigned());
+        // SAFETY: plain numbers.
+        check(SpawnStep::Table, unsafe { libc::syscall(libc::SYS_close_range, from, to, flags) })
+    };
+    close(plan.end, -1, libc::CLOSE_RANGE_UNSHARE)?;
+    let (mut from, mut rest) = (3, plan.seat);
+    rest.sort_unstable();
+    for number in rest {
+        if number > from {
+            close(from, number - 1, 0)?;
+        }
+        from = number + 1;
+    }
+    if from < plan.end { close(from, plan.end - 1, 0) } else { Ok(()) }
+}
+
+/// A session or a process group, signals and a keyring of its own: nothing of the daemon's reaches the agent.
+fn session(plan: &Plan<'_>) -> Step {
     // SAFETY: plain system calls; the signal set is a live local variable.
     unsafe {
-        check(SpawnStep::Session, libc::setsid().into())?;
+        let alone = match plan.room {
+            Room::Own { .. } => libc::setsid(),
+            // For each session the scheduler makes a group with queues on every processor (autogroup),
+            // which serves nobody: the agent's cgroup decides. The daemon's session has no terminal.
+            Room::Shared { .. } => libc::setpgid(0, 0),
+        };
+        check(SpawnStep::Session, alone.into())?;
         let mut none: libc::sigset_t = core::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, core::ptr::null_mut());
@@ -137,23 +184,50 @@ fn session() -> Step {
 }
 
 fn mounts(plan: &Plan<'_>) -> Step {
+    match plan.room {
+        Room::Own { tmp_options } => make(tmp_options),
+        Room::Shared { tmp, mounts, ipc } => {
+            // SAFETY: plain numbers.
+            unsafe {
+                check(SpawnStep::Ipc, libc::setns(ipc, libc::CLONE_NEWIPC).into())?;
+                check(SpawnStep::Private, libc::setns(mounts, libc::CLONE_NEWNS).into())?;
+                // A copy of them; none is one that others hear of.
+                check(SpawnStep::Private, libc::unshare(libc::CLONE_NEWNS).into())?;
+            }
+            put(SpawnStep::Tmp, tmp, c"/tmp")
+        }
+    }
+}
+
+/// Mounts that others do not hear of, with a `/proc` and a `/tmp` of its own.
+fn make(tmp_options: &CStr) -> Step {
     let none = core::ptr::null();
     let guard = libc::MS_NOSUID | libc::MS_NODEV;
     // SAFETY: every pointer is NULL or a NUL-terminated string.
     unsafe {
         let slave = libc::MS_REC | libc::MS_SLAVE;
-        let root = c"/".as_ptr();
-        check(SpawnStep::Private, libc::mount(none, root, none, slave, none.cast()).into())?;
+        let done = libc::mount(none, c"/".as_ptr(), none, slave, none.cast());
+        check(SpawnStep::Private, done.into())?;
         let proc = c"proc".as_ptr();
         let options = c"hidepid=invisible,subset=pid".as_ptr().cast();
         let flags = guard | libc::MS_NOEXEC;
         let done = libc::mount(proc, c"/proc".as_ptr(), proc, flags, options);
         check(SpawnStep::Proc, done.into())?;
-        let tmpfs = c"tmpfs".as_ptr();
-        let options = plan.tmp_options.as_ptr().cast();
+        let (tmpfs, options) = (c"tmpfs".as_ptr(), tmp_options.as_ptr().cast());
         let done = libc::mount(tmpfs, c"/tmp".as_ptr(), tmpfs, guard, options);
         check(SpawnStep::Tmp, done.into())
     }
+}
+
+/// Puts a mount that lies nowhere where it belongs.
+fn put(step: SpawnStep, mount: RawFd, place: &CStr) -> Step {
+    const F_EMPTY_PATH: u32 = 4;
+    let (here, to) = (c"".as_ptr(), place.as_ptr());
+    // SAFETY: an open descriptor, and NUL-terminated strings.
+    let done = unsafe {
+        libc::syscall(libc::SYS_move_mount, mount, here, libc::AT_FDCWD, to, F_EMPTY_PATH)
+    };
+    check(step, done)
 }
 
 fn stdio(plan: &Plan<'_>) -> Step {

@@ -150,10 +150,14 @@ steps! {
     Prepare = 1 => "preparing", None;
     /// `clone3` into the cgroup with new namespaces.
     Clone = 2 => "cloning into the agent's cgroup", Some("the agent may have reached its `pids` limit");
+    /// A small table of descriptors of its own.
+    Table = 20 => "copying descriptors", None;
     /// A session of its own.
     Session = 3 => "making a session", None;
     /// Mount propagation off.
     Private = 4 => "making mounts private", None;
+    /// Into the IPC namespace that it shares.
+    Ipc = 19 => "joining the shared IPC namespace", None;
     /// Private `/proc`.
     Proc = 5 => "mounting a private /proc", None;
     /// Private `/tmp`.

@@ -1,14 +1,16 @@
 //! The handle on the loaded policy.
 
+use crate::commons::Commons;
 use crate::launch::launch_process;
 use crate::maps;
+use crate::seats::Seats;
 use crate::sets::Sets;
 use crate::state::{Agent, Agents, Discarded, Rights, Shared, lock, take_away_later};
 use crate::{
-    Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, NewAgent,
-    Process, Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
+    Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, Namespaces,
+    NewAgent, Process, Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
 };
-use abi::agent::{FLAG_SETUP, KernelAgent};
+use abi::agent::{FLAG_SETUP, FLAG_SHARES, KernelAgent};
 use abi::caps::{FileKey, TcpPeerKey};
 use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
 use abi::{AgentId, AgentState};
@@ -66,6 +68,11 @@ impl Kernel {
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|e| Error::System { action: "make an eventfd", source: e.into() })?,
             root: std::sync::OnceLock::new(),
+            commons: Commons::default(),
+            seats: Seats::new().map_err(|source| Error::System {
+                action: "reserve descriptors for launches",
+                source,
+            })?,
             agents: RwLock::default(),
             next_list: AtomicU64::new(1),
         };
@@ -241,7 +248,7 @@ impl Kernel {
             aid: new.aid.0,
             list: 0,
             state: AgentState::Spawning as u32,
-            flags: FLAG_SETUP,
+            flags: flags_of(new.namespaces),
             denials: 0,
             uses: 0,
             program: nowhere,
@@ -257,6 +264,7 @@ impl Kernel {
             id: cgroup::id(leaf)?,
             cgroup,
             launched: AtomicBool::new(false),
+            namespaces: new.namespaces,
             rights: Mutex::new(Rights { sets: sets.to_vec(), ..Rights::default() }),
         })
     }
@@ -379,6 +387,9 @@ impl Kernel {
         }
         drop((agents, still));
         self.remove_empty_above(&leaf);
+        if agent.namespaces == Namespaces::Shared {
+            self.shared.commons.leave(&agent.folder_name());
+        }
         let rights = std::mem::take(&mut *lock(&agent.rights));
         if rights.list != 0 {
             self.shared.discard(Discarded::List(rights.list));
@@ -430,6 +441,13 @@ impl Kernel {
             return Err(Error::Invalid("the ring has its reader already".to_owned()));
         }
         EventReader::new(Arc::clone(&self.shared))
+    }
+}
+
+fn flags_of(namespaces: Namespaces) -> u32 {
+    match namespaces {
+        Namespaces::Own { .. } => FLAG_SETUP,
+        Namespaces::Shared => FLAG_SETUP | FLAG_SHARES,
     }
 }
 

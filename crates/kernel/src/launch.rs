@@ -1,16 +1,19 @@
 //! Starts an agent's program: clone into the cgroup, prepare, grant, go.
 //!
-//! The child is cloned into the cgroup while checks are off there. It prepares itself (child.rs),
-//! says so and waits. The daemon then gives it its private mounts and what its standard files were
+//! The child is cloned into the cgroup while checks are off there, with a small table of descriptors
+//! (seats.rs). It prepares itself (child.rs), says so and waits. The daemon then gives it its private mounts and what its standard files were
 //! opened for, switches checks on and lets it go; from the `execve` on everything is checked.
 
 use crate::child::{self, Plan};
+use crate::commons::Part;
 use crate::handle::{self, Seen};
+use crate::seats::Seat;
 use crate::state::{Agent, Shared, lock};
-use crate::{Error, Handle, Launch, Process, Result, SpawnStep, sys};
+use crate::{Error, Handle, Launch, Namespaces, Process, Result, SpawnStep, sys};
 use abi::agent::FLAG_SETUP;
 use abi::caps::*;
 use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_EXPECT, Control};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -28,41 +31,80 @@ const TMP_RIGHTS: u32 =
 /// Runs all steps; whatever refuses, no process is left.
 pub(crate) fn launch_process(shared: &Shared, agent: &Agent, launch: Launch) -> Result<Process> {
     let prepare = |e: Errno| failed(SpawnStep::Prepare, e.into());
-    // Copies above the standard descriptors, so that moving them there cannot lose one.
-    let mut stdio = Vec::with_capacity(3);
-    for fd in &launch.stdio {
-        stdio.push(rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(prepare)?);
-    }
-    // Above them too, so that moving those to their places does not close it.
-    let program = rustix::io::fcntl_dupfd_cloexec(&launch.program, 3).map_err(prepare)?;
     let expected = expected(shared, &launch)?;
+    let room = Room::new(shared, agent)?;
     let (told, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
     let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
     let strings = Strings::new(&launch)?;
-    let plan = Plan {
+    let mut seat = shared.seats.take();
+    let plan = sit(&mut seat, &launch, &strings, &room, [&tell, &go])
+        .map_err(|e| failed(SpawnStep::Prepare, e))?;
+    let (pid, pidfd) = child::clone_into(agent.cgroup.as_raw_fd(), &plan)
+        .map_err(|e| failed(SpawnStep::Clone, e))?;
+    let process = Process { pid, pidfd };
+    // What else it was lent is the child's now.
+    let stdio = launch.stdio;
+    let done = await_table(&told, &process).and_then(|()| {
+        // The child has its own ends; the daemon's must go, or the end of the pipe is never seen.
+        drop((tell, go, seat, room));
+        accompany(shared, agent, &process, &stdio, &expected, &told, let_go)
+    });
+    if let Err(error) = done {
+        sys::kill_and_reap(process.pidfd.as_fd());
+        return Err(error);
+    }
+    Ok(process)
+}
+
+/// Everything that the child needs on a seat, and where.
+fn sit<'a>(
+    seat: &mut Seat,
+    launch: &'a Launch,
+    strings: &'a Strings,
+    room: &'a Room,
+    [tell, go]: [&OwnedFd; 2],
+) -> io::Result<Plan<'a>> {
+    let [input, output, error] = &launch.stdio;
+    Ok(Plan {
         argv: strings.argv(),
         env: strings.env(),
         cwd: &strings.cwd,
-        tmp_options: &strings.tmp_options,
+        stdio: [seat.put(input)?, seat.put(output)?, seat.put(error)?],
+        program: match launch.interpreter {
+            Some(_) => None,
+            None => Some(seat.put(&launch.program)?),
+        },
+        tell: seat.put(tell)?,
+        go: seat.put(go)?,
+        room: room.plan(seat)?,
+        seat: seat.numbers(),
+        end: seat.end(),
         uid: launch.uid,
         gid: launch.gid,
         groups: &launch.groups,
-        program: launch.interpreter.is_none().then_some(program.as_raw_fd()),
-        stdio: [stdio[0].as_raw_fd(), stdio[1].as_raw_fd(), stdio[2].as_raw_fd()],
-        tell: tell.as_raw_fd(),
-        go: go.as_raw_fd(),
-    };
-    let (pid, pidfd) = child::clone_into(agent.cgroup.as_raw_fd(), &plan)
-        .map_err(|e| failed(SpawnStep::Clone, e))?;
-    // The child has its own ends; the daemon's must go, or the end of the pipe is never seen.
-    drop((tell, go, launch));
-    let process = Process { pid, pidfd };
-    match accompany(shared, agent, &process, &stdio, &expected, &told, let_go) {
-        Ok(()) => Ok(process),
-        Err(error) => {
-            sys::kill_and_reap(process.pidfd.as_fd());
-            Err(error)
+    })
+}
+
+/// Waits until the child has its own table of descriptors, or has ended: until then it has the daemon's, and
+/// so the other end of the pipe.
+fn await_table(told: &OwnedFd, process: &Process) -> Result<()> {
+    let mut both = [PollFd::new(told, PollFlags::IN), PollFd::new(&process.pidfd, PollFlags::IN)];
+    loop {
+        match poll(&mut both, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(failed(SpawnStep::Table, e.into())),
         }
+        if both[0].revents().contains(PollFlags::IN) {
+            break;
+        }
+        if !both[1].revents().is_empty() {
+            return Err(failed(SpawnStep::Table, io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+    match hear(told)? {
+        Some((SpawnStep::Table, 0)) => Ok(()),
+        Some((step, errno)) => Err(failed(step, io::Error::from_raw_os_error(errno))),
+        None => Err(failed(SpawnStep::Table, io::ErrorKind::UnexpectedEof.into())),
     }
 }
 
@@ -194,6 +236,35 @@ fn expect(shared: &Shared, agent: &Agent, expected: &Expected) -> Result<()> {
     sys::control(&shared.maps.control, command)
 }
 
+/// What the child makes of `/proc`, `/tmp` and its IPC namespace.
+enum Room {
+    Own { tmp_options: CString },
+    Shared(Part),
+}
+
+impl Room {
+    fn new(shared: &Shared, agent: &Agent) -> Result<Room> {
+        match agent.namespaces {
+            Namespaces::Shared => shared.commons.part(&agent.folder_name()).map(Room::Shared),
+            Namespaces::Own { tmp_size } => {
+                let options = format!("size={tmp_size},mode=1777");
+                Ok(Room::Own { tmp_options: text(OsStr::new(&options))? })
+            }
+        }
+    }
+
+    fn plan(&self, seat: &mut Seat) -> io::Result<child::Room<'_>> {
+        Ok(match self {
+            Room::Own { tmp_options } => child::Room::Own { tmp_options },
+            Room::Shared(part) => child::Room::Shared {
+                tmp: seat.put(&part.tmp)?,
+                mounts: seat.put(&part.mounts)?,
+                ipc: seat.put(&part.ipc)?,
+            },
+        })
+    }
+}
+
 fn failed(step: SpawnStep, source: io::Error) -> Error {
     Error::Spawn { step, source }
 }
@@ -203,7 +274,6 @@ struct Strings {
     args: Vec<CString>,
     vars: Vec<CString>,
     cwd: CString,
-    tmp_options: CString,
 }
 
 impl Strings {
@@ -216,13 +286,7 @@ impl Strings {
             text(OsStr::from_bytes(&[k.as_bytes(), b"=", v.as_bytes()].concat()))
         };
         let vars = launch.env.iter().map(var).collect::<Result<_>>()?;
-        let tmp_options = format!("size={},mode=1777", launch.tmp_size);
-        Ok(Strings {
-            args,
-            vars,
-            cwd: text(launch.cwd.as_os_str())?,
-            tmp_options: text(OsStr::new(&tmp_options))?,
-        })
+        Ok(Strings { args, vars, cwd: text(launch.cwd.as_os_str())? })
     }
 
     fn argv(&self) -> Vec<*const libc::c_char> {

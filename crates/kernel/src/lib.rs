@@ -9,6 +9,7 @@
 mod cgroup;
 mod child;
 mod children;
+mod commons;
 mod entries;
 mod error;
 mod events;
@@ -21,9 +22,11 @@ pub mod lease;
 mod mappings;
 mod maps;
 mod object;
+mod seats;
 mod sets;
 mod state;
 mod sys;
+mod tree;
 mod types;
 
 pub use error::{Error, Result, SpawnStep};
@@ -32,5 +35,6 @@ pub use features::{Features, Lockdown};
 pub use handle::{Handle, Node};
 pub use kernel::Kernel;
 pub use types::{
-    Counters, Launch, LoadOptions, Mapping, NewAgent, Process, Rule, SETS_MAX, Scope, SetId,
+    Counters, Launch, LoadOptions, Mapping, Namespaces, NewAgent, Process, Rule, SETS_MAX, Scope,
+    SetId,
 };

@@ -1,8 +1,10 @@
 //! What is known of the agents, and which sets each holds.
 
+use crate::commons::Commons;
 use crate::maps::{self, Maps};
+use crate::seats::Seats;
 use crate::sets::Sets;
-use crate::{Error, LoadOptions, Result, SetId, cgroup, handle, sys};
+use crate::{Error, LoadOptions, Namespaces, Result, SetId, cgroup, handle, sys};
 use abi::AgentId;
 use abi::caps::{FileKey, LIST_SETS, RightsList};
 use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_SET_LIST, Control, GUARDED_CGROUPS, Policy};
@@ -26,6 +28,10 @@ pub(crate) struct Shared {
     pub bell: OwnedFd,
     /// The root of the daemon's namespace, learned at the first launch.
     pub root: OnceLock<FileKey>,
+    /// What children take with them lies there.
+    pub seats: Arc<Seats>,
+    /// For agents that share.
+    pub commons: Commons,
     pub agents: RwLock<Agents>,
     pub next_list: AtomicU64,
     /// To the thread that takes away what nobody holds.
@@ -53,10 +59,16 @@ pub(crate) struct Agent {
     pub cgroup: OwnedFd,
     pub id: u64,
     pub launched: AtomicBool,
+    pub namespaces: Namespaces,
     pub rights: Mutex<Rights>,
 }
 
 impl Agent {
+    /// Of its folder where it shares a tmpfs: that of its cgroup, which no other has.
+    pub fn folder_name(&self) -> String {
+        self.domain.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     pub fn leaf(&self) -> PathBuf {
         lock(&self.leaf).clone()
     }

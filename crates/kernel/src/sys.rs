@@ -161,6 +161,15 @@ pub(crate) fn cgroup_of(pidfd: BorrowedFd<'_>) -> Option<u64> {
     (done == 0 && info.mask & CGROUP != 0).then_some(info.cgroup)
 }
 
+/// Gives the calling thread namespaces of its own.
+pub(crate) fn unshare(namespaces: libc::c_int) -> io::Result<()> {
+    // SAFETY: takes a number; memory and descriptors stay those of all threads.
+    match unsafe { libc::unshare(namespaces) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Whether the process of a pidfd has not been reaped.
 pub(crate) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
     let none = core::ptr::null::<u8>();

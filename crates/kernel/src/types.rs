@@ -65,6 +65,21 @@ pub struct NewAgent {
     pub pids_max: Option<u64>,
     /// It may have children: its own processes are put into a cgroup beside theirs.
     pub may_spawn: bool,
+    /// What it has to itself beside its PID, mount and UTS namespaces.
+    pub namespaces: Namespaces,
+}
+
+/// Whose `/proc`, `/tmp` and IPC namespace an agent uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Namespaces {
+    /// Its own.
+    Own {
+        /// Size of `/tmp` in bytes.
+        tmp_size: u64,
+    },
+    /// Those of all that share: `/proc/self` and what lies below, a folder of one tmpfs, no System V or
+    /// POSIX queues. For thousands of agents: each `/proc`, `/tmp` and IPC namespace costs every other agent.
+    Shared,
 }
 
 /// A set of rules in the kernel maps. Never given out twice.
@@ -130,8 +145,6 @@ pub struct Launch {
     /// Standard input, output and error: the agent may do with these files what the descriptors were
     /// opened for, and nothing more.
     pub stdio: [OwnedFd; 3],
-    /// Size of the private `/tmp` in bytes.
-    pub tmp_size: u64,
 }
 
 /// A started program.

@@ -2,14 +2,14 @@
 
 use crate::problem::{ManifestError, Problems};
 use crate::reader::{Item, Span, items};
-use crate::types::{Agent, Children, Declared, Manifest, Memory, ProfileUse, is_name};
+use crate::types::{Agent, Children, Declared, Manifest, Memory, Namespaces, ProfileUse, is_name};
 use crate::{AbsPath, capabilities, limits, units};
 use std::collections::BTreeMap;
 use toml::de::DeTable;
 
 const SECTIONS: [&str; 4] = ["agent", "capabilities", "lane", "memory"];
-const AGENT_KEYS: [&str; 8] =
-    ["name", "tenant", "command", "user", "cwd", "env", "children", "digest"];
+const AGENT_KEYS: [&str; 9] =
+    ["name", "tenant", "command", "user", "cwd", "env", "children", "namespaces", "digest"];
 const NAME: &str =
     "lower-case letters, digits, `-`, `_` and `.`, a letter or digit first, at most 63";
 
@@ -45,6 +45,7 @@ fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Manifest> {
     let table = parse_table(text, problems)?;
     let mut agent = None;
     let mut seen_agent = false;
+    let mut section_of_agent = 0..0;
     let mut found = capabilities::Found::default();
     let mut weight = 100;
     let mut memory = Memory::default();
@@ -57,6 +58,7 @@ fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Manifest> {
         match item.key.as_str() {
             "agent" => {
                 seen_agent = true;
+                section_of_agent = item.key_span.clone();
                 agent = parse_agent(section, item.key_span.clone(), problems);
             }
             "capabilities" => found = capabilities::parse(section, problems),
@@ -67,6 +69,9 @@ fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Manifest> {
     if !seen_agent {
         let expected = "[agent] with name, tenant and command";
         problems.add(0..0, "the manifest does not say who runs what".to_owned(), expected);
+    }
+    if let Some(agent) = &agent {
+        check_limit(agent, &memory, section_of_agent, problems);
     }
     let place = |(rule, span): (_, Span), problems: &Problems<'_>| {
         let (line, column) = problems.position(span.start);
@@ -84,6 +89,7 @@ fn parse_agent(table: &DeTable<'_>, section: Span, problems: &mut Problems<'_>) 
     let (mut name, mut tenant, mut command) = (None, None, None);
     let (mut user, mut cwd, mut digest) = (None, None, None);
     let (mut env, mut children) = (BTreeMap::new(), Children::End);
+    let mut namespaces = Namespaces::Own;
     let list = items(table);
     for item in &list {
         match item.key.as_str() {
@@ -94,6 +100,7 @@ fn parse_agent(table: &DeTable<'_>, section: Span, problems: &mut Problems<'_>) 
             "cwd" => cwd = parse_cwd(item, problems),
             "env" => env = parse_env(item, problems),
             "children" => children = parse_children(item, problems),
+            "namespaces" => namespaces = parse_namespaces(item, problems),
             "digest" => digest = parse_digest(item, problems),
             _ => problems.unknown_key(item, "key in [agent]", &AGENT_KEYS),
         }
@@ -109,7 +116,7 @@ fn parse_agent(table: &DeTable<'_>, section: Span, problems: &mut Problems<'_>) 
         }
     }
     let (name, tenant, command) = (name?, tenant?, command?);
-    Some(Agent { name, tenant, command, user, cwd, env, children, digest })
+    Some(Agent { name, tenant, command, user, cwd, env, children, namespaces, digest })
 }
 
 fn parse_name(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<String> {
@@ -206,6 +213,27 @@ fn parse_children(item: &Item<'_>, problems: &mut Problems<'_>) -> Children {
             problems.add(item.value.span(), message, expected);
             Children::End
         }
+    }
+}
+
+fn parse_namespaces(item: &Item<'_>, problems: &mut Problems<'_>) -> Namespaces {
+    let expected = "\"own\" or \"shared\"";
+    match problems.string(item, expected) {
+        Some("shared") => Namespaces::Shared,
+        Some("own") | None => Namespaces::Own,
+        Some(other) => {
+            let message = format!("`{other}` is nothing that namespaces can be");
+            problems.add(item.value.span(), message, expected);
+            Namespaces::Own
+        }
+    }
+}
+
+/// A folder of a common tmpfs has no size of its own: what lies there counts as the agent's memory.
+fn check_limit(agent: &Agent, memory: &Memory, section: Span, problems: &mut Problems<'_>) {
+    if agent.namespaces == Namespaces::Shared && memory.ram.is_none() {
+        let message = "namespaces = \"shared\" without a limit of memory, which is its /tmp's too";
+        problems.add(section, message.to_owned(), "[memory] with ram = \"512MiB\"");
     }
 }
 

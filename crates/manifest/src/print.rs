@@ -2,7 +2,7 @@
 
 use crate::kinds::{self, Form};
 use crate::rule::{InferScope, Rule, Scope};
-use crate::types::{Children, Manifest};
+use crate::types::{Children, Manifest, Namespaces};
 use crate::units::{print_duration, print_size};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -66,6 +66,9 @@ impl Manifest {
         }
         if agent.children != Children::End {
             let _ = writeln!(text, "children = {}", quoted(agent.children.name()));
+        }
+        if agent.namespaces != Namespaces::Own {
+            let _ = writeln!(text, "namespaces = {}", quoted(agent.namespaces.name()));
         }
         if let Some(digest) = &agent.digest {
             let _ = writeln!(text, "digest = \"{digest}\"");

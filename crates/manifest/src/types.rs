@@ -39,6 +39,8 @@ pub struct Agent {
     pub env: BTreeMap<String, String>,
     /// What happens to its children when it ends.
     pub children: Children,
+    /// Whose `/proc`, `/tmp` and IPC namespace it uses.
+    pub namespaces: Namespaces,
     /// SHA-256 of the program's file; none is not checked.
     pub digest: Option<Digest>,
 }
@@ -59,6 +61,26 @@ impl Children {
         match self {
             Self::End => "end",
             Self::Reparent => "reparent",
+        }
+    }
+}
+
+/// Whose `/proc`, `/tmp` and IPC namespace an agent uses. Its PID, mount and UTS namespaces are its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Namespaces {
+    /// Its own.
+    #[default]
+    Own,
+    /// Those of all that share: of `/proc` it has `self`, of a tmpfs a folder, of queues none.
+    Shared,
+}
+
+impl Namespaces {
+    /// As written in a manifest.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Shared => "shared",
         }
     }
 }

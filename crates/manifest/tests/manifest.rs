@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers are test code outside of test functions
 
-use coconut_manifest::{Children, Manifest, Profiles, Rule, grant_covers};
+use coconut_manifest::{Children, Manifest, Namespaces, Profiles, Rule, grant_covers};
 use proptest::prelude::*;
 
 const RIGHT: &str = r#"
@@ -14,6 +14,7 @@ user    = "agent-1"
 cwd     = "/srv/work"
 env     = { LANG = "C.UTF-8", HOME = "/srv/work" }
 children = "reparent"
+namespaces = "shared"
 digest  = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 [capabilities]
@@ -51,6 +52,7 @@ fn everything_is_read() {
     let manifest = Manifest::parse("researcher.toml", RIGHT).map_err(|e| e.render()).unwrap();
     assert_eq!(manifest.agent.user.as_deref(), Some("agent-1"));
     assert_eq!(manifest.agent.children, Children::Reparent);
+    assert_eq!(manifest.agent.namespaces, Namespaces::Shared);
     assert!(manifest.agent.digest.is_some());
     assert_eq!(manifest.weight, 200);
     assert_eq!(manifest.memory.ssd, Some(2 << 30));
@@ -59,7 +61,7 @@ fn everything_is_read() {
     assert!(rules.contains(&"fs.read=/srv/secret;expires=10m".to_owned()), "{rules:?}");
     assert!(rules.contains(&"net.connect=10.0.0.0/8:*;expires=1h".to_owned()));
     assert!(rules.contains(&"infer=*;tokens_per_minute=60000".to_owned()));
-    assert_eq!(manifest.rules[0].line, 13);
+    assert_eq!(manifest.rules[0].line, 14);
 }
 
 #[test]
@@ -85,6 +87,20 @@ fn an_unknown_key_names_its_place_and_the_nearest_known_one() {
     assert_eq!(found[0].3.as_deref(), Some("did you mean `capabilities`?"));
     let found = problems("[agent]\nname = \"a\"\ntennant = \"t\"\ncommand = [\"/bin/true\"]\n");
     assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn shared_namespaces_need_a_limit_of_memory() {
+    let own = Manifest::parse("own", &with("")).unwrap();
+    assert_eq!(own.agent.namespaces, Namespaces::Own, "what says nothing has its own");
+    let found = problems(&with("namespaces = \"shared\"\n"));
+    assert_eq!((found[0].0, found[0].1), (1, 2), "{found:?}");
+    assert!(found[0].2.contains("limit of memory"), "{found:?}");
+    let found = problems(&with("namespaces = \"sharde\"\n[memory]\nram = \"1MiB\"\n"));
+    assert_eq!(found[0].0, 5);
+    assert!(found[0].2.contains("sharde"), "{found:?}");
+    let right = with("namespaces = \"shared\"\n[memory]\nram = \"1MiB\"\n");
+    assert!(Manifest::parse("right", &right).is_ok());
 }
 
 #[test]

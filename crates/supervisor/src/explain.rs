@@ -25,6 +25,8 @@ pub enum Reason {
     Replaced(Rule),
     /// No capability can allow it.
     Forbidden,
+    /// The list of all processes, in a `/proc` that it shares.
+    SharedList,
     /// The agent is frozen: everything it tries is denied.
     Quarantined,
 }
@@ -46,6 +48,9 @@ impl fmt::Display for Reason {
             Self::Replaced(rule) => write!(
                 f,
                 "{rule} is held for what had this name when it was given; that was replaced since"
+            ),
+            Self::SharedList => f.write_str(
+                "it shares /proc with others: its own processes are there, the list of all is not",
             ),
             Self::Forbidden => f.write_str("no capability allows it to an agent"),
             Self::Quarantined => f.write_str("the agent is quarantined: everything is refused"),
@@ -78,12 +83,15 @@ fn explain(agent: &Agent, attempt: &Attempt) -> Explanation {
     let wanted = Rule::parse_value(attempt.capability, &attempt.object).ok();
     let reason = reason(agent, attempt, wanted.as_ref());
     let allow = match reason {
-        Reason::Forbidden | Reason::Quarantined | Reason::HeldNow(_) => None,
+        Reason::Forbidden | Reason::SharedList | Reason::Quarantined | Reason::HeldNow(_) => None,
         // The same words again, for what the name leads to now.
         Reason::Replaced(ref rule) => Some(rule.clone()),
         _ => wanted.map(on_what_is_there),
     };
-    let manifest_line = allow.as_ref().map(Rule::manifest_line);
+    let manifest_line = match reason {
+        Reason::SharedList => Some("namespaces = \"own\"".to_owned()),
+        _ => allow.as_ref().map(Rule::manifest_line),
+    };
     Explanation { attempt: attempt.clone(), reason, allow, manifest_line }
 }
 
@@ -100,6 +108,10 @@ fn on_what_is_there(mut rule: Rule) -> Rule {
 fn reason(agent: &Agent, attempt: &Attempt, wanted: Option<&Rule>) -> Reason {
     if agent.state() == AgentState::Quarantined || attempt.operation == "quarantine" {
         return Reason::Quarantined;
+    }
+    // Whoever opens a file is told to have no right, and never that it is forbidden; but for this one.
+    if attempt.capability == Capability::Forbidden && attempt.operation == "file_open" {
+        return Reason::SharedList;
     }
     if attempt.capability == Capability::Forbidden {
         return Reason::Forbidden;

@@ -1,6 +1,6 @@
 //! From clone to program: what the agent is left with, and what is left of a failure.
 
-use crate::world::{World, await_that, explain, on, rule};
+use crate::world::{OWN, World, await_that, explain, on, rule};
 use abi::Capability::{AgentSignal, FsRead};
 use abi::event::Hook;
 use abi::{AgentId, AgentState};
@@ -13,6 +13,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 pub fn run(w: &World) -> Result<()> {
     alone(w)?;
+    table(w)?;
     failures(w)?;
     standard_files(w)?;
     children(w)?;
@@ -47,6 +48,22 @@ fn alone(w: &World) -> Result<()> {
     w.end(&a)?;
     w.check("nothing is left of it", !std::path::Path::new(&cgroup(aid)).exists(), String::new);
     Ok(())
+}
+
+/// However many descriptors the daemon has open, an agent's table has room for its own.
+fn table(w: &World) -> Result<()> {
+    let high = rustix::io::fcntl_dupfd_cloexec(fs::File::open("/dev/null")?, 1000)?;
+    let size = |pid: &str| -> Result<u32> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|l| l.strip_prefix("FDSize:")).unwrap_or_default();
+        Ok(line.trim().parse()?)
+    };
+    let a = w.agent(&[])?;
+    let (own, daemon) = (size(&a.pid.to_string())?, size("self")?);
+    w.check("its table of descriptors is small", own <= 256, || own.to_string());
+    w.check("the daemon's, the control, is not", daemon > 1000, || daemon.to_string());
+    drop(high);
+    w.end(&a)
 }
 
 fn cgroup(aid: AgentId) -> String {
@@ -86,6 +103,7 @@ fn new(aid: AgentId) -> NewAgent {
         swap_max: None,
         pids_max: None,
         may_spawn: false,
+        namespaces: OWN,
     }
 }
 
@@ -103,7 +121,6 @@ fn launch(program: &str, cwd: &str) -> Result<Launch> {
         gid: 65534,
         groups: vec![65534],
         stdio: [null()?, null()?, null()?],
-        tmp_size: 1 << 20,
     })
 }
 

@@ -7,6 +7,7 @@ mod launch;
 mod net;
 mod revoke;
 mod seal;
+mod shared;
 mod tasks;
 mod unix;
 
@@ -17,8 +18,9 @@ use std::fs;
 type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays.
-pub const GROUPS: [(&str, Group); 9] = [
+pub const GROUPS: [(&str, Group); 10] = [
     ("launch", launch::run),
+    ("shared", shared::run),
     ("files", files::run),
     ("revoke", revoke::run),
     ("net", net::run),

@@ -6,7 +6,8 @@ use crate::identity::Caller;
 use crate::state::Daemon;
 use api::agent::{Origin, SpawnRequest, SpawnSource};
 use manifest::{
-    Agent, Children, Declared, InferScope, Manifest, Memory, ProfileUse, Rule, RuleError, Scope,
+    Agent, Children, Declared, InferScope, Manifest, Memory, Namespaces, ProfileUse, Rule,
+    RuleError, Scope,
 };
 use std::collections::BTreeMap;
 
@@ -38,6 +39,7 @@ pub fn prepare(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answ
             let mut manifest = parse("command line", &text)?;
             // Nobody has written these lines.
             manifest.rules.iter_mut().for_each(|declared| declared.line = 0);
+            manifest.agent.namespaces = inherited(daemon, caller);
             Ok(Prepared {
                 manifest,
                 origin: own_word(caller, "command line", &text),
@@ -63,6 +65,12 @@ pub fn prepare(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answ
             Ok(Prepared { manifest, origin, degraded, signer })
         }
     }
+}
+
+/// A child without a manifest of its own lives as its parent does, whose limit of memory holds for both.
+fn inherited(daemon: &Daemon, caller: &Caller) -> Namespaces {
+    let Caller::Agent { aid, .. } = caller else { return Namespaces::Own };
+    daemon.inner().info.get(aid).map_or(Namespaces::Own, |info| info.namespaces)
 }
 
 fn is_agent(caller: &Caller) -> bool {
@@ -245,6 +253,7 @@ fn ad_hoc(
             cwd: None,
             env: BTreeMap::new(),
             children: Children::End,
+            namespaces: Namespaces::Own,
             digest: None,
         },
         rules: Vec::new(),

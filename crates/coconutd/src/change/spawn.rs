@@ -15,7 +15,7 @@ use crate::stdio::Handed;
 use crate::{clock, reap, translate};
 use abi::{AgentId, AgentState, Capability, Kind};
 use api::agent::SpawnRequest;
-use manifest::{AbsPath, Digest};
+use manifest::{AbsPath, Digest, Namespaces};
 use resolve::programs::Program;
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -238,6 +238,7 @@ impl Plan {
     }
 
     fn info(&self, tree: &Arc<Tree>) -> Info {
+        let namespaces = self.prepared.manifest.agent.namespaces;
         let log_file = self.log_file.as_ref().map(|file| file.path.display().to_string());
         Info {
             uuid: self.uuid,
@@ -250,7 +251,8 @@ impl Plan {
             kernel: Arc::new(Owner::default()),
             sets: Vec::new(),
             numbers: VecDeque::new(),
-            launch: launch::given(&self.stdio),
+            namespaces,
+            launch: launch::given(&self.stdio, namespaces),
             started_ns: clock::wall_ns(),
             ended_ns: None,
             origin: self.prepared.origin.clone(),
@@ -289,6 +291,10 @@ impl Plan {
             swap_max: manifest.memory.ssd,
             pids_max: Some(processes(daemon.config.pids_max, children)),
             may_spawn: children.is_some(),
+            namespaces: match manifest.agent.namespaces {
+                Namespaces::Own => kernel::Namespaces::Own { tmp_size: daemon.config.tmp_size },
+                Namespaces::Shared => kernel::Namespaces::Shared,
+            },
         };
         daemon.kernel.create_agent(&new, &ids).map_err(refused("cgroup"))?;
         if let Some(info) = daemon.inner().info.get_mut(&aid) {
@@ -315,7 +321,7 @@ impl Plan {
             if doomed(&daemon.inner()) {
                 return Err(Refusal::failed("it was ended before it ran").step("launch"));
             }
-            let launch = self.launch(daemon).map_err(|error| {
+            let launch = self.launch().map_err(|error| {
                 Refusal::failed(format!("cannot hand its files on: {error}")).step("launch")
             })?;
             let started = daemon.kernel.launch(aid, launch);
@@ -333,7 +339,7 @@ impl Plan {
         })
     }
 
-    fn launch(&self, daemon: &Daemon) -> std::io::Result<kernel::Launch> {
+    fn launch(&self) -> std::io::Result<kernel::Launch> {
         let [input, output, error] = &self.stdio;
         let interpreter = self.program.interpreter.as_ref();
         Ok(kernel::Launch {
@@ -346,7 +352,6 @@ impl Plan {
             gid: self.run_as.gid,
             groups: self.run_as.groups.clone(),
             stdio: [input.try_clone()?, output.try_clone()?, error.try_clone()?],
-            tmp_size: daemon.config.tmp_size,
         })
     }
 

@@ -3,6 +3,7 @@
 //! It is shown and recorded, and never counts as held: a child's own `/proc` is not its parent's.
 
 use abi::Capability;
+use manifest::Namespaces;
 use rustix::fs::{OFlags, fcntl_getfl};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -24,12 +25,16 @@ impl Given {
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
 /// All of it; the standard files with exactly the modes that they were opened with.
-pub fn given(stdio: &[OwnedFd; 3]) -> Vec<Given> {
+pub fn given(stdio: &[OwnedFd; 3], namespaces: Namespaces) -> Vec<Given> {
     use Capability::{FsCreate, FsDelete, FsExec, FsRead, FsWrite};
+    let proc = match namespaces {
+        Namespaces::Own => "/proc (its own)",
+        Namespaces::Shared => "/proc (shared: its own processes, no list)",
+    };
     let mut all = vec![
         Given::new(FsRead, "/ (to look at it, nothing below)"),
-        Given::new(FsRead, "/proc (its own)"),
-        Given::new(FsWrite, "/proc (its own)"),
+        Given::new(FsRead, proc),
+        Given::new(FsWrite, proc),
     ];
     let tmp = |kind| Given::new(kind, "/tmp (its own)");
     all.extend([FsRead, FsWrite, FsCreate, FsDelete, FsExec].map(tmp));
@@ -71,7 +76,8 @@ mod tests {
         std::fs::write(&path, "x").unwrap();
         let append = OpenOptions::new().append(true).open(&path).unwrap();
         let both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        let all = given(&[File::open(&path).unwrap().into(), append.into(), both.into()]);
+        let stdio = [File::open(&path).unwrap().into(), append.into(), both.into()];
+        let all = given(&stdio, Namespaces::Own);
         let of = |name: &str| -> Vec<Capability> {
             all.iter().filter(|given| given.object.contains(name)).map(|given| given.kind).collect()
         };
