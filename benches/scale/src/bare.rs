@@ -1,7 +1,7 @@
 //! The same sleeping program without Coconut: alone, in bwrap's box, in a cgroup of its own.
 
 use crate::daemon::Daemon;
-use crate::memory::{self, Memory};
+use crate::memory::Memory;
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use std::fs;
@@ -41,35 +41,38 @@ impl Beside {
     }
 }
 
-/// Each kind in turn; a kind that does not run here is left out, with a line that says so.
+/// Alone, and in a cgroup of its own.
 ///
 /// # Errors
 /// When the bare program cannot be started.
-pub fn measure(runs: u32) -> Result<Vec<Beside>> {
-    let daemon = Daemon::new()?;
-    let mut all = Vec::new();
-    for (name, start) in [
-        ("a process", process as fn(u32) -> Result<Started>),
-        ("in its own cgroup", in_cgroup),
-        ("in bwrap", in_bwrap),
-    ] {
-        memory::give_back();
-        let before = Memory::now(&daemon)?;
-        let started: Result<Vec<Started>> = (0..runs).map(start).collect();
-        let started = match started {
-            Ok(started) => started,
-            Err(error) => {
-                println!("{name}: not measured: {error:#}");
-                continue;
-            }
-        };
-        settled(&started)?;
-        let row = Beside::between(name, runs, &before, &Memory::now(&daemon)?);
-        println!("{runs} × {name}: {:.0} KiB each", row.kib_each);
-        all.push(row);
+pub fn processes(runs: u32) -> Result<Vec<Beside>> {
+    let kinds: [Kind; 2] = [("a process", process), ("in its own cgroup", in_cgroup)];
+    let all: Result<Vec<Beside>> = kinds.into_iter().map(|kind| measure(runs, kind)).collect();
+    all.context("not even a bare process could be measured")
+}
+
+/// In bwrap's box. To be measured last: each box is several superblocks, and what so many of them at once
+/// cost every memory cgroup is kept until the machine restarts.
+pub fn boxes(runs: u32) -> Option<Beside> {
+    match measure(runs, ("in bwrap", in_bwrap)) {
+        Ok(row) => Some(row),
+        Err(error) => {
+            println!("in bwrap: not measured: {error:#}");
+            None
+        }
     }
-    ensure!(!all.is_empty(), "not even a bare process could be measured");
-    Ok(all)
+}
+
+type Kind = (&'static str, fn(u32) -> Result<Started>);
+
+fn measure(runs: u32, (name, start): Kind) -> Result<Beside> {
+    let daemon = Daemon::new()?;
+    let before = Memory::now(&daemon)?;
+    let started: Vec<Started> = (0..runs).map(start).collect::<Result<_>>()?;
+    settled(&started)?;
+    let row = Beside::between(name, runs, &before, &Memory::now(&daemon)?);
+    println!("{runs} × {name}: {:.0} KiB each", row.kib_each);
+    Ok(row)
 }
 
 /// A process that sleeps; it ends when this is dropped, and its cgroup with it.

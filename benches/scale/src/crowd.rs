@@ -45,7 +45,8 @@ impl Crowd {
     /// # Errors
     /// When the folders that the manifests name cannot be made.
     pub fn new(scale: &Scale, work: &Path) -> Result<Self> {
-        let manifests: Result<Vec<String>> = (0..MANIFESTS).map(|n| manifest(work, n)).collect();
+        let manifests: Result<Vec<String>> =
+            (0..MANIFESTS).map(|n| manifest(scale, work, n)).collect();
         Ok(Self {
             manifests: manifests?,
             tenants: scale.tenants,
@@ -150,17 +151,19 @@ impl Batch<'_> {
 }
 
 /// Profiles for the most part, and a few lines of its own.
-fn manifest(work: &Path, n: usize) -> Result<String> {
+fn manifest(scale: &Scale, work: &Path, n: usize) -> Result<String> {
     let (input, output) = (work.join(format!("input-{n}")), work.join(format!("output-{n}")));
     for dir in [&input, &output] {
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
     Ok(format!(
-        "[agent]\nname = \"sleeper\"\ntenant = \"scale\"\ncommand = [\"{}\", \"{}\"]\n\n[capabilities]\n\
+        "[agent]\nname = \"sleeper\"\ntenant = \"scale\"\ncommand = [\"{}\", \"{}\"]\n\
+         namespaces = \"{}\"\n\n[capabilities]\n\
          \"fs.read\" = [\"@base\", \"@python\", \"{}\"]\n\"fs.write\" = [\"{}\"]\n\
          \"net.connect\" = [\"192.0.2.{}:443\"]\n\n[memory]\nram = \"64MiB\"\n",
         SLEEP[0],
         SLEEP[1],
+        scale.namespaces,
         input.display(),
         output.display(),
         n + 1

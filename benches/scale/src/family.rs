@@ -156,10 +156,12 @@ fn request(scale: &Scale, file: &Path) -> Result<SpawnRequest> {
     let own = std::env::current_exe()?;
     let (own, probe) = (own.display(), scale.probe.display());
     let text = format!(
-        "[agent]\nname = \"scale-parent\"\ntenant = \"{TENANT}\"\ncommand = [\"{own}\"]\nchildren = \"end\"\n\n\
+        "[agent]\nname = \"scale-parent\"\ntenant = \"{TENANT}\"\ncommand = [\"{own}\"]\nchildren = \"end\"\n\
+         namespaces = \"{namespaces}\"\n\n\
          [capabilities]\n\"fs.read\" = [\"{file}\"]\n\"fs.exec\" = [\"{sleep}\", \"{probe}\"]\n\
          \"ipc.unix\" = [\"{api}\"]\n\"agent.spawn\" = {{ count = {count} }}\n\n[memory]\nram = \"3GiB\"\n",
         file = file.display(),
+        namespaces = scale.namespaces,
         sleep = SLEEP[0],
         api = api::broker::API_SOCKET,
         count = scale.children() + 8,

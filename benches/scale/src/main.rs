@@ -50,6 +50,9 @@ pub struct Scale {
     /// Processes that the agents' memory is compared with [default: as many as agents, at most 500]
     #[arg(long, value_parser = clap::value_parser!(u32).range(10..=10_000))]
     bare: Option<u32>,
+    /// Whose `/proc`, `/tmp` and IPC namespace the agents use.
+    #[arg(long, default_value = "shared", value_parser = ["own", "shared"])]
+    namespaces: String,
     /// Write the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -104,8 +107,7 @@ fn main() -> Result<ExitCode> {
 fn measure(scale: &Scale, work: &std::path::Path) -> Result<Report> {
     let daemon = Daemon::new()?;
     let mut report = Report::new(scale, &daemon)?;
-    report.beside = bare::measure(scale.bare())?;
-    memory::give_back();
+    report.beside = bare::processes(scale.bare())?;
     let zero = Memory::now(&daemon)?;
     let before = end::Left::now(&daemon)?;
     println!("{}", report::HEADS);
@@ -130,7 +132,7 @@ fn measure(scale: &Scale, work: &std::path::Path) -> Result<Report> {
     report.end = Some(end::all(&daemon, scale.callers as usize)?);
     let left = end::settle(&daemon, &before)?;
     let seconds = ending.elapsed().as_secs_f64();
-    memory::give_back();
     report.settled(&before, &left, seconds, &zero, &Memory::now(&daemon)?);
+    report.beside.extend(bare::boxes(scale.bare()));
     Ok(report)
 }

@@ -43,9 +43,16 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// What is held once the kernel has let go of what it keeps only in case it is wanted again: halves of
+    /// slabs, names, inodes. It would under pressure, so it is nobody's cost.
+    ///
     /// # Errors
     /// When `/proc` does not answer.
     pub fn now(daemon: &Daemon) -> Result<Self> {
+        give_back();
+        // What is freed once no processor looks at it any more; then the halves that it leaves.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        give_back();
         // Counters of each processor are added up before they are read. Older kernels lack it.
         let _ = fs::read_to_string("/proc/sys/vm/stat_refresh");
         let info = fields(&fs::read_to_string("/proc/meminfo")?);
@@ -129,9 +136,8 @@ fn service(pid: u32) -> Result<i64> {
     Ok(fields(&stat).get("kernel").copied().unwrap_or(0) / 1024)
 }
 
-/// Makes the kernel let go of what it keeps only in case it is wanted again, so that a measurement
-/// does not find the last one's objects. What does not exist on a kernel is left out.
-pub fn give_back() {
+/// What does not exist on a kernel is left out.
+fn give_back() {
     let _ = fs::write("/proc/sys/vm/drop_caches", "3");
     for cache in fs::read_dir("/sys/kernel/slab").into_iter().flatten().flatten() {
         let _ = fs::write(cache.path().join("shrink"), "1");
