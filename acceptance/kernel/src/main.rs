@@ -52,3 +52,38 @@ fn clock() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    /// How `verdict.py` closes a run whose console said this.
+    fn verdict(console: &str) -> (String, bool) {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+        let mut python = Command::new("python3")
+            .args([format!("{here}verdict.py"), format!("{here}known-failing.txt")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        python.stdin.take().unwrap().write_all(console.as_bytes()).unwrap();
+        let done = python.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        (text.lines().last().unwrap_or_default().to_owned(), done.status.success())
+    }
+
+    #[test]
+    fn a_run_counts_only_with_its_own_end() {
+        let closed = |console| verdict(console);
+        assert_eq!(closed("PASS a\nstatus 0\n"), ("1 passed, 0 failed".to_owned(), true));
+        for broken in [
+            "PASS a\n",
+            "PASS a\nKilled\nstatus 137\n",
+            "PASS a\nstatus 1\n",
+            "PASS a\nFAIL b: c\nstatus 1\n",
+        ] {
+            assert_eq!(closed(broken), ("1 passed, 1 failed".to_owned(), false), "{broken}");
+        }
+    }
+}

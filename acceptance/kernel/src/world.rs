@@ -1,13 +1,13 @@
 //! The tests' world: the loaded policy, actors in and outside of agents, and what was recorded.
 #![allow(unsafe_code)]
 
-use abi::event::{EVENT_DENIAL, EVENT_SEAL, Event, Hook};
+use abi::event::{EVENT_DENIAL, EVENT_SEAL, EVENT_USE, Event, Hook};
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result, ensure};
 use kernel::{EventReader, Kernel, Launch, LoadOptions, Namespaces, NewAgent, Rule, Scope, SetId};
 use libc::O_PATH;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -30,6 +30,7 @@ pub const OWN: Namespaces = Namespaces::Own { tmp_size: 1 << 20 };
 pub struct World {
     pub kernel: Arc<Kernel>,
     pub seen: Arc<Mutex<Vec<Event>>>,
+    pub flow: Arc<Mutex<Flow>>,
     pub hold: Arc<AtomicBool>,
     passed: Cell<u32>,
     failed: Cell<u32>,
@@ -42,6 +43,29 @@ pub struct World {
     pub made: RefCell<Vec<AgentId>>,
 }
 
+/// What is known of all events, also of those that nobody looks at again.
+#[derive(Default)]
+pub struct Flow {
+    /// The number that comes next on each CPU.
+    pub next: BTreeMap<u32, u64>,
+    /// On each CPU the first that came in a wrong place, and what was to come there.
+    pub wrong: BTreeMap<u32, (u64, u64)>,
+    /// Agents that do one thing as fast as they can: their uses would fill the memory on a slow machine.
+    noisy: HashSet<u64>,
+}
+
+impl Flow {
+    /// Counts it; whether it is to be kept.
+    fn take(&mut self, event: &Event) -> bool {
+        let next = self.next.entry(event.cpu).or_default();
+        if *next != event.sequence {
+            self.wrong.entry(event.cpu).or_insert((event.sequence, *next));
+        }
+        *next = event.sequence + 1;
+        event.kind != EVENT_USE || !self.noisy.contains(&event.aid)
+    }
+}
+
 impl World {
     /// Loads the policy and starts to read the ring.
     pub fn new(ring_bytes: u32) -> Result<World> {
@@ -51,6 +75,7 @@ impl World {
         let world = World {
             kernel,
             seen: Arc::default(),
+            flow: Arc::default(),
             hold: Arc::default(),
             passed: Cell::new(0),
             failed: Cell::new(0),
@@ -60,8 +85,16 @@ impl World {
             made: RefCell::default(),
         };
         let (seen, hold) = (Arc::clone(&world.seen), Arc::clone(&world.hold));
-        std::thread::spawn(move || collect(reader, &seen, &hold));
+        let flow = Arc::clone(&world.flow);
+        std::thread::spawn(move || collect(reader, &seen, &flow, &hold));
         Ok(world)
+    }
+
+    /// From now on this agent's uses are counted and not kept.
+    pub fn noisy(&self, actor: &Actor) {
+        if let (Ok(mut flow), Some(aid)) = (self.flow.lock(), actor.aid) {
+            flow.noisy.insert(aid.0);
+        }
     }
 
     /// Notes one verdict of a test.
@@ -323,14 +356,20 @@ pub fn start_outsider() -> Result<Actor> {
     Ok(Actor { aid: None, pid: child.id(), wire: RefCell::new(ours), _child: Some(child) })
 }
 
-fn collect(mut reader: EventReader, seen: &Mutex<Vec<Event>>, hold: &AtomicBool) {
+fn collect(
+    mut reader: EventReader,
+    seen: &Mutex<Vec<Event>>,
+    flow: &Mutex<Flow>,
+    hold: &AtomicBool,
+) {
     loop {
         if hold.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
             continue;
         }
         let polled = reader.poll(Duration::from_millis(50), |event| {
-            if let Ok(mut seen) = seen.lock() {
+            let keep = flow.lock().is_ok_and(|mut flow| flow.take(event));
+            if let (true, Ok(mut seen)) = (keep, seen.lock()) {
                 seen.push(*event);
             }
         });

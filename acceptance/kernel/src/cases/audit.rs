@@ -4,7 +4,6 @@ use crate::world::{World, await_that, on};
 use abi::Capability::FsRead;
 use abi::event::{EVENT_DENIAL, EVENT_USE};
 use anyhow::Result;
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 pub fn run(w: &World) -> Result<()> {
@@ -87,16 +86,12 @@ fn crowd(w: &World) -> Result<()> {
 
 /// Per CPU the sequence has no hole, and comes in order: a reader takes one that is late for missing.
 fn gaps(w: &World) {
-    let mut by_cpu: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    if let Ok(seen) = w.seen.lock() {
-        for e in seen.iter() {
-            by_cpu.entry(e.cpu).or_default().push(e.sequence);
-        }
-    }
-    for (cpu, numbers) in by_cpu {
-        let wrong = numbers.iter().enumerate().find(|(i, n)| **n != *i as u64);
+    let Ok(flow) = w.flow.lock() else { return w.check("the events", false, String::new) };
+    w.check("there were events", !flow.next.is_empty(), String::new);
+    for (cpu, count) in &flow.next {
+        let wrong = flow.wrong.get(cpu);
         w.check(&format!("nothing of CPU {cpu} is missing or late"), wrong.is_none(), || {
-            format!("of {} events the first in a wrong place is {wrong:?}", numbers.len())
+            format!("of {count} events the first in a wrong place, and what was due: {wrong:?}")
         });
     }
 }

@@ -130,6 +130,7 @@ fn one_of_two(w: &World) -> Result<()> {
 fn never_without(w: &World) -> Result<()> {
     let a = w.agent(&[on(FsRead, "/data/ok")])?;
     let fd = w.allowed(&a, "open /data/ok/f 0");
+    w.noisy(&a);
     a.start(&format!("spin-open /data/ok/f {fd}"));
     for i in 0..200 {
         let other = if i % 2 == 0 { "/data/ro" } else { "/data/no" };
