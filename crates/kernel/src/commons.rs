@@ -122,9 +122,11 @@ fn proc() -> io::Result<OwnedFd> {
     mount("proc", &options, MountAttrFlags::MOUNT_ATTR_NOEXEC)
 }
 
-/// As large as memory: what a file takes counts against its agent's own limit.
+/// What a file and its name take counts as its agent's memory. Limits of the file system itself, its usual
+/// half of memory, would be one for all, and whoever reached them would leave none to others.
 fn tmpfs() -> io::Result<OwnedFd> {
-    mount("tmpfs", &[("size", "100%"), ("mode", "0711")], MountAttrFlags::empty())
+    let options = [("size", "16t"), ("nr_inodes", "1000000000"), ("mode", "0711")];
+    mount("tmpfs", &options, MountAttrFlags::empty())
 }
 
 fn mount(kind: &str, options: &[(&str, &str)], more: MountAttrFlags) -> io::Result<OwnedFd> {
@@ -168,13 +170,22 @@ fn namespaces() -> io::Result<[OwnedFd; 2]> {
 }
 
 /// A namespace in which nobody can make anything, so that nobody finds or fills what is another's. Limits
-/// are those of the namespace of whoever writes.
+/// are those of the namespace of whoever writes; a kernel without one of these has nothing to limit.
 fn no_queues() -> io::Result<()> {
-    for limit in ["kernel/shmmni", "kernel/msgmni", "fs/mqueue/queues_max"] {
-        std::fs::write(format!("/proc/sys/{limit}"), "0")?;
+    const LIMITS: [(&str, &str); 4] = [
+        ("kernel/shmmni", "0"),
+        ("kernel/msgmni", "0"),
+        ("fs/mqueue/queues_max", "0"),
+        // Per set, in all, per call, sets.
+        ("kernel/sem", "1 1 1 0"),
+    ];
+    for (limit, none) in LIMITS {
+        match std::fs::write(format!("/proc/sys/{limit}"), none) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done?,
+        }
     }
-    // Per set, in all, per call, sets.
-    std::fs::write("/proc/sys/kernel/sem", "1 1 1 0")
+    Ok(())
 }
 
 /// The kernel's controls, which no capability opens, and secrets of services: half of a machine's

@@ -5,26 +5,22 @@ use crate::launch::launch_process;
 use crate::maps;
 use crate::seats::Seats;
 use crate::sets::Sets;
-use crate::state::{Agent, Agents, Discarded, Rights, Shared, lock, take_away_later};
+use crate::state::{Agents, Discarded, Shared, lock, take_away_later};
 use crate::{
     Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, Namespaces,
-    NewAgent, Process, Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
+    Process, Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
 };
-use abi::agent::{FLAG_SETUP, FLAG_SHARES, KernelAgent};
-use abi::caps::{FileKey, TcpPeerKey};
+use abi::agent::KernelAgent;
+use abi::caps::TcpPeerKey;
 use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
 use abi::{AgentId, AgentState};
 use libbpf_rs::Link;
 use rustix::event::{EventfdFlags, eventfd};
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
-
-/// Deepest agent below other agents.
-const DEPTH_MAX: usize = 32;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 /// The loaded policy and the agents under it. Share it by `Arc`.
 pub struct Kernel {
@@ -33,7 +29,7 @@ pub struct Kernel {
     weaker: Vec<String>,
     reader: AtomicBool,
     /// Held while folders above agents are made or removed.
-    folders: Mutex<()>,
+    pub(crate) folders: Mutex<()>,
 }
 
 impl Kernel {
@@ -157,50 +153,7 @@ impl Kernel {
         self.shared.sets.count()
     }
 
-    /// Makes the agent's cgroup, limits and kernel state; checks are off until its program starts.
-    pub fn create_agent(&self, new: &NewAgent, sets: &[SetId]) -> Result<()> {
-        if self.shared.agents().by_aid.contains_key(&new.aid) {
-            return Err(Error::AgentExists(new.aid));
-        }
-        let domain = self.make_domain(new)?;
-        let leaf = if new.may_spawn { domain.join("self") } else { domain.clone() };
-        let made = self.furnish(new, sets, &domain, &leaf);
-        match made {
-            Ok(agent) => {
-                let mut agents = self.agents_mut();
-                agents.by_cgroup.insert(agent.id, new.aid);
-                agents.by_aid.insert(new.aid, Arc::new(agent));
-                Ok(())
-            }
-            Err(error) => {
-                for dir in [&leaf, &domain] {
-                    let _ = cgroup::remove(dir);
-                }
-                let _ = maps::remove(&self.shared.maps.parents, "parents", &new.aid.0);
-                self.remove_empty_above(&domain);
-                Err(error)
-            }
-        }
-    }
-
-    /// The folder that its limits lie in.
-    fn make_domain(&self, new: &NewAgent) -> Result<PathBuf> {
-        // Meanwhile nobody removes the tenant's, which may be empty still.
-        let _alone = lock(&self.folders);
-        let above = self.folder_above(new)?;
-        if !above.exists() {
-            cgroup::make(&above)?;
-            cgroup::delegate(&above)?;
-        }
-        let domain = above.join(new.agent.to_string());
-        if domain.exists() {
-            return Err(Error::AgentExists(new.aid));
-        }
-        cgroup::make(&domain)?;
-        Ok(domain)
-    }
-
-    fn remove_empty_above(&self, folder: &Path) {
+    pub(crate) fn remove_empty_above(&self, folder: &Path) {
         let _alone = lock(&self.folders);
         let slice = self.shared.options.cgroup_root.join(&self.shared.options.slice);
         cgroup::remove_empty_above(folder, &slice);
@@ -208,65 +161,6 @@ impl Kernel {
 
     pub(crate) fn agents_mut(&self) -> RwLockWriteGuard<'_, Agents> {
         self.shared.agents.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The tenant's folder, or the parent's, whose limits then hold for both.
-    fn folder_above(&self, new: &NewAgent) -> Result<PathBuf> {
-        let tenant = self.shared.tenant_dir(&new.tenant)?;
-        if new.parent == AgentId::NOBODY {
-            return Ok(tenant);
-        }
-        let parent = self.shared.agent(new.parent)?;
-        if parent.leaf() == parent.domain {
-            return Err(Error::Invalid("the parent was made as one without children".to_owned()));
-        }
-        let depth = parent.domain.components().count() - tenant.components().count();
-        if depth >= DEPTH_MAX {
-            return Err(Error::Invalid(format!("more than {DEPTH_MAX} agents above one another")));
-        }
-        Ok(parent.domain.clone())
-    }
-
-    /// Limits, and the value that makes the cgroup an agent.
-    fn furnish(&self, new: &NewAgent, sets: &[SetId], domain: &Path, leaf: &Path) -> Result<Agent> {
-        check_count(sets)?;
-        if new.weight != 100 {
-            cgroup::write_limit(domain, "cpu.weight", Some(new.weight.into()))?;
-        }
-        cgroup::write_limit(domain, "memory.max", new.ram_max)?;
-        cgroup::write_limit(domain, "memory.swap.max", new.swap_max)?;
-        cgroup::write_limit(domain, "pids.max", new.pids_max)?;
-        if leaf != domain {
-            cgroup::delegate(domain)?;
-            cgroup::make(leaf)?;
-        }
-        maps::put(&self.shared.maps.parents, "parents", &new.aid.0, &new.parent.0)?;
-        let file = |source| Error::File { action: "open", path: leaf.to_owned(), source };
-        let cgroup: OwnedFd = File::open(leaf).map_err(file)?.into();
-        let nowhere = FileKey { dev: 0, ino: 0 };
-        let value = KernelAgent {
-            aid: new.aid.0,
-            list: 0,
-            state: AgentState::Spawning as u32,
-            flags: flags_of(new.namespaces),
-            denials: 0,
-            uses: 0,
-            program: nowhere,
-            interpreter: nowhere,
-        };
-        maps::put(&self.shared.maps.agents, "agents", &cgroup.as_raw_fd(), &value)?;
-        Ok(Agent {
-            aid: new.aid,
-            domain: domain.to_owned(),
-            leaf: Mutex::new(leaf.to_owned()),
-            moved: OnceLock::new(),
-            moving: Mutex::new(()),
-            id: cgroup::id(leaf)?,
-            cgroup,
-            launched: AtomicBool::new(false),
-            namespaces: new.namespaces,
-            rights: Mutex::new(Rights { sets: sets.to_vec(), ..Rights::default() }),
-        })
     }
 
     /// Gives the agent these sets in place of those that it holds: when this returns, no check that
@@ -444,14 +338,7 @@ impl Kernel {
     }
 }
 
-fn flags_of(namespaces: Namespaces) -> u32 {
-    match namespaces {
-        Namespaces::Own { .. } => FLAG_SETUP,
-        Namespaces::Shared => FLAG_SETUP | FLAG_SHARES,
-    }
-}
-
-fn check_count(sets: &[SetId]) -> Result<()> {
+pub(crate) fn check_count(sets: &[SetId]) -> Result<()> {
     match sets.len() {
         0..=SETS_MAX => Ok(()),
         many => Err(Error::Invalid(format!("{many} sets for one agent, at most {SETS_MAX}"))),

@@ -10,6 +10,7 @@ mod cgroup;
 mod child;
 mod children;
 mod commons;
+mod create;
 mod entries;
 mod error;
 mod events;

@@ -7,7 +7,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 /// Removes `name` in `top` with all that lies below, with three descriptors and no recursion: a
-/// folder that is not empty is moved up to `top` and emptied in its turn.
+/// folder that is not empty is moved up to `top` and emptied in its turn. One that is not there was never
+/// made.
 ///
 /// # Errors
 /// The first that the kernel has; what could be removed until then is gone.
@@ -15,7 +16,10 @@ pub(crate) fn remove(top: &OwnedFd, name: &str) -> io::Result<()> {
     let first = CString::new(name)?;
     let mut moved = 0u64;
     let mut waiting = 0u64;
-    empty(top, &first, name, &mut moved)?;
+    match empty(top, &first, name, &mut moved) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        done => done?,
+    }
     while waiting < moved {
         let next = numbered(name, waiting);
         waiting += 1;
@@ -89,7 +93,9 @@ mod tests {
         for i in 0..200 {
             std::fs::create_dir_all(dir.path().join(format!("a/{i}/x"))).unwrap();
         }
-        remove(&open(dir.path()), "a").unwrap();
+        let top = open(dir.path());
+        remove(&top, "a").unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        remove(&top, "a").unwrap();
     }
 }
