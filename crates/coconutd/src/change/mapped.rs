@@ -5,42 +5,23 @@ use crate::state::{Daemon, Ending};
 use abi::AgentId;
 use kernel::Mapping;
 use manifest::{AbsPath, FsRight, Scope};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use supervisor::{End, Taken};
 
-/// Shared memory cannot be checked again: whoever has mapped what was taken is ended. Several are looked at
-/// at once, for most of it is waiting until one stands still.
+/// Shared memory cannot be checked again: whoever has mapped what was taken is ended. One after another: each is
+/// frozen, read and thawed, which keeps a processor busy, and several at once took as long.
 pub(super) fn end_who_has_it_mapped(
     daemon: &Daemon,
     taken: &[(AgentId, Vec<Taken>)],
 ) -> Vec<AgentId> {
-    const AT_ONCE: usize = 16;
-    let next = AtomicUsize::new(0);
-    let look = || {
-        let mut ended = Vec::new();
-        while let Some((aid, taken)) = taken.get(next.fetch_add(1, Ordering::Relaxed)) {
-            ended.extend(end_if_mapped(daemon, *aid, taken).then_some(*aid));
+    let mut ended = Vec::new();
+    for (aid, taken) in taken {
+        if let Some(path) = still_mapped(daemon, *aid, taken) {
+            let reason = format!("it had mapped {path}, which was revoked");
+            reap::end(daemon, *aid, &Ending::new(End::Revoked, reason));
+            ended.push(*aid);
         }
-        ended
-    };
-    if taken.len() < 2 {
-        return look();
     }
-    std::thread::scope(|scope| {
-        let all: Vec<_> = (0..AT_ONCE.min(taken.len())).map(|_| scope.spawn(look)).collect();
-        let ended = all.into_iter().map(|one| match one.join() {
-            Ok(ended) => ended,
-            Err(fell) => std::panic::resume_unwind(fell),
-        });
-        ended.flatten().collect()
-    })
-}
-
-fn end_if_mapped(daemon: &Daemon, aid: AgentId, taken: &[Taken]) -> bool {
-    let Some(path) = still_mapped(daemon, aid, taken) else { return false };
-    let reason = format!("it had mapped {path}, which was revoked");
-    reap::end(daemon, aid, &Ending::new(End::Revoked, reason));
-    true
+    ended
 }
 
 /// A mapping of what was taken that nothing else allows. The agent is frozen while it is looked at.
