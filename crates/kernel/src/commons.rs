@@ -212,8 +212,11 @@ fn leave_out() -> io::Result<()> {
     for line in table.lines().rev() {
         let Some((at, kind)) = place_and_kind(line) else { continue };
         let hidden = ["/proc", "/tmp", "/run/credentials"].iter().any(|top| below(at, top));
-        if hidden || KINDS.contains(&kind) {
-            unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+        // What stays is a copy more for each agent, and no right to anything.
+        if (hidden || KINDS.contains(&kind))
+            && let Err(error) = unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+        {
+            tracing::debug!(at, %error, "a mount that agents have no use for stays");
         }
     }
     Ok(())
