@@ -203,30 +203,31 @@ fn parse_env(item: &Item<'_>, problems: &mut Problems<'_>) -> BTreeMap<String, S
     env
 }
 
-fn parse_children(item: &Item<'_>, problems: &mut Problems<'_>) -> Children {
-    let expected = "\"end\" or \"reparent\"";
-    match problems.string(item, expected) {
-        Some("reparent") => Children::Reparent,
-        Some("end") | None => Children::End,
-        Some(other) => {
-            let message = format!("`{other}` is nothing that can happen to children");
-            problems.add(item.value.span(), message, expected);
-            Children::End
-        }
+/// One of two words; the first where there is none or a wrong one.
+fn parse_choice<T: Copy>(
+    item: &Item<'_>,
+    choices: [(&str, T); 2],
+    wrong: &str,
+    problems: &mut Problems<'_>,
+) -> T {
+    let [first, second] = choices;
+    let expected = format!("\"{}\" or \"{}\"", first.0, second.0);
+    let Some(word) = problems.string(item, &expected) else { return first.1 };
+    if let Some((_, value)) = choices.into_iter().find(|(name, _)| *name == word) {
+        return value;
     }
+    problems.add(item.value.span(), format!("`{word}` is nothing that {wrong}"), &expected);
+    first.1
+}
+
+fn parse_children(item: &Item<'_>, problems: &mut Problems<'_>) -> Children {
+    let choices = [Children::End, Children::Reparent].map(|choice| (choice.name(), choice));
+    parse_choice(item, choices, "can happen to children", problems)
 }
 
 fn parse_namespaces(item: &Item<'_>, problems: &mut Problems<'_>) -> Namespaces {
-    let expected = "\"own\" or \"shared\"";
-    match problems.string(item, expected) {
-        Some("shared") => Namespaces::Shared,
-        Some("own") | None => Namespaces::Own,
-        Some(other) => {
-            let message = format!("`{other}` is nothing that namespaces can be");
-            problems.add(item.value.span(), message, expected);
-            Namespaces::Own
-        }
-    }
+    let choices = [Namespaces::Own, Namespaces::Shared].map(|choice| (choice.name(), choice));
+    parse_choice(item, choices, "namespaces can be", problems)
 }
 
 /// A folder of a common tmpfs has no size of its own: what lies there counts as the agent's memory.
