@@ -1,8 +1,9 @@
 //! Signs of life of a VM: how long a run may be silent, measured by the processor time that it had. A busy
 //! machine gives it less of that, so waiting there lasts longer, and a boot that goes on is never given up.
 
+use crate::family::worked;
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -163,42 +164,6 @@ impl Console {
     }
 }
 
-/// Processor time of a process and its children, as far as they live.
-fn worked(pid: u32) -> Duration {
-    let all: Vec<Stat> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(Stat::of)
-        .collect();
-    let (mut family, mut ticks) = (vec![pid], 0);
-    while let Some(one) = family.pop() {
-        ticks += all.iter().find(|s| s.pid == one).map_or(0, |s| s.ticks);
-        family.extend(all.iter().filter(|s| s.parent == one).map(|s| s.pid));
-    }
-    // `/proc` counts in hundredths of a second on every Linux that Rust knows.
-    Duration::from_millis(ticks * 10)
-}
-
-struct Stat {
-    pid: u32,
-    parent: u32,
-    ticks: u64,
-}
-
-impl Stat {
-    fn of(pid: u32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // After the name, which may hold anything.
-        let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
-        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-        // utime and stime, and those of children that have ended.
-        let ticks = (11..15).filter_map(number).sum();
-        Some(Self { pid, parent: u32::try_from(number(1)?).ok()?, ticks })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,19 +234,6 @@ mod tests {
         assert_eq!(say("a job is running (21 s)\n"), None);
         assert_eq!(say("half a li"), None);
         assert_eq!(say("ne\n").unwrap(), "half a line");
-        fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn the_work_of_children_counts() {
-        let busy = ["600", "sh", "-c", "while :; do :; done"];
-        let mut child = std::process::Command::new("timeout").args(busy).spawn().unwrap();
-        while worked(child.id()) < Duration::from_millis(200) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        // It passes the signal on.
-        let pid = child.id().to_string();
-        assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
-        child.wait().unwrap();
+        std::fs::remove_file(path).unwrap();
     }
 }

@@ -1,12 +1,11 @@
 //! What a person sees while things are built: one line per step, with its time; bars on a terminal, plain lines elsewhere.
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::anyhow;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How many lines of a log are shown when a step fails.
@@ -80,36 +79,17 @@ impl Step<'_> {
         }
     }
 
+    /// Where there are no bars, says that the step still goes on, and what it said last.
+    pub fn remind(&self, last: &str) {
+        if self.bar.is_none() {
+            eprintln!("    {:>6}  {last}", seconds(self.start.elapsed()));
+        }
+    }
+
     /// Shows what the step is doing now.
     pub fn message(&self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(text.to_owned());
-        }
-    }
-
-    /// Runs a command with its output in the step's log; on failure the error carries the log's tail and `hint`.
-    pub fn run(&self, command: &mut Command, hint: &str) -> Result<()> {
-        self.announce();
-        let name = command.get_program().to_string_lossy().into_owned();
-        let (reader, writer) = std::io::pipe()?;
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        let mut log = File::options().create(true).append(true).open(&self.log)?;
-        writeln!(log, "$ {command:?}")?;
-        let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        // The command holds the writing ends; the reader sees the end only when all are closed.
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut reader = BufReader::new(reader);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
-            log.write_all(&line)?;
-            self.message(&printable(&line));
-            line.clear();
-        }
-        let status = child.wait()?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(self.failure(&format!("{name}: {status}"), hint))
         }
     }
 
@@ -160,8 +140,4 @@ pub fn seconds(time: Duration) -> String {
     } else {
         format!("{}m {:02}s", secs / 60, secs % 60)
     }
-}
-
-fn printable(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).collect()
 }
