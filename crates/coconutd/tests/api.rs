@@ -188,9 +188,11 @@ fn a_revocation_reaches_descendants_and_ends_who_has_it_mapped() {
     let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_s: None };
     let report: ChangeReport = client.post("/v1/agents/parent/revoke", &change).unwrap();
     assert_eq!(report.changed, [parent.agent.aid, child.agent.aid]);
-    assert!(report.ended.contains(&child.agent.aid));
+    assert_eq!(report.ended, [parent.agent.aid, child.agent.aid]);
     let exit: Exit = client.get(&format!("/v1/agents/{}/wait", child.agent.aid)).unwrap();
     assert_eq!(exit.state, AgentState::TerminatedRevoked);
+    // Not because its parent has: it is looked at first.
+    assert!(exit.reason.as_deref().is_some_and(|why| why.contains("mapped")), "{exit:?}");
     let held: CapabilityList =
         client.get(&format!("/v1/agents/{}/capabilities", parent.agent.aid)).unwrap();
     assert!(held.capabilities.iter().all(|c| c.capability != "fs.read=/etc"));

@@ -7,20 +7,22 @@ use kernel::Mapping;
 use manifest::{AbsPath, FsRight, Scope};
 use supervisor::{End, Taken};
 
-/// Shared memory cannot be checked again: whoever has mapped what was taken is ended. One after another: each is
-/// frozen, read and thawed, which keeps a processor busy, and several at once took as long.
+/// `taken` has parents before their children. Shared memory cannot be checked again: whoever has mapped what was taken is ended. One after another: each is
+/// frozen, read and thawed, which keeps a processor busy, and several at once took as long. Children are looked
+/// at before their parents, whose end is theirs too: each that had it mapped is ended for that.
 pub(super) fn end_who_has_it_mapped(
     daemon: &Daemon,
     taken: &[(AgentId, Vec<Taken>)],
 ) -> Vec<AgentId> {
     let mut ended = Vec::new();
-    for (aid, taken) in taken {
+    for (aid, taken) in taken.iter().rev() {
         if let Some(path) = still_mapped(daemon, *aid, taken) {
             let reason = format!("it had mapped {path}, which was revoked");
             reap::end(daemon, *aid, &Ending::new(End::Revoked, reason));
             ended.push(*aid);
         }
     }
+    ended.reverse();
     ended
 }
 
