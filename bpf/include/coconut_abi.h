@@ -3,6 +3,11 @@
 #pragma once
 
 /**
+ * Words of [`KernelAgent::mapped`].
+ */
+#define MAPPED_WORDS 4
+
+/**
  * The daemon's own set-up code runs in the agent's cgroup: checks are skipped until it is cleared.
  */
 #define FLAG_SETUP 1
@@ -418,6 +423,11 @@ struct KernelAgent {
    * Its interpreter; zeroes for none.
    */
   struct FileKey interpreter;
+  /**
+   * Numbers of the files whose rules let it map something, modulo 256: a bit is never taken back. What
+   * several files gave together, or none that can be named, sets all of them.
+   */
+  uint64_t mapped[MAPPED_WORDS];
 };
 
 /**

@@ -129,6 +129,53 @@ int BPF_PROG(file_permission, struct file *f, int mask)
 	return recheck(a, f, all, 0, DENIAL(FILE_PERMISSION, all));
 }
 
+/* How often a mapping is decided again because the agent's rights changed meanwhile. */
+#define MAP_TRIES 4
+
+/* Read from memory, each time. */
+static __always_inline __u64 list_now(struct KernelAgent *a)
+{
+	return *(volatile __u64 *)&a->list;
+}
+
+/* Notes that something may be mapped by the rules of a file. */
+static __always_inline void mark_mapped(struct KernelAgent *a, __u32 by)
+{
+	__u64 bit = 1ull << (by & 63), *word = &a->mapped[(by >> 6) & (MAPPED_WORDS - 1)];
+	int i;
+
+	if (by == BY_SEVERAL || by == BY_NONE) {
+		for (i = 0; i < MAPPED_WORDS; i++)
+			__sync_fetch_and_or(&a->mapped[i], ~0ull);
+	} else if (!(*word & bit)) {
+		__sync_fetch_and_or(word, bit);
+	}
+}
+
+/*
+ * A mapping outlives the right that it was made by, and is not asked about again. Whoever takes the
+ * right away looks for a mark, after the new list is in place: so a mark is made before the list is
+ * looked at once more, and one of the two sees the other.
+ */
+static __noinline bool may_map(struct KernelAgent *a, const struct path *p, __u32 all)
+{
+	__u32 any = RIGHT_READ | RIGHT_EXEC;
+	int i;
+
+	for (i = 0; i < MAP_TRIES; i++) {
+		__u64 list = list_now(a);
+		struct found found = {};
+
+		walk(list, &found, as(dentry, p->dentry), mount_of(p->mnt), BOTH(all, any));
+		if (!enough(rights_of(found.cover), all, any))
+			return false;
+		mark_mapped(a, found.by);
+		if (list_now(a) == list)
+			return true;
+	}
+	return false;
+}
+
 SEC("lsm/mmap_file")
 int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
 	     unsigned long flags)
@@ -143,7 +190,15 @@ int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
 		return 0;
 	if ((prot & PROT_WRITE) && (flags & MAP_TYPE) != 2 /* MAP_PRIVATE */)
 		all = RIGHT_WRITE;
-	return recheck(a, f, all, RIGHT_READ | RIGHT_EXEC, DENIAL(MMAP_FILE, all ?: RIGHT_READ));
+	if (unlikely(quarantined(a)))
+		return report_path(a, &f->f_path, DENIAL(QUARANTINE, 0), 0);
+	if (passes(f))
+		return 0;
+	if (all && is_control_fs(f->f_inode->i_sb->s_magic))
+		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
+	if (may_map(a, &f->f_path, all))
+		return 0;
+	return report_path(a, &f->f_path, DENIAL(MMAP_FILE, all ?: RIGHT_READ), 0);
 }
 
 SEC("lsm/file_mprotect")
@@ -160,9 +215,7 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long asked, uns
 		return 0;
 	if ((prot & PROT_WRITE) && (vma->vm_flags & VM_SHARED))
 		all = RIGHT_WRITE;
-	if (!quarantined(a) &&
-	    enough(rights_of(cover_path(a, &f->f_path, all, RIGHT_READ | RIGHT_EXEC)), all,
-		   RIGHT_READ | RIGHT_EXEC))
+	if (!quarantined(a) && may_map(a, &f->f_path, all))
 		return 0;
 	return report_dentry(a, f->f_path.dentry, mount_of(f->f_path.mnt),
 			     DENIAL(FILE_MPROTECT, all ?: RIGHT_READ));

@@ -221,15 +221,15 @@ impl World {
         start_outsider()
     }
 
-    /// Replaces the agent's rights.
-    pub fn apply(&self, actor: &Actor, rules: &[Given]) -> Result<()> {
+    /// Replaces the agent's rights; whether it may have mapped what it lost.
+    pub fn apply(&self, actor: &Actor, rules: &[Given]) -> Result<bool> {
         let aid = actor.aid.context("an outsider has no rights")?;
         let set = self.set(rules)?;
-        self.kernel.assign(aid, &[set, self.base()?]).map_err(explain)?;
+        let maps = self.kernel.assign(aid, &[set, self.base()?]).map_err(explain)?;
         if let Some(old) = self.sets.borrow_mut().insert(aid, set) {
             self.kernel.drop_set(old).map_err(explain)?;
         }
-        Ok(())
+        Ok(maps)
     }
 
     /// The operation must succeed.

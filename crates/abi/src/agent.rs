@@ -138,7 +138,13 @@ pub struct KernelAgent {
     pub program: FileKey,
     /// Its interpreter; zeroes for none.
     pub interpreter: FileKey,
+    /// Numbers of the files whose rules let it map something, modulo 256: a bit is never taken back. What
+    /// several files gave together, or none that can be named, sets all of them.
+    pub mapped: [u64; MAPPED_WORDS],
 }
+
+/// Words of [`KernelAgent::mapped`].
+pub const MAPPED_WORDS: usize = 4;
 
 /// The daemon's own set-up code runs in the agent's cgroup: checks are skipped until it is cleared.
 pub const FLAG_SETUP: u32 = 1;

@@ -30,7 +30,7 @@ pub trait KernelPort: Send + Sync + 'static {
     ) -> Result<()>;
     fn drop_set(&self, set: SetId) -> Result<()>;
     fn create_agent(&self, agent: &NewAgent, sets: &[SetId]) -> Result<()>;
-    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<()>;
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool>;
     fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()>;
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()>;
     fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process>;
@@ -92,7 +92,7 @@ impl KernelPort for Kernel {
     fn create_agent(&self, agent: &NewAgent, sets: &[SetId]) -> Result<()> {
         Kernel::create_agent(self, agent, sets)
     }
-    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<()> {
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool> {
         Kernel::assign(self, aid, sets)
     }
     fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()> {

@@ -12,6 +12,8 @@ use api::lane::{LaneChange, LaneList};
 use api::{AgentDetail, AgentList, ErrorBody, ErrorCode, Exit, SpawnRequest};
 use fake::Running;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 use zerocopy::FromZeros;
 
 fn request(name: &str, capabilities: &[&str], command: &[&str]) -> SpawnRequest {
@@ -164,6 +166,26 @@ fn every_step_of_a_spawn_that_fails_is_named_and_leaves_nothing() {
     }
     let list: AgentList = client.get("/v1/agents?all=true").unwrap();
     assert_eq!(list.agents.len(), 0);
+    running.stop();
+}
+
+#[test]
+fn a_revocation_stops_nobody_who_has_mapped_nothing() {
+    let running = Running::start();
+    let client = running.client();
+    running.fake.nothing_mapped.store(true, Ordering::Relaxed);
+    let (told, steps) = channel();
+    *running.fake.watch.lock().unwrap() = Some(Box::new(move |step| {
+        let _ = told.send(step.to_owned());
+        false
+    }));
+    spawn(&client, "parent", &["fs.read=/etc"]);
+    let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_s: None };
+    let report: ChangeReport = client.post("/v1/agents/parent/revoke", &change).unwrap();
+    assert!(report.changed.len() == 1 && report.ended.is_empty(), "{report:?}");
+    let steps: Vec<String> = steps.try_iter().collect();
+    assert!(steps.iter().any(|step| step == "assign"), "{steps:?}");
+    assert!(!steps.iter().any(|step| step == "freeze"), "{steps:?}");
     running.stop();
 }
 

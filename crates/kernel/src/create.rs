@@ -3,7 +3,7 @@
 use crate::kernel::{Kernel, check_count};
 use crate::state::{Agent, Rights, lock};
 use crate::{Error, Namespaces, NewAgent, Result, SetId, cgroup, maps};
-use abi::agent::{FLAG_SETUP, FLAG_SHARES, KernelAgent};
+use abi::agent::{FLAG_SETUP, FLAG_SHARES, KernelAgent, MAPPED_WORDS};
 use abi::caps::FileKey;
 use abi::{AgentId, AgentState};
 use std::fs::File;
@@ -102,6 +102,7 @@ impl Kernel {
             uses: 0,
             program: nowhere,
             interpreter: nowhere,
+            mapped: [0; MAPPED_WORDS],
         };
         maps::put(&self.shared.maps.agents, "agents", &cgroup.as_raw_fd(), &value)?;
         Ok(Agent {
@@ -113,6 +114,7 @@ impl Kernel {
             id: cgroup::id(leaf)?,
             cgroup,
             launched: AtomicBool::new(false),
+            maps_on: AtomicBool::new(false),
             namespaces: new.namespaces,
             rights: Mutex::new(Rights { sets: sets.to_vec(), ..Rights::default() }),
         })

@@ -10,7 +10,6 @@ use crate::{
     Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, Namespaces,
     Process, Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
 };
-use abi::agent::KernelAgent;
 use abi::caps::TcpPeerKey;
 use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
 use abi::{AgentId, AgentState};
@@ -165,16 +164,21 @@ impl Kernel {
 
     /// Gives the agent these sets in place of those that it holds: when this returns, no check that
     /// begins is decided by the old ones, and none ever saw a part of both.
-    pub fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<()> {
+    ///
+    /// Returns whether it may have mapped what it lost by this; [`Kernel::live_mappings`] tells what.
+    pub fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool> {
         check_count(sets)?;
         let agent = self.shared.agent(aid)?;
         let mut rights = lock(&agent.rights);
         let before = std::mem::replace(&mut rights.sets, sets.to_vec());
         // Before its launch nothing of the agent's runs; the launch publishes what is held then.
         if rights.private.is_none() {
-            return Ok(());
+            return Ok(false);
         }
-        self.shared.publish(&agent, &mut rights).inspect_err(|_| rights.sets = before)
+        let lost = self.shared.sets.lost(&before, sets);
+        self.shared.publish(&agent, &mut rights).inspect_err(|_| rights.sets = before)?;
+        // The rights are gone: what cannot be found out counts as mapped.
+        Ok(!lost.is_empty() && self.shared.mapped_through(&agent, &lost).unwrap_or(true))
     }
 
     /// Whom signals to descendants may come from, after re-parenting; [`AgentId::NOBODY`] for none.
@@ -298,10 +302,7 @@ impl Kernel {
 
     /// What the kernel counted for the agent.
     pub fn counters(&self, aid: AgentId) -> Result<Counters> {
-        let agent = self.shared.agent(aid)?;
-        let key = agent.cgroup.as_raw_fd();
-        let value: Option<KernelAgent> = maps::get(&self.shared.maps.agents, "agents", &key)?;
-        let value = value.ok_or(Error::NoSuchAgent(aid))?;
+        let value = self.shared.known(self.shared.agent(aid)?.as_ref())?;
         Ok(Counters { denials: value.denials, uses: value.uses })
     }
 

@@ -29,6 +29,8 @@ struct Set {
     capabilities: Vec<Rule>,
     /// Kept open while the set has rules on them.
     handles: Vec<Arc<Handle>>,
+    /// Numbers of files that a rule stood on before it followed its name: what was mapped then is mapped still.
+    left: Vec<u32>,
 }
 
 /// What a set has entries of, as a list says it.
@@ -89,7 +91,7 @@ impl Sets {
         handles: Vec<Arc<Handle>>,
     ) -> Result<()> {
         let written = self.write_entries(inner, set.0, &entries);
-        inner.sets.insert(set.0, Set { entries, capabilities, handles });
+        inner.sets.insert(set.0, Set { entries, capabilities, handles, left: Vec::new() });
         if let Err(error) = written {
             self.erase(inner, set.0);
             return Err(error);
@@ -218,6 +220,7 @@ impl Sets {
         }
         if let Some(set) = inner.sets.get_mut(&set) {
             set.handles.retain(|handle| handle.node() != old.node());
+            set.left.extend(number);
         }
         Ok(())
     }
@@ -271,6 +274,20 @@ impl Sets {
         sets.iter().map(kinds).collect()
     }
 
+    /// Numbers of the files on which `old` gives rights to map that `new` does not.
+    pub fn lost(&self, old: &[SetId], new: &[SetId]) -> Vec<u32> {
+        let inner = lock(&self.inner);
+        let only = |of: &[SetId], other: &[SetId]| -> Vec<&Set> {
+            let own = of.iter().filter(|set| !other.contains(set));
+            own.filter_map(|set| inner.sets.get(&set.0)).collect()
+        };
+        let (gone, come) = (only(old, new), only(new, old));
+        let before = gone.iter().flat_map(|set| set.entries.files.keys());
+        let lost = before.filter(|file| mapping(&gone, file) != mapping(&come, file));
+        let numbers = lost.filter_map(|file| inner.files.number_of(*file));
+        numbers.chain(gone.iter().flat_map(|set| set.left.iter().copied())).collect()
+    }
+
     /// How many sets there are.
     pub fn count(&self) -> usize {
         lock(&self.inner).sets.len()
@@ -290,6 +307,19 @@ impl Inner {
         let entries = self.sets.get(&set).map(|set| &set.entries.files);
         entries.and_then(|files| files.get(&file)).cloned().unwrap_or_default()
     }
+}
+
+/// Rights by which something can be mapped.
+const RIGHTS_MAP: u32 = RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC;
+
+/// What some sets allow of mapping one file: rights, and until when.
+fn mapping(sets: &[&Set], file: &FileKey) -> Vec<(u32, u64)> {
+    let layers = sets.iter().filter_map(|set| set.entries.files.get(file)).flatten();
+    let rights = layers.map(|layer| (layer.rights & RIGHTS_MAP, layer.expires_ns));
+    let mut all: Vec<_> = rights.filter(|(rights, _)| *rights != 0).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn pairs<K: Copy, V: Copy>(map: &HashMap<K, V>) -> Vec<(K, V)> {

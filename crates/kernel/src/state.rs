@@ -6,6 +6,7 @@ use crate::seats::Seats;
 use crate::sets::Sets;
 use crate::{Error, LoadOptions, Namespaces, Result, SetId, cgroup, handle, sys};
 use abi::AgentId;
+use abi::agent::{KernelAgent, MAPPED_WORDS};
 use abi::caps::{FileKey, LIST_SETS, RightsList};
 use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_SET_LIST, Control, GUARDED_CGROUPS, Policy};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -59,6 +60,8 @@ pub(crate) struct Agent {
     pub cgroup: OwnedFd,
     pub id: u64,
     pub launched: AtomicBool,
+    /// It lost a right by which it may have mapped something.
+    pub maps_on: AtomicBool,
     pub namespaces: Namespaces,
     pub rights: Mutex<Rights>,
 }
@@ -191,6 +194,23 @@ impl Shared {
             self.discard(Discarded::List(old));
         }
         Ok(())
+    }
+
+    /// What the kernel programs know of an agent.
+    pub fn known(&self, agent: &Agent) -> Result<KernelAgent> {
+        let key = agent.cgroup.as_raw_fd();
+        maps::get(&self.maps.agents, "agents", &key)?.ok_or(Error::NoSuchAgent(agent.aid))
+    }
+
+    /// Whether the agent may have mapped something by the rules on one of these files. Once it may, it is
+    /// never again believed that it has not: another right may have let it keep the mapping.
+    pub fn mapped_through(&self, agent: &Agent, files: &[u32]) -> Result<bool> {
+        let mapped = self.known(agent)?.mapped;
+        let marked =
+            |file: &u32| mapped[*file as usize / 64 % MAPPED_WORDS] >> (file % 64) & 1 == 1;
+        let may = agent.maps_on.load(Ordering::SeqCst) || files.iter().any(marked);
+        agent.maps_on.fetch_or(may, Ordering::SeqCst);
+        Ok(may)
     }
 
     fn list_of(&self, rights: &Rights) -> Result<RightsList> {

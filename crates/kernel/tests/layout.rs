@@ -41,7 +41,7 @@ macro_rules! same {
 fn sizes_and_offsets_agree_with_the_compiled_programs() {
     let btf = Btf::from_path(env!("COCONUT_BPF_OBJECT")).expect("the object has BTF");
     let b = &btf;
-    same!(b, KernelAgent { aid, list, state, flags, denials, uses, program, interpreter });
+    same!(b, KernelAgent { aid, list, state, flags, denials, uses, program, interpreter, mapped });
     same!(b, RightsList { sets, count, net, abstracts, reserved });
     same!(b, FileKey { dev, ino });
     same!(b, FileNode { file, sets, epoch });

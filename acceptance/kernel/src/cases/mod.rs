@@ -4,6 +4,7 @@ mod audit;
 mod files;
 mod forbidden;
 mod launch;
+mod mapped;
 mod net;
 mod revoke;
 mod seal;
@@ -18,11 +19,12 @@ use std::fs;
 type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays.
-pub const GROUPS: [(&str, Group); 10] = [
+pub const GROUPS: [(&str, Group); 11] = [
     ("launch", launch::run),
     ("shared", shared::run),
     ("files", files::run),
     ("revoke", revoke::run),
+    ("mapped", mapped::run),
     ("net", net::run),
     ("unix", unix::run),
     ("tasks", tasks::run),

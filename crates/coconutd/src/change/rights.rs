@@ -189,10 +189,9 @@ pub async fn revoke(
             })?
         };
         done.records.written().await?;
-        let ended = blocking(|| end_who_has_it_mapped(&daemon, &done.taken));
-        let changed: Vec<AgentId> = done.taken.iter().map(|(aid, _)| *aid).collect();
-        tell_lanes(&daemon, &changed);
-        Ok(report(&daemon, &changed, &ended, done.took))
+        let ended = blocking(|| end_who_has_it_mapped(&daemon, &done.mapped));
+        tell_lanes(&daemon, &done.changed);
+        Ok(report(&daemon, &done.changed, &ended, done.took))
     })
     .await
 }
@@ -232,7 +231,9 @@ fn revoke_refusal(error: RevokeError) -> Refusal {
 
 /// What a change took, once the kernel decides by it.
 struct Done {
-    taken: Vec<(AgentId, Vec<Taken>)>,
+    changed: Vec<AgentId>,
+    /// What was taken of those who may have it mapped.
+    mapped: Vec<(AgentId, Vec<Taken>)>,
     records: Durable,
     took: Duration,
 }
@@ -247,12 +248,15 @@ fn enforce(
     started: Instant,
 ) -> Done {
     let mut made: Vec<Made> = Vec::with_capacity(changes.len());
-    let mut failed = Vec::new();
+    let (mut mapped, mut failed) = (Vec::new(), Vec::new());
     for change in changes.into_iter().rev() {
         let aid = change.aid;
         let done = sets::make(daemon, change.clone(), None);
-        match done.and_then(|one| sets::assign(daemon, &one).map(|()| one)) {
-            Ok(one) => made.push(one),
+        match done.and_then(|one| sets::assign(daemon, &one).map(|maps| (one, maps))) {
+            Ok((one, maps)) => {
+                mapped.extend(maps.then(|| (aid, one.change.removed.clone())));
+                made.push(one);
+            }
             Err(error) => {
                 tracing::error!(?aid, %error, "cannot take a right away; the agent is ended");
                 // Everything is denied to it from now on, until it is gone.
@@ -265,14 +269,15 @@ fn enforce(
     }
     let took = started.elapsed();
     made.reverse();
+    mapped.reverse();
     let mut entries = removals(daemon, &made, by);
     entries.extend(failed.iter().flat_map(|change| entries_of(&daemon.inner(), change, by)));
-    let taken = made.iter().map(|one| (one.aid(), one.change.removed.clone())).collect();
+    let changed = made.iter().map(Made::aid).collect();
     let now = clock::boot_ns();
     sets::book(daemon, made, now);
     // The books say what its end will make true.
     daemon.inner().supervisor.commit(&failed, now);
-    Done { taken, records: room.record(entries), took }
+    Done { changed, mapped, records: room.record(entries), took }
 }
 
 fn removals(daemon: &Daemon, made: &[Made], by: &str) -> Vec<Entry> {
@@ -345,16 +350,16 @@ async fn expire_one(daemon: Arc<Daemon>, aid: AgentId) -> Answer<()> {
             let plan = daemon.inner().supervisor.plan_expire(aid, clock::boot_ns())?;
             let Some(change) = plan else { return Ok(None) };
             let made = sets::make(&daemon, change, None)?;
-            sets::assign(&daemon, &made)?;
+            let maps = sets::assign(&daemon, &made)?;
             let entries = removals(&daemon, std::slice::from_ref(&made), "expiry");
-            let taken = made.change.removed.clone();
+            let taken = maps.then(|| (aid, made.change.removed.clone()));
             sets::book(&daemon, vec![made], clock::boot_ns());
             Ok(Some((taken, room.record(entries))))
         })?
     };
     let Some((taken, records)) = done else { return Ok(()) };
     records.written().await?;
-    blocking(|| end_who_has_it_mapped(&daemon, &[(aid, taken)]));
+    blocking(|| end_who_has_it_mapped(&daemon, taken.as_slice()));
     tell_lanes(&daemon, &[aid]);
     Ok(())
 }

@@ -62,18 +62,18 @@ pub fn ids(sets: &[Arc<KernelSet>]) -> kernel::Result<Vec<SetId>> {
     sets.iter().map(|set| set.id()).collect()
 }
 
-/// Has the kernel decide by the new sets from now on.
+/// Has the kernel decide by the new sets from now on; whether the agent may have mapped what it lost.
 ///
 /// # Errors
 /// When it refuses; then it decides by the old ones.
-pub fn assign(daemon: &Daemon, made: &Made) -> kernel::Result<()> {
+pub fn assign(daemon: &Daemon, made: &Made) -> kernel::Result<bool> {
     daemon.kernel.assign(made.aid(), &made.ids)
 }
 
 /// Has the kernel decide by the sets that the daemon's books still name.
 pub fn assign_back(daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
     let sets = daemon.inner().info.get(&aid).map(|info| info.sets.clone()).unwrap_or_default();
-    daemon.kernel.assign(aid, &ids(&sets)?)
+    daemon.kernel.assign(aid, &ids(&sets)?).map(drop)
 }
 
 /// Books changes that the kernel has. What nobody holds any more is dropped on return.

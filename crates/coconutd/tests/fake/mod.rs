@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,6 +73,8 @@ pub struct Fake {
     pub caller: Mutex<Option<AgentId>>,
     /// Paths that agents have mapped.
     pub mapped: Mutex<Vec<Mapping>>,
+    /// Nobody is said to have mapped anything.
+    pub nothing_mapped: AtomicBool,
     /// What was amplified at some moment, in words.
     pub amplified: Mutex<Vec<String>>,
     events: Sender<Event>,
@@ -92,6 +94,7 @@ impl Fake {
             meeting: Mutex::default(),
             caller: Mutex::default(),
             mapped: Mutex::default(),
+            nothing_mapped: AtomicBool::new(false),
             amplified: Mutex::default(),
             events,
             source: Mutex::new(Some(source)),
@@ -281,11 +284,11 @@ impl KernelPort for Port {
         self.0.look();
         Ok(())
     }
-    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<()> {
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool> {
         self.0.step("assign")?;
         self.0.with(aid, |known| known.sets = sets.to_vec())?;
         self.0.look();
-        Ok(())
+        Ok(!self.0.nothing_mapped.load(Ordering::Relaxed))
     }
     fn set_parent(&self, aid: AgentId, _: AgentId) -> Result<()> {
         self.0.with(aid, |_| ())
