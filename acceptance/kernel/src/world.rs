@@ -4,7 +4,9 @@
 use abi::event::{EVENT_DENIAL, EVENT_SEAL, EVENT_USE, Event, Hook};
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result, ensure};
-use kernel::{EventReader, Kernel, Launch, LoadOptions, Namespaces, NewAgent, Rule, Scope, SetId};
+use kernel::{
+    EventReader, Kernel, Launch, LoadOptions, Namespaces, NewAgent, Rule, Scope, SetId, Waiting,
+};
 use libc::O_PATH;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -177,7 +179,7 @@ impl World {
             groups: Vec::new(),
             stdio: [OwnedFd::from(theirs), out, err.into()],
         };
-        let process = self.kernel.launch(aid, launch).map_err(explain)?;
+        let process = self.kernel.prepare(aid, launch).and_then(Waiting::go).map_err(explain)?;
         ours.set_read_timeout(Some(STALLED))?;
         Ok(Actor { aid: Some(aid), pid: process.pid, wire: RefCell::new(ours), _child: None })
     }

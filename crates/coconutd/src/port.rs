@@ -15,6 +15,21 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A process that waits for its program; dropped, it is ended. Documented at [`kernel::Waiting`].
+pub trait Ready: Send {
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// Names the step that refused; no process is left.
+    fn go(self: Box<Self>) -> Result<Process>;
+}
+
+impl Ready for kernel::Waiting {
+    fn go(self: Box<Self>) -> Result<Process> {
+        kernel::Waiting::go(*self)
+    }
+}
+
 /// The policy in the kernel; documented at [`Kernel`].
 #[allow(missing_docs)]
 pub trait KernelPort: Send + Sync + 'static {
@@ -33,7 +48,7 @@ pub trait KernelPort: Send + Sync + 'static {
     fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool>;
     fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()>;
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()>;
-    fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process>;
+    fn prepare(&self, aid: AgentId, launch: Launch) -> Result<Box<dyn Ready>>;
     fn make_room(&self, aid: AgentId, pids_max: Option<u64>) -> Result<()>;
     fn freeze(&self, aid: AgentId) -> Result<()>;
     fn thaw(&self, aid: AgentId) -> Result<()>;
@@ -101,8 +116,8 @@ impl KernelPort for Kernel {
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()> {
         Kernel::set_state(self, aid, state)
     }
-    fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process> {
-        Kernel::launch(self, aid, launch)
+    fn prepare(&self, aid: AgentId, launch: Launch) -> Result<Box<dyn Ready>> {
+        Ok(Box::new(Kernel::prepare(self, aid, launch)?))
     }
     fn make_room(&self, aid: AgentId, pids_max: Option<u64>) -> Result<()> {
         Kernel::make_room(self, aid, pids_max)

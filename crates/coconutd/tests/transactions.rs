@@ -107,6 +107,7 @@ const CHANGES: [Change; 7] = [
             "tenant_weight",
             "append to the log",
             "set_state",
+            "prepare",
             "launch",
         ],
     },

@@ -1,14 +1,14 @@
 //! The handle on the loaded policy.
 
 use crate::commons::Commons;
-use crate::launch::launch_process;
+use crate::launch::{self, Waiting};
 use crate::maps;
 use crate::seats::Seats;
 use crate::sets::Sets;
 use crate::state::{Agents, Discarded, Shared, lock, take_away_later};
 use crate::{
     Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, Namespaces,
-    Process, Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
+    Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
 };
 use abi::caps::TcpPeerKey;
 use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
@@ -198,13 +198,13 @@ impl Kernel {
         self.shared.control(CONTROL_SET_STATE, self.shared.agent(aid)?.id, state as u64)
     }
 
-    /// Starts the agent's program; on failure no process is left.
-    pub fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process> {
+    /// Makes the agent's process, which waits until it may start its program; on failure none is left.
+    pub fn prepare(&self, aid: AgentId, launch: Launch) -> Result<Waiting> {
         let agent = self.shared.agent(aid)?;
         if agent.launched.swap(true, Ordering::SeqCst) {
             return Err(Error::Invalid("the agent's program was started already".to_owned()));
         }
-        launch_process(&self.shared, &agent, launch)
+        launch::prepare(&self.shared, agent, launch)
     }
 
     /// Freezes all processes of the agent.

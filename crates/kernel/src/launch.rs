@@ -1,8 +1,9 @@
 //! Starts an agent's program: clone into the cgroup, prepare, grant, go.
 //!
 //! The child is cloned into the cgroup while checks are off there, with a small table of descriptors
-//! (seats.rs). It prepares itself (child.rs), says so and waits. The daemon then gives it its private mounts and what its standard files were
-//! opened for, switches checks on and lets it go; from the `execve` on everything is checked.
+//! (seats.rs). It prepares itself (child.rs), says so and waits. The daemon then gives it its private mounts and
+//! what its standard files were opened for. It waits on until it is told to go ([`Waiting::go`]): then checks are
+//! switched on, and from the `execve` on everything is checked.
 
 use crate::child::{self, Plan};
 use crate::commons::Part;
@@ -28,32 +29,85 @@ use zerocopy::FromZeros;
 const TMP_RIGHTS: u32 =
     RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC | RIGHT_CREATE | RIGHT_DELETE | RIGHT_UNIX;
 
-/// Runs all steps; whatever refuses, no process is left.
-pub(crate) fn launch_process(shared: &Shared, agent: &Agent, launch: Launch) -> Result<Process> {
-    let prepare = |e: Errno| failed(SpawnStep::Prepare, e.into());
+/// A process that has all it needs and runs nothing of the agent's yet. One that is dropped is ended.
+pub struct Waiting {
+    shared: Arc<Shared>,
+    agent: Arc<Agent>,
+    process: Option<Process>,
+    told: OwnedFd,
+    let_go: OwnedFd,
+}
+
+impl Waiting {
+    /// Waits until the child has its own table of descriptors, or has ended: until then it has the daemon's, and
+    /// so the other end of the pipe.
+    fn await_table(&self) -> Result<()> {
+        let Some(process) = &self.process else { return Ok(()) };
+        let mut both =
+            [PollFd::new(&self.told, PollFlags::IN), PollFd::new(&process.pidfd, PollFlags::IN)];
+        loop {
+            match poll(&mut both, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(failed(SpawnStep::Table, e.into())),
+            }
+            if both[0].revents().contains(PollFlags::IN) {
+                break;
+            }
+            if !both[1].revents().is_empty() {
+                return Err(failed(SpawnStep::Table, io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        match hear(&self.told)? {
+            Some((SpawnStep::Table, 0)) => Ok(()),
+            Some((step, errno)) => Err(failed(step, io::Error::from_raw_os_error(errno))),
+            None => Err(failed(SpawnStep::Table, io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    /// Switches checks on and starts the program; on failure no process is left.
+    pub fn go(mut self) -> Result<Process> {
+        let setup = FLAG_SETUP.into();
+        self.shared.control(CONTROL_CLEAR_FLAGS, self.agent.id, setup)?;
+        rustix::io::write(&self.let_go, &[1]).map_err(|e| failed(SpawnStep::Await, e.into()))?;
+        match hear(&self.told)? {
+            // The pipe closed with the execve: the program runs.
+            None => {}
+            Some((step, errno)) => return Err(failed(step, io::Error::from_raw_os_error(errno))),
+        }
+        self.process.take().ok_or_else(|| failed(SpawnStep::Await, io::ErrorKind::NotFound.into()))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            sys::kill_and_reap(process.pidfd.as_fd());
+        }
+    }
+}
+
+/// Runs all steps but the last; whatever refuses, no process is left.
+pub(crate) fn prepare(shared: &Arc<Shared>, agent: Arc<Agent>, launch: Launch) -> Result<Waiting> {
+    let no_pipe = |e: Errno| failed(SpawnStep::Prepare, e.into());
     let expected = expected(shared, &launch)?;
-    let room = Room::new(shared, agent)?;
-    let (told, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
-    let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
+    let room = Room::new(shared, &agent)?;
+    let (told, tell) = pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
+    let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).map_err(no_pipe)?;
     let strings = Strings::new(&launch)?;
     let mut seat = shared.seats.take();
     let plan = sit(&mut seat, &launch, &strings, &room, [&tell, &go])
         .map_err(|e| failed(SpawnStep::Prepare, e))?;
     let (pid, pidfd) = child::clone_into(agent.cgroup.as_raw_fd(), &plan)
         .map_err(|e| failed(SpawnStep::Clone, e))?;
-    let process = Process { pid, pidfd };
+    let process = Some(Process { pid, pidfd });
+    let waiting = Waiting { shared: Arc::clone(shared), agent, process, told, let_go };
     // What else it was lent is the child's now.
     let stdio = launch.stdio;
-    let done = await_table(&told, &process).and_then(|()| {
-        // The child has its own ends; the daemon's must go, or the end of the pipe is never seen.
-        drop((tell, go, seat, room));
-        accompany(shared, agent, &process, &stdio, &expected, &told, let_go)
-    });
-    if let Err(error) = done {
-        sys::kill_and_reap(process.pidfd.as_fd());
-        return Err(error);
-    }
-    Ok(process)
+    waiting.await_table()?;
+    // The child has its own ends; the daemon's must go, or the end of the pipe is never seen.
+    drop((tell, go, seat, room));
+    accompany(&waiting, pid, &stdio, &expected)?;
+    Ok(waiting)
 }
 
 /// Everything that the child needs on a seat, and where.
@@ -85,54 +139,15 @@ fn sit<'a>(
     })
 }
 
-/// Waits until the child has its own table of descriptors, or has ended: until then it has the daemon's, and
-/// so the other end of the pipe.
-fn await_table(told: &OwnedFd, process: &Process) -> Result<()> {
-    let mut both = [PollFd::new(told, PollFlags::IN), PollFd::new(&process.pidfd, PollFlags::IN)];
-    loop {
-        match poll(&mut both, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(failed(SpawnStep::Table, e.into())),
-        }
-        if both[0].revents().contains(PollFlags::IN) {
-            break;
-        }
-        if !both[1].revents().is_empty() {
-            return Err(failed(SpawnStep::Table, io::ErrorKind::UnexpectedEof.into()));
-        }
-    }
-    match hear(told)? {
-        Some((SpawnStep::Table, 0)) => Ok(()),
-        Some((step, errno)) => Err(failed(step, io::Error::from_raw_os_error(errno))),
-        None => Err(failed(SpawnStep::Table, io::ErrorKind::UnexpectedEof.into())),
-    }
-}
-
 /// The daemon's half of the conversation.
-fn accompany(
-    shared: &Shared,
-    agent: &Agent,
-    process: &Process,
-    stdio: &[OwnedFd],
-    expected: &Expected,
-    told: &OwnedFd,
-    let_go: OwnedFd,
-) -> Result<()> {
-    match hear(told)? {
+fn accompany(child: &Waiting, pid: u32, stdio: &[OwnedFd], expected: &Expected) -> Result<()> {
+    match hear(&child.told)? {
         Some((SpawnStep::Report, 0)) => {}
         Some((step, errno)) => return Err(failed(step, io::Error::from_raw_os_error(errno))),
         None => return Err(failed(SpawnStep::Report, io::ErrorKind::UnexpectedEof.into())),
     }
-    expect(shared, agent, expected)?;
-    grant(shared, agent, process.pid, stdio)?;
-    shared.control(CONTROL_CLEAR_FLAGS, agent.id, FLAG_SETUP.into())?;
-    rustix::io::write(&let_go, &[1]).map_err(|e| failed(SpawnStep::Await, e.into()))?;
-    drop(let_go);
-    match hear(told)? {
-        // The pipe closed with the execve: the program runs.
-        None => Ok(()),
-        Some((step, errno)) => Err(failed(step, io::Error::from_raw_os_error(errno))),
-    }
+    expect(&child.shared, &child.agent, expected)?;
+    grant(&child.shared, &child.agent, pid, stdio)
 }
 
 /// One message of the child: step and errno.

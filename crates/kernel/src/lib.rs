@@ -3,8 +3,8 @@
 //! [`Kernel::load`] attaches the LSM programs of `bpf/`, [`Kernel::seal`] closes the door behind
 //! it. An agent is a cgroup with a value in its local storage. What agents may do lies in sets of
 //! [`Rule`]s that [`Kernel::make_set`] turns into map entries, each on files that a [`Handle`] keeps;
-//! an agent holds a list of sets, and [`Kernel::assign`] gives it another one. [`Kernel::launch`]
-//! brings a program into it; [`Kernel::events`] tells what was decided.
+//! an agent holds a list of sets, and [`Kernel::assign`] gives it another one. [`Kernel::prepare`]
+//! brings a process into it, [`Waiting::go`] its program; [`Kernel::events`] tells what was decided.
 
 mod cgroup;
 mod child;
@@ -35,6 +35,7 @@ pub use events::EventReader;
 pub use features::{Features, Lockdown};
 pub use handle::{Handle, Node};
 pub use kernel::Kernel;
+pub use launch::Waiting;
 pub use types::{
     Counters, Launch, LoadOptions, Mapping, Namespaces, NewAgent, Process, Rule, SETS_MAX, Scope,
     SetId,

@@ -5,7 +5,7 @@ use abi::Capability::{AgentSignal, FsRead};
 use abi::event::Hook;
 use abi::{AgentId, AgentState};
 use anyhow::{Result, anyhow};
-use kernel::{Launch, NewAgent, Scope, SpawnStep};
+use kernel::{Launch, NewAgent, Scope, SpawnStep, Waiting};
 use libc::{EACCES, O_APPEND, O_WRONLY};
 use std::ffi::OsString;
 use std::fs;
@@ -15,6 +15,7 @@ pub fn run(w: &World) -> Result<()> {
     alone(w)?;
     table(w)?;
     failures(w)?;
+    waiting(w)?;
     standard_files(w)?;
     children(w)?;
     room(w)?;
@@ -80,7 +81,7 @@ fn failures(w: &World) -> Result<()> {
         let aid = AgentId::new(n, 1);
         w.kernel.create_agent(&new(aid), &[]).map_err(explain)?;
         w.kernel.set_state(aid, AgentState::Active)?;
-        let result = w.kernel.launch(aid, launch(program, cwd)?);
+        let result = w.kernel.prepare(aid, launch(program, cwd)?).and_then(Waiting::go);
         let step = match &result {
             Err(kernel::Error::Spawn { step, .. }) => Some(*step),
             _ => None,
@@ -89,6 +90,31 @@ fn failures(w: &World) -> Result<()> {
         w.same("and leaves no process", &w.kernel.processes(aid)?, &vec![]);
         w.kernel.remove_agent(aid).map_err(explain)?;
     }
+    Ok(())
+}
+
+/// Until it is told to go nothing of the agent's runs, and whoever is never told leaves nothing.
+fn waiting(w: &World) -> Result<()> {
+    let aid = AgentId::new(510, 1);
+    w.kernel.create_agent(&new(aid), &[]).map_err(explain)?;
+    w.kernel.set_state(aid, AgentState::Active)?;
+    let prepared = w.kernel.prepare(aid, launch("/data/exe/busybox", "/")?).map_err(explain)?;
+    let there = w.kernel.processes(aid)?;
+    w.same("it is there before its program", &there.len(), &1);
+    let runs = std::fs::read_link(format!("/proc/{}/exe", there[0]))?;
+    w.same("and runs nothing of the agent's", &runs, &std::env::current_exe()?);
+    drop(prepared);
+    w.same("nobody is left who was never told to go", &w.kernel.processes(aid)?, &vec![]);
+    w.kernel.remove_agent(aid).map_err(explain)?;
+    let aid = AgentId::new(511, 1);
+    w.kernel.create_agent(&new(aid), &[]).map_err(explain)?;
+    w.kernel.set_state(aid, AgentState::Active)?;
+    let prepared = w.kernel.prepare(aid, launch("/data/exe/busybox", "/")?).map_err(explain)?;
+    w.kernel.kill(aid).map_err(explain)?;
+    let ended = await_that(|| w.kernel.processes(aid).is_ok_and(|all| all.is_empty()));
+    w.same("one that waits can be ended", &ended, &true);
+    w.same("and is not taken for one that runs", &prepared.go().is_err(), &true);
+    w.kernel.remove_agent(aid).map_err(explain)?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use crate::authority::source::{self, Prepared};
 use crate::authority::users::{self, RunAs};
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
+use crate::port::Ready;
 use crate::rights::{Wanted, launch, wanted};
 use crate::sink::Durable;
 use crate::state::{Daemon, Info};
@@ -305,38 +306,43 @@ impl Plan {
         daemon.kernel.set_tenant_weight(tenant, tenant_weight).map_err(refused("cgroup"))
     }
 
-    /// The records first, then the process.
+    /// Its process is made while its records are written; its program runs once they are.
     async fn start(
         &self,
         daemon: &Daemon,
         aid: AgentId,
         records: Durable,
     ) -> Answer<kernel::Process> {
+        let ready = blocking(|| self.prepare(daemon, aid))?;
         records.written().await.map_err(|error| Refusal::from(error).step("record"))?;
-        blocking(|| {
-            tell(daemon, aid).map_err(|e| Refusal::from(e).step("state"))?;
-            let doomed = |inner: &crate::state::Inner| {
-                inner.info.get(&aid).is_none_or(|info| info.ending.is_some())
-            };
-            if doomed(&daemon.inner()) {
-                return Err(Refusal::failed("it was ended before it ran").step("launch"));
-            }
-            let launch = self.launch().map_err(|error| {
-                Refusal::failed(format!("cannot hand its files on: {error}")).step("launch")
-            })?;
-            let started = daemon.kernel.launch(aid, launch);
-            let process = started.map_err(|error| Refusal::from(error).step("launch"))?;
-            if self.program.guarded() && !self.program.holds() {
-                let text = format!("{} was written to while it was started", self.program.real);
-                return Err(Refusal::failed(text).step("launch"));
-            }
-            let pidfd = process.pidfd.try_clone().map_err(|e| Refusal::failed(e.to_string()))?;
-            if let Some(info) = daemon.inner().info.get_mut(&aid) {
-                info.pid = Some(process.pid);
-                info.pidfd = Some(Arc::new(pidfd));
-            }
-            Ok(process)
-        })
+        blocking(|| self.go(daemon, aid, ready))
+    }
+
+    fn prepare(&self, daemon: &Daemon, aid: AgentId) -> Answer<Box<dyn Ready>> {
+        tell(daemon, aid).map_err(|e| Refusal::from(e).step("state"))?;
+        let launch = self.launch().map_err(|error| {
+            Refusal::failed(format!("cannot hand its files on: {error}")).step("launch")
+        })?;
+        let ready = daemon.kernel.prepare(aid, launch);
+        ready.map_err(|error| Refusal::from(error).step("launch"))
+    }
+
+    fn go(&self, daemon: &Daemon, aid: AgentId, ready: Box<dyn Ready>) -> Answer<kernel::Process> {
+        let refused = |text: String| Refusal::failed(text).step("launch");
+        if daemon.inner().info.get(&aid).is_none_or(|info| info.ending.is_some()) {
+            return Err(refused("it was ended before it ran".to_owned()));
+        }
+        let process = ready.go().map_err(|error| Refusal::from(error).step("launch"))?;
+        if self.program.guarded() && !self.program.holds() {
+            let real = &self.program.real;
+            return Err(refused(format!("{real} was written to while it was started")));
+        }
+        let pidfd = process.pidfd.try_clone().map_err(|e| Refusal::failed(e.to_string()))?;
+        if let Some(info) = daemon.inner().info.get_mut(&aid) {
+            info.pid = Some(process.pid);
+            info.pidfd = Some(Arc::new(pidfd));
+        }
+        Ok(process)
     }
 
     fn launch(&self) -> std::io::Result<kernel::Launch> {

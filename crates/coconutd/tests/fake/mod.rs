@@ -5,23 +5,24 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 pub mod requests;
+mod waiting;
 
 use abi::event::Event;
 use abi::{AgentId, AgentState, Entry};
 use coconutd::boot::{self, Start};
 use coconutd::callers::Sizes;
 use coconutd::config::Config;
-use coconutd::port::{EventSource, KernelPort, Lookup, Machine, Resolved};
+use coconutd::port::{EventSource, KernelPort, Lookup, Machine, Ready, Resolved};
 use coconutd::sink::AuditLog;
 use coconutd::state::Daemon;
 use futures_util::future::BoxFuture;
 use kernel::{
-    Counters, Error, Handle, Launch, Mapping, NewAgent, Node, Process, Result, Rule, Scope, SetId,
+    Counters, Error, Handle, Launch, Mapping, NewAgent, Node, Result, Rule, Scope, SetId,
 };
 use manifest::AbsPath;
 use resolve::programs::{Program, ProgramError};
 use resolve::targets::{Absent, RuleError};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -297,23 +298,9 @@ impl KernelPort for Port {
         self.0.step("set_state")?;
         self.0.with(aid, |known| known.state = Some(state))
     }
-    fn launch(&self, aid: AgentId, launch: Launch) -> Result<Process> {
-        self.0.step("launch")?;
-        let [stdin, stdout, stderr] = launch.stdio;
-        let child = std::process::Command::new(&launch.argv[0])
-            .args(&launch.argv[1..])
-            .env_clear()
-            .envs(launch.env)
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
-            .map_err(|e| Error::Invalid(e.to_string()))?;
-        let pid = child.id();
-        let pidfd = pidfd_open(as_pid(pid), PidfdFlags::empty())
-            .map_err(|e| Error::Invalid(e.to_string()))?;
-        self.0.with(aid, |known| known.pid = Some(pid))?;
-        Ok(Process { pid, pidfd })
+    fn prepare(&self, aid: AgentId, launch: Launch) -> Result<Box<dyn Ready>> {
+        self.0.step("prepare")?;
+        Ok(Box::new(waiting::Waiting { fake: self.0.clone(), aid, launch }))
     }
     fn make_room(&self, _: AgentId, _: Option<u64>) -> Result<()> {
         self.0.step("make_room")
