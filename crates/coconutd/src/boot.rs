@@ -86,7 +86,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let daemon = Daemon::new(parts);
     daemon.sealed.store(true, Ordering::Release);
     record_boot(&daemon, &release, repaired).await;
-    events::start(daemon.clone(), source)?;
+    events::start(&daemon, source)?;
     tokio::spawn(change::rights::expire(daemon.clone()));
     serve(&daemon)?;
     let follower = daemon.clone();

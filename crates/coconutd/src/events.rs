@@ -8,24 +8,25 @@ use crate::translate::{self, Said};
 use abi::event::{EVENT_DENIAL, EVENT_EXEC, EVENT_USE, Event};
 use abi::{AgentId, Entry, Kind};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How long one wait for events lasts; only the daemon's end needs it to be short.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// Starts the thread; it ends with the daemon.
+/// Starts the thread; it ends when nobody holds the daemon any more.
 ///
 /// # Errors
 /// When there can be no thread.
-pub fn start(daemon: Arc<Daemon>, source: Box<dyn EventSource>) -> std::io::Result<()> {
+pub fn start(daemon: &Arc<Daemon>, source: Box<dyn EventSource>) -> std::io::Result<()> {
+    let daemon = Arc::downgrade(daemon);
     let run = move || Drain { daemon, source, sequences: HashMap::new(), lost: 0 }.run();
     std::thread::Builder::new().name("events".into()).spawn(run).map(|_| ())
 }
 
 struct Drain {
-    daemon: Arc<Daemon>,
+    daemon: Weak<Daemon>,
     source: Box<dyn EventSource>,
     /// Last sequence number of each CPU.
     sequences: HashMap<u32, u64>,
@@ -34,34 +35,30 @@ struct Drain {
 
 impl Drain {
     fn run(mut self) {
-        loop {
-            let (daemon, sequences) = (&self.daemon, &mut self.sequences);
-            let mut take = |event: &Event| take(daemon, sequences, event);
+        while let Some(daemon) = self.daemon.upgrade() {
+            let sequences = &mut self.sequences;
+            let mut take = |event: &Event| take(&daemon, sequences, event);
             match self.source.poll(WAIT, &mut take) {
-                Ok(0) => self.daemon.emptied.notify_waiters(),
-                Ok(_) => self.daemon.drained.notify_waiters(),
+                Ok(0) => daemon.emptied.notify_waiters(),
+                Ok(_) => daemon.drained.notify_waiters(),
                 Err(error) => {
                     tracing::error!(%error, "cannot read the kernel's events");
-                    self.daemon.emptied.notify_waiters();
+                    daemon.emptied.notify_waiters();
                     std::thread::sleep(WAIT);
                 }
             }
-            self.count_lost();
+            self.count_lost(&daemon);
         }
     }
 
     /// Events that found no room: each new loss is a record.
-    fn count_lost(&mut self) {
+    fn count_lost(&mut self, daemon: &Daemon) {
         let lost = self.source.lost().unwrap_or(self.lost);
         if lost > self.lost {
             let missing = lost - self.lost;
             self.lost = lost;
-            self.daemon.lost.fetch_add(missing, Ordering::AcqRel);
-            self.daemon.sink.record(own(
-                Kind::Gap,
-                "ring",
-                format!("missing={missing} total={lost}"),
-            ));
+            daemon.lost.fetch_add(missing, Ordering::AcqRel);
+            daemon.sink.record(own(Kind::Gap, "ring", format!("missing={missing} total={lost}")));
         }
     }
 }

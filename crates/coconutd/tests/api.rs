@@ -12,8 +12,10 @@ use api::lane::{LaneChange, LaneList};
 use api::{AgentDetail, AgentList, ErrorBody, ErrorCode, Exit, SpawnRequest};
 use fake::Running;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 use zerocopy::FromZeros;
 
 fn request(name: &str, capabilities: &[&str], command: &[&str]) -> SpawnRequest {
@@ -338,4 +340,19 @@ fn every_documented_route_is_served() {
     let body = refused(client.get::<serde_json::Value>("/v1/nothing"));
     assert_eq!(body.code, ErrorCode::Usage);
     running.stop();
+}
+
+/// Else a hundred of them in one process use up all its descriptors, and the next waits for ever for its log.
+#[test]
+fn a_daemon_that_nobody_holds_is_gone() {
+    let running = Running::start();
+    spawn(&running.client(), "one", &["fs.read=/etc"]);
+    let daemon = Arc::downgrade(&running.daemon);
+    running.stop();
+    drop(running);
+    let gone = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        daemon.strong_count() == 0
+    });
+    assert!(gone, "{} still hold it", daemon.strong_count());
 }
