@@ -16,7 +16,7 @@ use crate::stdio::Waiting;
 use abi::{AgentId, AgentState, Capability, Entry, Kind, Verdict};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use supervisor::{End, Event, Supervisor};
 use tokio::sync::{Notify, watch};
@@ -163,6 +163,8 @@ pub struct Daemon {
     pub sealed: AtomicBool,
     /// No more agents are taken.
     pub stopping: AtomicBool,
+    /// Agents that are being started.
+    pub starting: AtomicU32,
     /// Events that are known to be lost.
     pub lost: AtomicU64,
     /// What was weaker at start.
@@ -222,6 +224,7 @@ impl Daemon {
             started_ns: clock::wall_ns(),
             sealed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            starting: AtomicU32::new(0),
             lost: AtomicU64::new(0),
             degraded: parts.degraded,
             features: parts.features,

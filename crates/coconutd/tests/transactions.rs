@@ -71,45 +71,60 @@ fn ensure(holds: bool, what: &str) -> Result<(), String> {
     if holds { Ok(()) } else { Err(what.to_owned()) }
 }
 
-const CHANGES: [Change; 7] = [
+/// A parent that starts an agent, beside others that are being started.
+fn above(running: &Running, others: u32) {
+    let parent = running.spawned("above", &["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"]);
+    running.become_agent(Some(parent));
+    running.daemon.starting.store(others, Ordering::Relaxed);
+}
+
+fn spawning() -> (&'static str, Vec<u8>) {
+    let body = ad_hoc("subject", &["fs.read=/etc/ssl"]);
+    ("/v1/agents", serde_json::to_vec(&body).unwrap())
+}
+
+/// There is a child with its right, its place below its parent and its records, or nothing of it.
+fn spawned_or_not(running: &Running) -> Result<(), String> {
+    let there = held(running, "subject", "fs.read=/etc/ssl");
+    let above = running.daemon.inner().supervisor.resolve("above").unwrap();
+    let below = running.daemon.inner().supervisor.get(above).unwrap().below();
+    ensure(below == u32::from(there.is_some()), "the parent's count")?;
+    ensure(there.unwrap_or(true), "it lives without its right")?;
+    if there.is_some() {
+        let (spawns, grants) =
+            (records(running, "subject", Kind::Spawn), records(running, "subject", Kind::Grant));
+        ensure(spawns.len() == 1 && grants.len() >= 2, "it lives and is not on record")?;
+    }
+    Ok(())
+}
+
+const SPAWNING: &[&str] = &[
+    "open the program",
+    "look up rules",
+    "handle",
+    "make_set",
+    "create",
+    "tenant_weight",
+    "append to the log",
+    "set_state",
+    "prepare",
+    "launch",
+];
+
+const CHANGES: [Change; 8] = [
     Change {
         name: "spawn",
-        prepare: |running| {
-            let parent =
-                running.spawned("above", &["agent.spawn=3", "fs.read=/etc", "fs.exec=/usr/bin"]);
-            running.become_agent(Some(parent));
-        },
-        request: || {
-            let body = ad_hoc("subject", &["fs.read=/etc/ssl"]);
-            ("/v1/agents", serde_json::to_vec(&body).unwrap())
-        },
-        outcome: |running| {
-            let there = held(running, "subject", "fs.read=/etc/ssl");
-            let above = running.daemon.inner().supervisor.resolve("above").unwrap();
-            let below = running.daemon.inner().supervisor.get(above).unwrap().below();
-            ensure(below == u32::from(there.is_some()), "the parent's count")?;
-            ensure(there.unwrap_or(true), "it lives without its right")?;
-            if there.is_some() {
-                let (spawns, grants) = (
-                    records(running, "subject", Kind::Spawn),
-                    records(running, "subject", Kind::Grant),
-                );
-                ensure(spawns.len() == 1 && grants.len() >= 2, "it lives and is not on record")?;
-            }
-            Ok(())
-        },
-        through: &[
-            "open the program",
-            "look up rules",
-            "handle",
-            "make_set",
-            "create",
-            "tenant_weight",
-            "append to the log",
-            "set_state",
-            "prepare",
-            "launch",
-        ],
+        prepare: |running| above(running, 0),
+        request: spawning,
+        outcome: spawned_or_not,
+        through: SPAWNING,
+    },
+    Change {
+        name: "spawn among others",
+        prepare: |running| above(running, 1),
+        request: spawning,
+        outcome: spawned_or_not,
+        through: SPAWNING,
     },
     Change {
         name: "grant",
@@ -410,31 +425,36 @@ fn a_spawn_is_all_or_nothing() {
 }
 
 #[test]
-fn a_grant_is_all_or_nothing() {
+fn a_spawn_among_others_is_all_or_nothing() {
     every_step(&CHANGES[1]);
 }
 
 #[test]
-fn a_revocation_is_all_or_nothing() {
+fn a_grant_is_all_or_nothing() {
     every_step(&CHANGES[2]);
 }
 
 #[test]
-fn a_quarantine_is_all_or_nothing() {
+fn a_revocation_is_all_or_nothing() {
     every_step(&CHANGES[3]);
 }
 
 #[test]
-fn a_weight_is_all_or_nothing() {
+fn a_quarantine_is_all_or_nothing() {
     every_step(&CHANGES[4]);
 }
 
 #[test]
-fn an_end_is_all_or_nothing() {
+fn a_weight_is_all_or_nothing() {
     every_step(&CHANGES[5]);
 }
 
 #[test]
-fn room_for_children_is_all_or_nothing() {
+fn an_end_is_all_or_nothing() {
     every_step(&CHANGES[6]);
+}
+
+#[test]
+fn room_for_children_is_all_or_nothing() {
+    every_step(&CHANGES[7]);
 }

@@ -44,6 +44,7 @@ pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) 
     let handed = take_stdio(daemon, &caller, &request)?;
     let daemon = daemon.clone();
     whole(async move {
+        let _starting = Starting::new(&daemon);
         let plan = plan(&daemon, caller, &request, handed).await?;
         let room = daemon.sink.room().await?;
         let tree = plan.tree(&daemon)?;
@@ -65,6 +66,22 @@ pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) 
         }
     })
     .await
+}
+
+/// Counted while it lives.
+struct Starting(Arc<Daemon>);
+
+impl Starting {
+    fn new(daemon: &Arc<Daemon>) -> Self {
+        daemon.starting.fetch_add(1, Ordering::Relaxed);
+        Self(daemon.clone())
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.starting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn stopping() -> Refusal {
@@ -306,15 +323,23 @@ impl Plan {
         daemon.kernel.set_tenant_weight(tenant, tenant_weight).map_err(refused("cgroup"))
     }
 
-    /// Its process is made while its records are written; its program runs once they are.
+    /// Its process is made while its records are written, and its program runs once they are. Among many
+    /// the records come first: then they are synced together, and what that saves is work, not waiting.
     async fn start(
         &self,
         daemon: &Daemon,
         aid: AgentId,
         records: Durable,
     ) -> Answer<kernel::Process> {
+        let written = async move {
+            records.written().await.map_err(|error| Refusal::from(error).step("record"))
+        };
+        if daemon.starting.load(Ordering::Relaxed) > 1 {
+            written.await?;
+            return blocking(|| self.go(daemon, aid, self.prepare(daemon, aid)?));
+        }
         let ready = blocking(|| self.prepare(daemon, aid))?;
-        records.written().await.map_err(|error| Refusal::from(error).step("record"))?;
+        written.await?;
         blocking(|| self.go(daemon, aid, ready))
     }
 
