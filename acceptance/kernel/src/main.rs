@@ -34,8 +34,12 @@ fn test(groups: &[String]) -> Result<()> {
     for (name, group) in cases::GROUPS {
         if groups.is_empty() || groups.iter().any(|g| g == name) {
             println!("-- {name}");
+            let before = world.tally();
             if let Err(error) = group(&world) {
                 world.check(name, false, || format!("{error:#}"));
+            }
+            if world.tally() == before {
+                world.check(name, false, || "it checked nothing".to_owned());
             }
         }
     }

@@ -23,6 +23,12 @@ pub fn list(found: &Features) -> Vec<Feature> {
             Level::Weaker,
             format!("ABI {}", found.landlock_abi),
         ),
+        feature(
+            "shared-namespaces",
+            found.shared_namespaces,
+            Level::Weaker,
+            yes(found.shared_namespaces),
+        ),
     ]
 }
 

@@ -100,6 +100,11 @@ fn system<T>(action: &'static str, done: io::Result<T>) -> Result<T> {
     done.map_err(|source| Error::System { action, source })
 }
 
+/// Whether agents can share; tried, which needs root.
+pub(crate) fn supported() -> bool {
+    tmpfs().is_ok_and(|tmp| copy(&tmp).is_ok())
+}
+
 /// A mount of the same, that lies nowhere yet.
 fn copy(mount: &OwnedFd) -> Result<OwnedFd> {
     let empty = OpenTreeFlags::AT_EMPTY_PATH;

@@ -37,6 +37,8 @@ pub struct Features {
     pub sched_ext: bool,
     /// Landlock's ABI version, 0 for none.
     pub landlock_abi: u32,
+    /// Agents can share namespaces (Linux 6.15).
+    pub shared_namespaces: bool,
 }
 
 impl Features {
@@ -61,6 +63,7 @@ impl Features {
             lockdown: lockdown(&read("/sys/kernel/security/lockdown")),
             sched_ext: Path::new("/sys/kernel/sched_ext").exists(),
             landlock_abi: crate::sys::landlock_abi(),
+            shared_namespaces: crate::commons::supported(),
         }
     }
 

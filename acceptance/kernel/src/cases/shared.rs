@@ -9,6 +9,7 @@ use libc::{EACCES, ENOENT, ENOSPC, EPERM, O_CREAT, O_RDWR};
 use std::fs;
 
 pub fn run(w: &World) -> Result<()> {
+    w.same("the kernel is seen to support it", &kernel::Kernel::probe().shared_namespaces, &true);
     let (a, b) = (w.sharer(&[on(FsRead, "/data/ok")])?, w.sharer(&[])?);
     // The controls: an agent with its own, and a non-agent.
     let (own, out) = (w.agent(&[])?, w.outsider()?);
