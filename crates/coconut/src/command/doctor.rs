@@ -94,6 +94,15 @@ fn daemon(status: &Status) -> Vec<Feature> {
             "only unsigned manifests can run, with --allow-unsigned; `coconut key new` makes a key",
         ),
     ];
+    let shares = |feature: &&Feature| feature.name == "shared-namespaces";
+    facts.extend(status.features.iter().find(shares).map(|feature| {
+        fact(
+            "sharing",
+            feature.level == Level::Ok,
+            format!("agents can share namespaces: {}", feature.found),
+            "`namespaces = \"shared\"` in [agent] needs Linux 6.15 or later",
+        )
+    }));
     if status.sealed {
         // The seal's own price: it makes no exception for PID 1.
         facts.push(fact(
