@@ -172,6 +172,30 @@ fn every_step_of_a_spawn_that_fails_is_named_and_leaves_nothing() {
 }
 
 #[test]
+fn a_program_starts_when_its_spawn_is_on_record_and_not_before() {
+    let running = Running::start();
+    let client = running.client();
+    running.on(running.daemon.sink.flush());
+    let (told, steps) = channel();
+    let left = std::sync::atomic::AtomicU32::new(2);
+    *running.fake.watch.lock().unwrap() = Some(Box::new(move |step| {
+        let less = |left: u32| left.checked_sub(1);
+        let order = Ordering::Relaxed;
+        // The disk is full for two tries.
+        let fails = step == "append to the log" && left.fetch_update(order, order, less).is_ok();
+        let _ = told.send(if fails { "no room".to_owned() } else { step.to_owned() });
+        fails
+    }));
+    spawn(&client, "late", &["fs.read=/etc"]);
+    let steps: Vec<String> = steps.try_iter().collect();
+    let at = |name: &str| steps.iter().position(|step| step == name);
+    let (written, runs) = (at("append to the log"), at("launch"));
+    assert_eq!(steps.iter().filter(|step| *step == "no room").count(), 2, "{steps:?}");
+    assert!(written.is_some() && written < runs, "{steps:?}");
+    running.stop();
+}
+
+#[test]
 fn a_revocation_stops_nobody_who_has_mapped_nothing() {
     let running = Running::start();
     let client = running.client();
