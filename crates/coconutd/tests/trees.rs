@@ -126,8 +126,8 @@ fn at_no_moment_does_the_kernel_give_a_child_what_its_parent_lacks() {
         let root = std::fs::canonicalize(folder.path()).unwrap();
         made(&root);
         run(&running, &root, &steps);
-        let amplified = std::mem::take(&mut *running.fake.amplified.lock().unwrap());
-        prop_assert!(amplified.is_empty(), "{amplified:#?}");
+        let wrong = std::mem::take(&mut *running.fake.wrong.lock().unwrap());
+        prop_assert!(wrong.is_empty(), "{wrong:#?}");
         Ok(())
     });
     done.unwrap();
