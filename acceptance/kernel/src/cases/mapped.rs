@@ -87,6 +87,8 @@ fn by_where_a_rule_stood(w: &World) -> Result<()> {
 
 fn its_program(w: &World) -> Result<()> {
     let a = w.agent(&[])?;
+    // It is there, with all its libraries.
+    w.allowed(&a, "dup 0");
     let maps = w.kernel.assign(a.aid.unwrap_or_default(), &[])?;
     w.same("a program is mapped by the right to run it", &maps, &true);
     w.end(&a)
