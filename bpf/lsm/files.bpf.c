@@ -97,16 +97,31 @@ int BPF_PROG(file_freed, struct file *f)
 	return 0;
 }
 
+/* Whether it is decided without a look at the agent's rights; how, in `verdict`. */
+static __always_inline bool is_settled(struct KernelAgent *a, struct file *f, __u32 all, int *verdict)
+{
+	*verdict = 0;
+	if (unlikely(quarantined(a))) {
+		*verdict = report_path(a, &f->f_path, DENIAL(QUARANTINE, 0), 0);
+		return true;
+	}
+	if (passes(f))
+		return true;
+	if ((all & RIGHTS_CHANGE) && is_control_fs(f->f_inode->i_sb->s_magic)) {
+		*verdict = report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
+		return true;
+	}
+	return false;
+}
+
 /* Decides once more on a file that is open already; nothing is reported if it may. */
 static __always_inline int recheck(struct KernelAgent *a, struct file *f, __u32 all, __u32 any,
 				   __u64 what)
 {
-	if (unlikely(quarantined(a)))
-		return report_path(a, &f->f_path, DENIAL(QUARANTINE, 0), 0);
-	if (passes(f))
-		return 0;
-	if ((all & RIGHTS_CHANGE) && is_control_fs(f->f_inode->i_sb->s_magic))
-		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
+	int verdict;
+
+	if (is_settled(a, f, all, &verdict))
+		return verdict;
 	if (enough(rights_of(cover_file(a, f, all, any)), all, any))
 		return 0;
 	return report_path(a, &f->f_path, what, 0);
@@ -182,6 +197,7 @@ int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
 {
 	struct KernelAgent *a;
 	__u32 all = 0;
+	int verdict;
 
 	if (!f)
 		return 0;
@@ -190,12 +206,8 @@ int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
 		return 0;
 	if ((prot & PROT_WRITE) && (flags & MAP_TYPE) != 2 /* MAP_PRIVATE */)
 		all = RIGHT_WRITE;
-	if (unlikely(quarantined(a)))
-		return report_path(a, &f->f_path, DENIAL(QUARANTINE, 0), 0);
-	if (passes(f))
-		return 0;
-	if (all && is_control_fs(f->f_inode->i_sb->s_magic))
-		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
+	if (is_settled(a, f, all, &verdict))
+		return verdict;
 	if (may_map(a, &f->f_path, all))
 		return 0;
 	return report_path(a, &f->f_path, DENIAL(MMAP_FILE, all ?: RIGHT_READ), 0);

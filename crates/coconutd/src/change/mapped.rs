@@ -7,9 +7,10 @@ use kernel::Mapping;
 use manifest::{AbsPath, FsRight, Scope};
 use supervisor::{End, Taken};
 
-/// `taken` has parents before their children. Shared memory cannot be checked again: whoever has mapped what was taken is ended. One after another: each is
-/// frozen, read and thawed, which keeps a processor busy, and several at once took as long. Children are looked
-/// at before their parents, whose end is theirs too: each that had it mapped is ended for that.
+/// Shared memory cannot be checked again: whoever has mapped what was taken is ended. `taken` has parents before
+/// their children. One after another: each is frozen, read and thawed, which keeps a processor busy, and several at
+/// once took as long. Children are looked at before their parents, whose end is theirs too: each that had it mapped
+/// is ended for that.
 pub(super) fn end_who_has_it_mapped(
     daemon: &Daemon,
     taken: &[(AgentId, Vec<Taken>)],
