@@ -37,7 +37,8 @@ impl Kernel {
         let all = cgroup::processes(&agent.domain)?;
         let moved = cgroup::write(inner, "cgroup.freeze", "1")
             .and_then(|()| move_all(&all, &agent.domain, inner))
-            .and_then(|()| cgroup::delegate(&agent.domain));
+            .and_then(|()| cgroup::delegate(&agent.domain))
+            .and_then(|_| weigh(&agent.domain, inner));
         if let Err(error) = moved {
             take_back(&all, &agent.domain, inner)?;
             self.agents_mut().by_cgroup.remove(&id);
@@ -47,6 +48,12 @@ impl Kernel {
         let _ = agent.moved.set(id);
         cgroup::write(&agent.domain, "cgroup.freeze", "0")
     }
+}
+
+/// Its own processes weigh among its children what it weighs itself.
+fn weigh(domain: &Path, inner: &Path) -> Result<()> {
+    let weight = cgroup::read(&domain.join("cpu.weight"))?;
+    cgroup::write(inner, "cpu.weight", weight.trim())
 }
 
 /// Moves every process; all are frozen, so there are no others. Those that end meanwhile are gone.

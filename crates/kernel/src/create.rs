@@ -88,6 +88,9 @@ impl Kernel {
         if leaf != domain {
             cgroup::delegate(domain)?;
             cgroup::make(leaf)?;
+            if new.weight != 100 {
+                cgroup::write_limit(leaf, "cpu.weight", Some(new.weight.into()))?;
+            }
         }
         maps::put(&self.shared.maps.parents, "parents", &new.aid.0, &new.parent.0)?;
         let file = |source| Error::File { action: "open", path: leaf.to_owned(), source };

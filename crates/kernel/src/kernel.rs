@@ -231,9 +231,16 @@ impl Kernel {
         cgroup::write(&self.shared.agent(aid)?.leaf(), "cgroup.kill", "1")
     }
 
-    /// Sets an agent's CPU weight, 1 to 10,000.
+    /// Sets an agent's CPU weight, 1 to 10,000: among its siblings, and its own processes' among its
+    /// children.
     pub fn set_weight(&self, aid: AgentId, weight: u32) -> Result<()> {
-        cgroup::write(&self.shared.agent(aid)?.domain, "cpu.weight", &weight.to_string())
+        let agent = self.shared.agent(aid)?;
+        let _alone = lock(&agent.moving);
+        let (domain, leaf, weight) = (&agent.domain, agent.leaf(), weight.to_string());
+        if leaf != *domain {
+            cgroup::write(&leaf, "cpu.weight", &weight)?;
+        }
+        cgroup::write(domain, "cpu.weight", &weight)
     }
 
     /// Sets a tenant's CPU weight among the tenants.

@@ -247,6 +247,7 @@ fn room(w: &World) -> Result<()> {
     )?;
     let open = w.allowed(&p, "open /data/ok/f 0");
     let before = w.kernel.counters(parent)?.denials;
+    w.kernel.set_weight(parent, 40)?;
     w.kernel.freeze(parent)?;
     w.kernel.make_room(parent, Some(99)).map_err(explain)?;
     w.kernel.thaw(parent)?;
@@ -254,6 +255,15 @@ fn room(w: &World) -> Result<()> {
     w.same("its process moved", &w.kernel.processes(parent)?, &vec![p.pid]);
     let own = fs::read_to_string(format!("{dir}/cgroup.procs"))?;
     w.same("nobody is where the limits lie", &own.as_str(), &"");
+    let weight = |dir: &str| fs::read_to_string(format!("{dir}/cpu.weight"));
+    let inner = format!("{dir}/self");
+    w.same("its own work weighs what it does", &weight(&inner)?.trim(), &"40");
+    w.kernel.set_weight(parent, 60)?;
+    w.same(
+        "also with a new weight",
+        &[weight(&dir)?, weight(&inner)?],
+        &["60\n", "60\n"].map(String::from),
+    );
     let limit = fs::read_to_string(format!("{dir}/pids.max"))?;
     w.same("with its new limit", &limit.trim(), &"99");
     w.same("it is known as itself", &w.kernel.agent_of_pidfd(pidfd.as_fd())?, &Some(parent));
