@@ -38,6 +38,16 @@ pub struct InferLimits {
     pub context: Option<u32>,
 }
 
+/// An agent above another, by their births: the lower one's part is of the upper one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Above {
+    /// The agent; it may have ended.
+    pub agent: Uuid,
+    /// Its weight, or the last it had.
+    pub weight: u32,
+}
+
 /// One agent's lane: tenant first, agent within it, one weight each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -50,8 +60,11 @@ pub struct Lane {
     pub tenant: String,
     /// Weight of the tenant among tenants.
     pub tenant_weight: u32,
-    /// Weight of the agent within its tenant.
+    /// Weight of the agent within its tenant, or beside its siblings where others are above it.
     pub weight: u32,
+    /// Who is above it, the topmost first.
+    #[serde(default)]
+    pub above: Vec<Above>,
     /// None: the agent holds no `infer` capability, so every request is refused.
     pub infer: Option<InferLimits>,
 }

@@ -9,7 +9,7 @@ pub const DEFAULT_WEIGHT: u32 = 100;
 pub const WEIGHT_RANGE: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// One tenant's lane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TenantLane {
     /// The tenant.
@@ -22,20 +22,24 @@ pub struct TenantLane {
     pub calls: u64,
     /// Refused inference calls.
     pub refused: u64,
-    /// Its running agents, heaviest first.
+    /// Its running agents, children after their parents, the heaviest of siblings first.
     pub agents: Vec<AgentLane>,
 }
 
 /// One agent's lane within its tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AgentLane {
     /// The agent.
     pub aid: Uuid,
     /// Its name.
     pub name: String,
-    /// Its weight within the tenant.
+    /// Its weight within the tenant, or beside its siblings and its parent's own work.
     pub weight: u32,
+    /// How many running agents are above it.
+    pub depth: u32,
+    /// Its part of what the tenant gets, 0 to 1, while all of the tenant's agents want more than they get.
+    pub share: f64,
     /// Tokens read and written since it started.
     pub tokens: u64,
     /// Inference calls, refused ones included.
@@ -45,7 +49,7 @@ pub struct AgentLane {
 }
 
 /// `GET /v1/lanes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LaneList {
     /// In order of their names.

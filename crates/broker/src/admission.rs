@@ -135,7 +135,7 @@ impl Admission {
     /// queue is locked: it must not wait, and what it starts sees the queue as it is.
     pub async fn admit(
         self: &Arc<Self>,
-        lane: &Lane<'_>,
+        lane: &Lane,
         at_turn: AtTurn,
     ) -> Result<Arc<Ticket>, Refused> {
         let (ticket, turn) = self.enter(lane, at_turn)?;
@@ -146,7 +146,7 @@ impl Admission {
 
     fn enter(
         self: &Arc<Self>,
-        lane: &Lane<'_>,
+        lane: &Lane,
         at_turn: AtTurn,
     ) -> Result<(Arc<Ticket>, oneshot::Receiver<()>), Refused> {
         let (admit, turn) = oneshot::channel();
@@ -166,7 +166,10 @@ impl Admission {
         if queued > self.policy.max_queued {
             drop(state);
             // With the ticket, the place is given up.
-            return Err(Refused::QueueFull { tenant: lane.tenant.to_owned(), queued: queued - 1 });
+            return Err(Refused::QueueFull {
+                tenant: lane.tenant.name.clone(),
+                queued: queued - 1,
+            });
         }
         if self.policy.fifo {
             state.line.push_back((flow, id));
@@ -269,9 +272,9 @@ impl Ticket {
 }
 
 impl Share for Ticket {
-    fn key(&self) -> (u64, u64) {
+    fn key(&self) -> Vec<u64> {
         if self.admission.policy.fifo {
-            return (self.id, 0);
+            return vec![self.id];
         }
         self.admission.lock().fair.key(self.flow)
     }

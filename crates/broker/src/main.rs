@@ -26,7 +26,8 @@ use tokio::task::JoinSet;
 ///
 /// Who calls is known from the socket's peer. With coconutd (the usual case on Coconut OS) the kernel
 /// says which agent that is; with --standalone the tenant is the peer's user. Tokens are shared by
-/// weighted fair queueing, tenant first, then agent. The number of tenants is not limited.
+/// weighted fair queueing, tenant first, then agent, then the agents below it. The number of tenants is
+/// not limited.
 #[derive(Parser)]
 #[command(
     name = "coconut-broker",

@@ -3,7 +3,6 @@
 use crate::admission::{Admission, AtTurn, Refused};
 use crate::backend::{After, Backend, Start};
 use crate::entrance::{Callers, Door};
-use crate::fair::Lane;
 use crate::identity::{Caller, Connection, Identity};
 use crate::metrics::Metrics;
 use crate::openai::{ApiError, Call, Endpoint};
@@ -164,12 +163,6 @@ impl Broker {
         let may_use =
             u64::from(prepared.prompt_tokens) + u64::from(prepared.max_tokens.unwrap_or(0));
         let reservation = caller.state.reserve(limits, may_use)?;
-        let lane = Lane {
-            tenant: &caller.tenant,
-            tenant_weight: caller.tenant_weight,
-            agent: &caller.key,
-            agent_weight: caller.weight,
-        };
         let record = Usage {
             model: prepared.model.clone(),
             prompt_tokens: prepared.prompt_tokens,
@@ -185,7 +178,7 @@ impl Broker {
             Start::AtTurn(begin, events) => (begin, Reply::Events(events)),
             Start::After(begin) => (Box::new(drop), Reply::Upstream(begin)),
         };
-        let ticket = self.admission.admit(&lane, at_turn).await.map_err(
+        let ticket = self.admission.admit(&caller.lane, at_turn).await.map_err(
             |Refused::QueueFull { tenant, queued }| {
                 ApiError::limited(
                     format!("tenant {tenant} has {queued} requests waiting already"),
@@ -248,7 +241,7 @@ fn record(caller: &Caller, call: &Call) -> Usage {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Usage {
         agent: caller.agent,
-        tenant: caller.tenant.clone(),
+        tenant: caller.lane.tenant.name.clone(),
         model: call.model.clone(),
         prompt_tokens: 0,
         completion_tokens: 0,

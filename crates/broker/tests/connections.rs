@@ -38,6 +38,7 @@ fn lane(agent: Uuid) -> String {
         tenant: agent.to_string(),
         tenant_weight: 100,
         weight: 100,
+        above: Vec::new(),
         infer: Some(infer),
     };
     serde_json::to_string(&LaneEvent::Set { lane }).unwrap() + "\n"

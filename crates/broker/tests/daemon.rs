@@ -67,6 +67,7 @@ fn lane(limits: Option<InferLimits>) -> LaneEvent {
             tenant: "maya".into(),
             tenant_weight: 100,
             weight: 100,
+            above: Vec::new(),
             infer: limits,
         },
     }

@@ -2,7 +2,7 @@
 
 use crate::state::{Inner, TenantUse};
 use abi::{AgentId, Capability, Entry, Kind, Verdict};
-use api::broker::{InferLimits, Lane, LaneEvent, Usage};
+use api::broker::{Above, InferLimits, Lane, LaneEvent, Usage};
 use api::lane::{AgentLane, LaneList, TenantLane};
 use manifest::{InferScope, Scope};
 use std::sync::Arc;
@@ -72,6 +72,7 @@ impl Inner {
             tenant: view.tenant,
             tenant_weight: view.tenant_weight,
             weight: view.weight,
+            above: view.above.iter().map(above).collect(),
             infer: union(scopes),
         })
     }
@@ -125,26 +126,31 @@ impl Inner {
         }
         let tenants = weights.into_iter().map(|(tenant, weight)| {
             let used = self.tenants.get(&tenant).copied().unwrap_or_default();
-            let mut agents: Vec<AgentLane> =
-                self.supervisor.paying(&tenant).map(|agent| self.agent_lane(agent)).collect();
-            agents.sort_by(|a, b| b.weight.cmp(&a.weight).then(a.name.cmp(&b.name)));
+            let parts = self.supervisor.parts(&tenant);
+            let agents = parts.iter().filter_map(|part| self.agent_lane(part)).collect();
             let TenantUse { tokens, calls, refused } = used;
             TenantLane { tenant, weight, tokens, calls, refused, agents }
         });
         LaneList { tenants: tenants.collect() }
     }
 
-    fn agent_lane(&self, agent: &supervisor::Agent) -> AgentLane {
-        let info = self.info.get(&agent.aid);
-        AgentLane {
+    fn agent_lane(&self, part: &supervisor::Part) -> Option<AgentLane> {
+        let (agent, info) = (self.supervisor.get(part.aid).ok()?, self.info.get(&part.aid));
+        Some(AgentLane {
             aid: agent.uuid,
             name: agent.name.clone(),
             weight: agent.weight,
+            depth: part.depth,
+            share: part.share,
             tokens: info.map_or(0, |info| info.tokens),
             calls: info.map_or(0, |info| info.calls),
             infer: agent.held_of(Capability::Infer).next().is_some(),
-        }
+        })
     }
+}
+
+fn above(above: &supervisor::Above) -> Above {
+    Above { agent: above.uuid, weight: above.weight }
 }
 
 /// What several `infer` rules allow together: all models, the widest limits.

@@ -344,6 +344,49 @@ fn quarantine_lanes_and_names() {
     running.stop();
 }
 
+/// The broker's first page of lanes.
+fn lanes_of(client: &Client) -> Vec<api::broker::Lane> {
+    let mut lanes = Vec::new();
+    client
+        .lines::<api::broker::LaneEvent>("/v1/broker/lanes", |event| match event {
+            api::broker::LaneEvent::Set { lane } => {
+                lanes.push(lane);
+                ControlFlow::Continue(())
+            }
+            _ => ControlFlow::Break(()),
+        })
+        .unwrap();
+    lanes
+}
+
+#[test]
+fn a_childs_lane_is_part_of_its_parents() {
+    let running = Running::start();
+    let client = running.client();
+    let parent = spawn(&client, "parent", &["infer", "agent.spawn=3", "fs.exec=/usr/bin"]);
+    running.become_agent(Some(aid_of(&running, &parent)));
+    let child = spawn(&client, "child", &["infer"]).agent.aid;
+    running.become_agent(None);
+    let above = |lanes: &[api::broker::Lane]| -> Vec<(uuid::Uuid, u32)> {
+        let lane = lanes.iter().find(|lane| lane.agent == child).unwrap();
+        lane.above.iter().map(|above| (above.agent, above.weight)).collect()
+    };
+    assert_eq!(above(&lanes_of(&client)), [(parent.agent.aid, 100)]);
+    let mut told = running.daemon.lanes.subscribe();
+    let wanted = LaneChange::Agent { agent: "parent".into(), weight: 120 };
+    let lanes: LaneList = client.put("/v1/lanes", &wanted).unwrap();
+    let lines: Vec<_> =
+        lanes.tenants[0].agents.iter().map(|a| (a.name.as_str(), a.depth, a.weight)).collect();
+    assert_eq!(lines, [("parent", 0, 120), ("child", 1, 100)]);
+    // It weighs what it did, and has another part of the whole: the broker must know.
+    let mut changed = Vec::new();
+    while let Ok(api::broker::LaneEvent::Set { lane }) = told.changes.try_recv() {
+        changed.push(lane);
+    }
+    assert_eq!(above(&changed), [(parent.agent.aid, 120)]);
+    running.stop();
+}
+
 #[test]
 fn every_documented_route_is_served() {
     let running = Running::start();

@@ -263,8 +263,8 @@ impl<'m, 's> Worker<'m, 's> {
     /// Gives free sequences to those waiting whose accounts are furthest behind.
     fn seat(&mut self) {
         while !self.free.is_empty() && !self.waiting.is_empty() {
-            let keys = self.waiting.iter().map(|j| j.share.key());
-            let Some((first, _)) = keys.enumerate().min_by_key(|(i, k)| (*k, *i)) else { return };
+            let keys = self.waiting.iter().map(|j| j.share.key()).enumerate();
+            let Some((first, _)) = keys.min_by(|(_, a), (_, b)| a.cmp(b)) else { return };
             let job = self.waiting.remove(first);
             let Some(sequence) = self.free.pop() else { return };
             self.taken += 1;

@@ -8,8 +8,9 @@ use crate::cost::{Cost, CostModel, Work};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Virtual time: what an account has been served, weighted. The smaller goes first.
-pub type Key = (u64, u64);
+/// Virtual times of an account and of those whose part it shares, the topmost first: what each has been
+/// served, weighted. The smaller goes first.
+pub type Key = Vec<u64>;
 
 /// The account that pays for a sequence's tokens.
 ///
@@ -168,7 +169,7 @@ mod tests {
     struct Account(AtomicU64);
     impl Share for Account {
         fn key(&self) -> Key {
-            (self.0.load(Relaxed), 0)
+            vec![self.0.load(Relaxed)]
         }
         fn owed(&self) -> bool {
             self.0.load(Relaxed) == 0

@@ -1,6 +1,6 @@
 //! A new agent's place in the tree: within its parent's rights and budgets.
 
-use crate::agent::Agent;
+use crate::agent::{Above, Agent};
 use crate::denials::Denials;
 use crate::grants;
 use crate::lanes::DEFAULT_WEIGHT;
@@ -71,6 +71,7 @@ pub enum AdmitError {
 struct Within {
     sets: Vec<Arc<RuleSet>>,
     weight: u32,
+    above: Vec<Above>,
     memory: Memory,
 }
 
@@ -105,6 +106,7 @@ impl Supervisor {
             parent: new.parent,
             children_policy: new.children,
             weight: within.weight,
+            above: within.above,
             memory: within.memory,
             born_ns: now_ns,
             lifecycle: Lifecycle::default(),
@@ -123,7 +125,8 @@ impl Supervisor {
     fn within(&self, new: &Admission, now_ns: u64) -> Result<Within, AdmitError> {
         let Some(parent) = new.parent else {
             let sets = new.sets.iter().filter(|set| !set.is_empty()).cloned().collect();
-            return Ok(Within { sets, weight: new.weight, memory: new.memory });
+            let above = Vec::new();
+            return Ok(Within { sets, weight: new.weight, above, memory: new.memory });
         };
         let parent = self.get(parent).ok().filter(|p| grants::can_give(p));
         let parent = parent.ok_or(AdmitError::Parent)?;
@@ -143,7 +146,9 @@ impl Supervisor {
             ssd: least("ssd", parent.memory.ssd, new.memory.ssd)?,
         };
         let sets = self.attenuate(&new.sets, &parent.sets, now_ns)?;
-        Ok(Within { sets, weight, memory })
+        let mut above = parent.above.clone();
+        above.push(Above { uuid: parent.uuid, weight: parent.weight });
+        Ok(Within { sets, weight, above, memory })
     }
 
     /// An agent's count is one for all below it: whoever is above must have room too.

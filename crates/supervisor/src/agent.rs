@@ -36,6 +36,15 @@ pub struct RemovedRule {
     pub at_ns: u64,
 }
 
+/// An agent above another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Above {
+    /// Its id outside.
+    pub uuid: Uuid,
+    /// Its weight, or the last it had.
+    pub weight: u32,
+}
+
 /// One agent, living or ended.
 #[derive(Clone, Debug)]
 pub struct Agent {
@@ -51,8 +60,11 @@ pub struct Agent {
     pub parent: Option<AgentId>,
     /// What happens to its children when it ends.
     pub children_policy: Children,
-    /// Weight within its tenant.
+    /// Weight within its tenant, or beside its siblings where others are above it.
     pub weight: u32,
+    /// Whose part its own is of, by birth, the topmost first: also those that have ended and left it to
+    /// their parents, or nobody's part would be bounded who has children and ends.
+    pub above: Vec<Above>,
     /// What it and all below it may use: its own limit, or that of whoever is above.
     pub memory: Memory,
     /// `CLOCK_BOOTTIME` nanoseconds at which it was admitted.

@@ -1,9 +1,10 @@
 //! Fair-share lanes: one weight for the tenant among tenants, one for the agent within it.
 
+use crate::agent::Above;
 use crate::registry::{Supervisor, UnknownAgent};
 use abi::AgentId;
 use manifest::limits;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Weight of a tenant that nobody has weighed.
 pub(crate) const DEFAULT_WEIGHT: u32 = 100;
@@ -21,8 +22,10 @@ pub struct LaneView {
     pub tenant: String,
     /// Among tenants.
     pub tenant_weight: u32,
-    /// Within the tenant.
+    /// Within the tenant, or beside its siblings.
     pub weight: u32,
+    /// Whose part its own is of, the topmost first.
+    pub above: Vec<Above>,
 }
 
 /// Why a weight is refused.
@@ -50,7 +53,12 @@ impl Supervisor {
     pub fn lane(&self, aid: AgentId) -> Result<LaneView, UnknownAgent> {
         let agent = self.get(aid)?;
         let tenant_weight = self.tenant_weight(&agent.tenant);
-        Ok(LaneView { tenant: agent.tenant.clone(), tenant_weight, weight: agent.weight })
+        Ok(LaneView {
+            tenant: agent.tenant.clone(),
+            tenant_weight,
+            weight: agent.weight,
+            above: agent.above.clone(),
+        })
     }
 
     /// Weight of a tenant among tenants.
@@ -83,13 +91,23 @@ impl Supervisor {
         Ok(std::iter::once(aid).chain(heavier).map(|aid| (aid, weight)).collect())
     }
 
-    /// Books what was planned.
-    pub fn commit_weights(&mut self, weights: &[(AgentId, u32)]) {
+    /// Books what was planned. Returns the living agents whose lane has changed: theirs, and that of all
+    /// below them.
+    pub fn commit_weights(&mut self, weights: &[(AgentId, u32)]) -> Vec<AgentId> {
+        let mut changed = BTreeSet::new();
         for (aid, weight) in weights {
-            if let Some(agent) = self.agents.get_mut(aid) {
-                agent.weight = *weight;
+            let Some(agent) = self.agents.get_mut(aid) else { continue };
+            agent.weight = *weight;
+            let uuid = agent.uuid;
+            changed.insert(*aid);
+            for below in self.descendants(*aid) {
+                let agent = self.agents.get_mut(&below);
+                let above = agent.into_iter().flat_map(|agent| agent.above.iter_mut());
+                above.filter(|above| above.uuid == uuid).for_each(|above| above.weight = *weight);
+                changed.insert(below);
             }
         }
+        changed.into_iter().collect()
     }
 
     /// Tenants that have living agents or a weight of their own, with their weights.

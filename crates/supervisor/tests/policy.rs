@@ -1,127 +1,17 @@
 //! The promises of the delegation tree, on the pure core.
 #![allow(clippy::unwrap_used)] // helpers are test code outside of test functions
 
+mod world;
+
 use abi::{AgentId, AgentState, Capability};
 use coconut_supervisor::{
-    Admission, AdmitError, Attempt, End, Event, GrantError, Inode, LaneError, Limits, Place,
-    Reason, Removal, ResolveError, Revocation, RevokeError, RuleSet, SetKeys, SetRule, Supervisor,
-    absolute,
+    AdmitError, Attempt, End, Event, GrantError, Limits, Reason, Removal, ResolveError,
+    RevokeError, SetRule,
 };
-use manifest::{Children, Memory, Origin, Rule};
-use std::sync::Arc;
-use uuid::Uuid;
+use manifest::Children;
+use world::{World, file, go, held, rule, set_rule, start, world};
 
 const SECOND: u64 = 1_000_000_000;
-
-fn rule(text: &str) -> Rule {
-    text.parse().unwrap()
-}
-
-/// What tests need of a supervisor and its keys.
-struct World {
-    s: Supervisor,
-    keys: Arc<SetKeys>,
-}
-
-impl std::ops::Deref for World {
-    type Target = Supervisor;
-    fn deref(&self) -> &Supervisor {
-        &self.s
-    }
-}
-
-impl std::ops::DerefMut for World {
-    fn deref_mut(&mut self) -> &mut Supervisor {
-        &mut self.s
-    }
-}
-
-fn world(limits: Limits) -> World {
-    let keys = Arc::new(SetKeys::default());
-    World { s: Supervisor::new(limits, keys.clone()), keys }
-}
-
-fn set_rule(text: &str, now: u64) -> SetRule {
-    let rule = rule(text);
-    SetRule {
-        expires_ns: absolute(&rule, now),
-        rule: Rule::new(rule.scope),
-        origin: Origin::Command,
-        place: Place::Free,
-        granted_ns: 0,
-    }
-}
-
-fn file(ino: u64) -> Place {
-    Place::File { nodes: [Inode { dev: 1, ino }].into(), follows: false }
-}
-
-impl World {
-    fn admission(&self, name: &str, parent: Option<AgentId>, rules: &[&str]) -> Admission {
-        let rules: Vec<SetRule> = rules.iter().map(|text| set_rule(text, 0)).collect();
-        Admission {
-            uuid: Uuid::now_v7(),
-            parent,
-            name: name.to_owned(),
-            tenant: "maya".to_owned(),
-            children: Children::End,
-            weight: 100,
-            memory: Memory::default(),
-            sets: vec![RuleSet::new(self.keys.fresh(), rules)],
-        }
-    }
-
-    fn try_admit(
-        &mut self,
-        name: &str,
-        parent: Option<AgentId>,
-        rules: &[&str],
-    ) -> Result<AgentId, AdmitError> {
-        let admission = self.admission(name, parent, rules);
-        self.s.admit(admission, 0)
-    }
-
-    fn grant(&mut self, aid: AgentId, text: &str, now: u64) -> Result<u32, GrantError> {
-        self.grant_at(aid, SetRule { granted_ns: now, ..set_rule(text, now) }, now)
-    }
-
-    fn grant_at(&mut self, aid: AgentId, rule: SetRule, now: u64) -> Result<u32, GrantError> {
-        let plan = self.s.plan_grant(aid, rule, now)?;
-        self.s.commit(&plan.changes, now);
-        Ok(plan.id)
-    }
-
-    fn revoke(&mut self, aid: AgentId, text: &str, now: u64) -> Result<Revocation, RevokeError> {
-        let plan = self.s.plan_revoke(aid, &rule(text), now)?;
-        self.s.commit(&plan.changes, now);
-        Ok(plan)
-    }
-
-    fn expire(&mut self, now: u64) -> usize {
-        let due = self.s.due(now);
-        for aid in &due {
-            let change = self.s.plan_expire(*aid, now).unwrap();
-            self.s.commit(&Vec::from_iter(change), now);
-        }
-        due.len()
-    }
-}
-
-fn start(s: &mut World, name: &str, parent: Option<AgentId>, rules: &[&str]) -> AgentId {
-    let admission = s.admission(name, parent, rules);
-    let aid = s.admit(admission, 0).unwrap();
-    go(s, aid, Event::Attest);
-    go(s, aid, Event::Activate);
-    aid
-}
-
-fn go(s: &mut Supervisor, aid: AgentId, event: Event) {
-    s.event(aid, event).unwrap().unwrap();
-}
-
-fn held(s: &Supervisor, aid: AgentId) -> Vec<String> {
-    s.get(aid).unwrap().held().map(|h| h.rule.rule.to_string()).collect()
-}
 
 fn attempt(capability: Capability, object: &str) -> Attempt {
     Attempt {
@@ -356,61 +246,6 @@ fn slots_come_back_and_the_ended_are_remembered_for_a_while() {
     s.withdraw(c).unwrap();
     assert!(s.get(c).is_err());
     assert!(s.try_admit("d", None, &[]).is_ok(), "a withdrawn slot is free");
-}
-
-#[test]
-fn weights_are_bounded_and_inherited_by_the_tenant() {
-    let mut s = world(Limits::default());
-    let a = start(&mut s, "a", None, &[]);
-    assert_eq!(s.lane(a).unwrap().tenant_weight, 100);
-    assert_eq!(s.set_tenant_weight("maya", 300).unwrap(), [a]);
-    assert!(s.set_tenant_weight("maya", 0).is_err() && s.plan_weight(a, 10_001).is_err());
-    let plan = s.plan_weight(a, 7).unwrap();
-    s.commit_weights(&plan);
-    let lane = s.lane(a).unwrap();
-    assert_eq!((lane.tenant_weight, lane.weight), (300, 7));
-    assert_eq!(s.tenants().get("maya"), Some(&300));
-}
-
-#[test]
-fn a_count_is_one_for_all_who_live_below() {
-    let mut s = world(Limits::default());
-    let top = start(&mut s, "top", None, &["agent.spawn=2"]);
-    let child = start(&mut s, "child", Some(top), &["agent.spawn=2"]);
-    let leaf = start(&mut s, "leaf", Some(child), &[]);
-    let full = AdmitError::TooManyBelow { name: "top".into(), count: 2 };
-    assert_eq!(s.try_admit("x", Some(child), &[]), Err(full), "the child's own count has room");
-    assert_eq!((s.get(top).unwrap().below(), s.get(child).unwrap().below()), (2, 1));
-    go(&mut s, leaf, Event::Terminate(End::Clean));
-    let last = start(&mut s, "last", Some(child), &[]);
-    // An ended agent in between changes nothing, not even when it is forgotten.
-    go(&mut s, child, Event::Terminate(End::Clean));
-    assert_eq!(s.get(top).unwrap().below(), 1);
-    s.withdraw(child).unwrap();
-    assert_eq!(s.get(last).unwrap().parent, Some(top));
-    go(&mut s, last, Event::Terminate(End::Clean));
-    assert_eq!(s.get(top).unwrap().below(), 0);
-}
-
-#[test]
-fn a_childs_memory_and_weight_fit_into_its_parents() {
-    let mut s = world(Limits::default());
-    let mut top = s.admission("top", None, &["agent.spawn=9"]);
-    (top.memory.ram, top.weight) = (Some(64 << 20), 50);
-    let top = s.admit(top, 0).unwrap();
-    go(&mut s, top, Event::Attest);
-    go(&mut s, top, Event::Activate);
-    let mut greedy = s.admission("greedy", Some(top), &[]);
-    greedy.memory.ram = Some(65 << 20);
-    assert!(matches!(s.admit(greedy, 0), Err(AdmitError::Memory { tier: "ram", .. })));
-    let mut heavy = s.admission("heavy", Some(top), &[]);
-    heavy.weight = 51;
-    assert_eq!(s.admit(heavy, 0), Err(AdmitError::Weight { parent: 50, wanted: 51 }));
-    let child = s.try_admit("child", Some(top), &[]).unwrap();
-    let agent = s.get(child).unwrap();
-    assert_eq!((agent.memory.ram, agent.weight), (Some(64 << 20), 50), "silence is no way out");
-    assert!(matches!(s.plan_weight(child, 51), Err(LaneError::AboveParent { .. })));
-    assert_eq!(s.plan_weight(top, 10).unwrap(), [(top, 10), (child, 10)]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Admission with tickets: who starts when, and that every place is given back.
 
 use super::*;
+use crate::fair::Level;
 use futures_util::FutureExt;
 use std::pin::pin;
 
-fn lane(tenant: &str) -> Lane<'_> {
-    Lane { tenant, tenant_weight: 100, agent: "x", agent_weight: 100 }
+fn lane(tenant: &str) -> Lane {
+    Lane { tenant: Level::new(tenant, 100), agents: vec![Level::new("x", 100)] }
 }
 
 fn admission(slots: usize, yields: bool, fifo: bool) -> Arc<Admission> {

@@ -1,16 +1,19 @@
-//! The fair queue: hierarchical weighted fair queueing over tokens, tenant → agent.
+//! The fair queue: hierarchical weighted fair queueing over tokens, tenant → agent → agents below it.
 //!
 //! Pure: no clocks, no locks, no I/O. Every tenant has an account in *virtual time*, which advances
 //! by `tokens / weight` as tokens are computed for it; whoever is furthest behind is served next. An
 //! account that was idle may lag behind the one served most by at most a credit, so that somebody who
 //! uses less than the fair share is served at once, and nobody can save up more than one burst. When
 //! nobody is present all accounts end: what was served while capacity was left over is owed to nobody.
-//! Agents share their tenant's service by the same rules. All operations are `O(log n)`.
+//! Agents share their tenant's service by the same rules, and what is made below an agent shares that
+//! agent's part with it, to any depth: nobody gets more by having children (Bennett and Zhang,
+//! "Hierarchical packet fair queueing algorithms", 1996). An operation costs `O(depth · log n)`.
 
 mod accounts;
+mod node;
 
-use accounts::{Accounts, Slot};
-use std::collections::{HashMap, VecDeque};
+use crate::fair::accounts::Slot;
+use node::{Node, NodeId, Nodes, ROOT};
 
 /// Virtual time per token at weight 1. Weights up to 10,000 keep three digits.
 const SCALE: u64 = 10_000_000;
@@ -19,21 +22,7 @@ pub const DEFAULT_WEIGHT: u32 = 100;
 
 /// A queue of requests `R`, and the accounts of all whose requests are queued or running.
 pub struct FairQueue<R> {
-    credit: u32,
-    tenants: Accounts,
-    names: HashMap<String, Slot>,
-    members: Vec<Option<Tenant<R>>>,
-    computed: Computed,
-}
-
-struct Tenant<R> {
-    name: String,
-    agents: Accounts,
-    names: HashMap<String, Slot>,
-    queues: Vec<Option<(String, VecDeque<R>)>>,
-    queued: usize,
-    running: usize,
-    computed: Computed,
+    nodes: Nodes<R>,
 }
 
 /// What was computed, without any weights: what can be checked about the queue from outside.
@@ -58,21 +47,35 @@ impl Computed {
 /// Names the accounts that a request is charged to; valid until [`FairQueue::leave`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    tenant: Slot,
-    agent: Slot,
+    tenant: NodeId,
+    /// Where the request is queued; its accounts are on the way up from here.
+    leaf: NodeId,
 }
 
-/// Who asks, and with which weights (1 to 10,000).
-#[derive(Clone, Debug)]
-pub struct Lane<'a> {
-    /// Tenant's name.
-    pub tenant: &'a str,
-    /// Weight of the tenant among tenants.
-    pub tenant_weight: u32,
-    /// Agent's name, unique within its tenant.
-    pub agent: &'a str,
-    /// Weight of the agent within its tenant.
-    pub agent_weight: u32,
+/// A tenant or an agent, by a name that is unique beside its siblings, and its weight among them
+/// (1 to 10,000).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Its name; not empty.
+    pub name: String,
+    /// Its weight.
+    pub weight: u32,
+}
+
+impl Level {
+    /// A level.
+    pub fn new(name: impl Into<String>, weight: u32) -> Self {
+        Self { name: name.into(), weight }
+    }
+}
+
+/// Who asks. Its own requests weigh beside those of the agents below it what it weighs itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// The tenant, among tenants.
+    pub tenant: Level,
+    /// The agents from the topmost down to the one that asks, each in the part of the one before it.
+    pub agents: Vec<Level>,
 }
 
 /// What a tenant holds, for those who decide whether one more of its requests may start.
@@ -97,117 +100,94 @@ impl<R> FairQueue<R> {
     /// An empty queue. Whoever was idle is served first for at most `credit` tokens (at the usual
     /// weight): more than the usual request, and more than can be computed while a slot is waited for.
     pub fn new(credit: u32) -> Self {
-        let tenants = Accounts::new(credit);
-        Self {
-            credit,
-            tenants,
-            names: HashMap::new(),
-            members: Vec::new(),
-            computed: Computed::default(),
-        }
+        Self { nodes: Nodes::new(credit) }
     }
 
     /// Opens an account for one request, queued as `make` makes it from its flow.
-    pub fn arrive(&mut self, lane: &Lane<'_>, make: impl FnOnce(Flow) -> R) -> Flow {
-        let slot = match self.names.get(lane.tenant) {
-            Some(slot) => *slot,
-            None => self.add_tenant(lane.tenant),
-        };
-        self.tenants.enter(slot, lane.tenant_weight);
-        let Some(tenant) = &mut self.members[slot] else { unreachable!("just found or added") };
-        let agent = match tenant.names.get(lane.agent) {
-            Some(agent) => *agent,
-            None => tenant.add_agent(lane.agent),
-        };
-        tenant.agents.enter(agent, lane.agent_weight);
-        let flow = Flow { tenant: slot, agent };
-        if let Some((_, queue)) = &mut tenant.queues[agent] {
-            queue.push_back(make(flow));
+    pub fn arrive(&mut self, lane: &Lane, make: impl FnOnce(Flow) -> R) -> Flow {
+        let tenant = self.nodes.enter(ROOT, &lane.tenant.name, lane.tenant.weight);
+        let (mut at, mut weight) = (tenant, lane.tenant.weight);
+        for agent in &lane.agents {
+            at = self.nodes.enter(at, &agent.name, agent.weight);
+            weight = agent.weight;
         }
-        tenant.queued += 1;
-        tenant.agents.set_waiting(agent, true);
-        self.tenants.set_waiting(slot, true);
+        let flow = Flow { tenant, leaf: self.nodes.enter(at, node::OWN, weight) };
+        self.nodes[flow.leaf].queue.push_back(make(flow));
+        self.nodes.queued(flow.leaf, true);
         flow
     }
 
     /// Starts the request of whoever is furthest behind among those that `may` start.
     pub fn next(&mut self, may: impl Fn(Holding) -> bool) -> Option<(Flow, R)> {
-        let allowed = |slot: &Slot| may(self.holding_of(*slot));
-        let slot = self.tenants.waiting_in_order().find(allowed)?;
-        let tenant = self.members[slot].as_mut()?;
-        let agent = tenant.agents.waiting_in_order().next()?;
-        let (_, queue) = tenant.queues[agent].as_mut()?;
-        let request = queue.pop_front()?;
-        let more = !queue.is_empty();
-        tenant.agents.set_waiting(agent, more);
-        tenant.queued -= 1;
-        tenant.running += 1;
-        self.tenants.set_waiting(slot, tenant.queued > 0);
-        Some((Flow { tenant: slot, agent }, request))
+        let allowed = |slot: &Slot| may(self.holding_of(self.nodes[ROOT].at(*slot)));
+        let slot = self.nodes[ROOT].below.waiting_in_order().find(allowed)?;
+        let tenant = self.nodes[ROOT].at(slot);
+        let mut leaf = tenant;
+        while let Some(slot) = self.nodes[leaf].below.waiting_in_order().next() {
+            leaf = self.nodes[leaf].at(slot);
+        }
+        let request = self.nodes[leaf].queue.pop_front()?;
+        self.nodes.queued(leaf, false);
+        self.nodes[tenant].running += 1;
+        Some((Flow { tenant, leaf }, request))
     }
 
     /// Starts one certain request, whoever's turn it is: only for the control without fairness.
     pub fn start(&mut self, flow: Flow, is: impl Fn(&R) -> bool) -> Option<R> {
-        let tenant = self.members[flow.tenant].as_mut()?;
-        let (_, queue) = tenant.queues[flow.agent].as_mut()?;
-        let at = queue.iter().position(is)?;
-        let request = queue.remove(at)?;
-        let more = !queue.is_empty();
-        tenant.agents.set_waiting(flow.agent, more);
-        tenant.queued -= 1;
-        tenant.running += 1;
-        self.tenants.set_waiting(flow.tenant, tenant.queued > 0);
+        let request = self.take(flow, is)?;
+        self.nodes[flow.tenant].running += 1;
         Some(request)
     }
 
-    /// Where the flow stands; the smaller is served first.
-    pub fn key(&self, flow: Flow) -> (u64, u64) {
-        let agent = self.members[flow.tenant].as_ref().map_or(0, |t| t.agents.time(flow.agent));
-        (self.tenants.time(flow.tenant), agent)
+    /// Where the flow stands, the tenant first; the smaller is served first.
+    pub fn key(&self, flow: Flow) -> Vec<u64> {
+        let above = |at: &NodeId| self.nodes[*at].above.map(|(above, _)| above);
+        let up = std::iter::successors(Some(flow.leaf), above);
+        let times = up.filter_map(|at| self.nodes[at].above.map(|(to, slot)| (to, slot)));
+        let mut key: Vec<u64> = times.map(|(to, slot)| self.nodes[to].below.time(slot)).collect();
+        key.reverse();
+        key
     }
 
     /// Tokens computed, or about to be computed, for the flow.
     pub fn charge(&mut self, flow: Flow, tokens: u32) {
-        self.tenants.charge(flow.tenant, tokens);
-        if let Some(tenant) = &mut self.members[flow.tenant] {
-            tenant.agents.charge(flow.agent, tokens);
+        let mut at = flow.leaf;
+        while let Some((above, slot)) = self.nodes[at].above {
+            self.nodes[above].below.charge(slot, tokens);
+            at = above;
         }
     }
 
     /// So many tokens of this step were the flow's. Only counts: what is owed follows from
     /// [`FairQueue::charge`].
     pub fn book(&mut self, flow: Flow, step: u64, tokens: u32) {
-        self.computed.book(step, tokens);
-        if let Some(tenant) = &mut self.members[flow.tenant] {
-            tenant.computed.book(step, tokens);
-        }
+        self.nodes[ROOT].computed.book(step, tokens);
+        self.nodes[flow.tenant].computed.book(step, tokens);
     }
 
     /// What was computed so far: for all, and for the flow's tenant since it came.
     pub fn computed(&self, flow: Flow) -> [Computed; 2] {
-        let own = self.members[flow.tenant].as_ref().map(|t| t.computed).unwrap_or_default();
-        [self.computed, own]
+        [self.nodes[ROOT].computed, self.nodes[flow.tenant].computed]
     }
 
     /// A started request is over.
     pub fn leave(&mut self, flow: Flow) {
-        if let Some(tenant) = &mut self.members[flow.tenant] {
-            tenant.running -= 1;
-        }
-        self.close(flow);
+        self.nodes[flow.tenant].running -= 1;
+        self.nodes.exit(flow.leaf);
     }
 
     /// A queued request is given up: the first of its agent that `is` says is the one.
     pub fn withdraw(&mut self, flow: Flow, is: impl Fn(&R) -> bool) -> Option<R> {
-        let tenant = self.members[flow.tenant].as_mut()?;
-        let (_, queue) = tenant.queues[flow.agent].as_mut()?;
+        let request = self.take(flow, is)?;
+        self.nodes.exit(flow.leaf);
+        Some(request)
+    }
+
+    fn take(&mut self, flow: Flow, is: impl Fn(&R) -> bool) -> Option<R> {
+        let queue = &mut self.nodes[flow.leaf].queue;
         let at = queue.iter().position(is)?;
         let request = queue.remove(at)?;
-        let more = !queue.is_empty();
-        tenant.agents.set_waiting(flow.agent, more);
-        tenant.queued -= 1;
-        self.tenants.set_waiting(flow.tenant, tenant.queued > 0);
-        self.close(flow);
+        self.nodes.queued(flow.leaf, false);
         Some(request)
     }
 
@@ -216,81 +196,26 @@ impl<R> FairQueue<R> {
         self.holding_of(flow.tenant)
     }
 
-    fn holding_of(&self, slot: Slot) -> Holding {
-        let running = self.members[slot].as_ref().map_or(0, |t| t.running);
-        let total = self.tenants.weight_present().max(1);
-        let share = f64::from(self.tenants.weight(slot)) / total as f64;
-        Holding { running, share, behind: self.tenants.is_behind(slot) }
+    fn holding_of(&self, tenant: NodeId) -> Holding {
+        let (Node { running, above, .. }, all) = (&self.nodes[tenant], &self.nodes[ROOT].below);
+        let slot = above.map_or(0, |(_, slot)| slot);
+        let share = f64::from(all.weight(slot)) / all.weight_present().max(1) as f64;
+        Holding { running: *running, share, behind: all.is_behind(slot) }
     }
 
     /// Requests that the flow's tenant has in the queue.
     pub fn queued_of(&self, flow: Flow) -> usize {
-        self.members[flow.tenant].as_ref().map_or(0, |t| t.queued)
+        self.nodes[flow.tenant].queued
     }
 
     /// Requests that have not started, of everybody.
     pub fn queued(&self) -> usize {
-        self.members.iter().flatten().map(|t| t.queued).sum()
+        self.nodes[ROOT].queued
     }
 
     /// Tenants that are remembered: present, or idle with an account that still differs from a newcomer's.
     pub fn remembered(&self) -> usize {
-        self.names.len()
-    }
-
-    fn add_tenant(&mut self, name: &str) -> Slot {
-        let slot = self.tenants.open();
-        if slot == self.members.len() {
-            self.members.push(None);
-        }
-        self.members[slot] = Some(Tenant::new(name, self.credit));
-        self.names.insert(name.to_owned(), slot);
-        slot
-    }
-
-    fn close(&mut self, flow: Flow) {
-        if let Some(tenant) = &mut self.members[flow.tenant] {
-            tenant.agents.exit(flow.agent);
-            tenant.forget_idle();
-        }
-        self.tenants.exit(flow.tenant);
-        while let Some(slot) = self.tenants.forget() {
-            if let Some(tenant) = self.members[slot].take() {
-                self.names.remove(&tenant.name);
-            }
-        }
-    }
-}
-
-impl<R> Tenant<R> {
-    fn new(name: &str, credit: u32) -> Self {
-        Self {
-            name: name.to_owned(),
-            agents: Accounts::new(credit),
-            names: HashMap::new(),
-            queues: Vec::new(),
-            queued: 0,
-            running: 0,
-            computed: Computed::default(),
-        }
-    }
-
-    fn add_agent(&mut self, name: &str) -> Slot {
-        let slot = self.agents.open();
-        if slot == self.queues.len() {
-            self.queues.push(None);
-        }
-        self.queues[slot] = Some((name.to_owned(), VecDeque::new()));
-        self.names.insert(name.to_owned(), slot);
-        slot
-    }
-
-    fn forget_idle(&mut self) {
-        while let Some(slot) = self.agents.forget() {
-            if let Some((name, _)) = self.queues[slot].take() {
-                self.names.remove(&name);
-            }
-        }
+        self.nodes[ROOT].known()
     }
 }
 

@@ -5,8 +5,15 @@ use proptest::prelude::*;
 
 const CREDIT: u32 = 1000;
 
-fn lane<'a>(tenant: &'a str, tenant_weight: u32, agent: &'a str, agent_weight: u32) -> Lane<'a> {
-    Lane { tenant, tenant_weight, agent, agent_weight }
+fn lane(tenant: &str, tenant_weight: u32, agent: &str, agent_weight: u32) -> Lane {
+    below(Level::new(tenant, tenant_weight), &[(agent, agent_weight)])
+}
+
+fn below(tenant: Level, agents: &[(&str, u32)]) -> Lane {
+    Lane {
+        tenant,
+        agents: agents.iter().map(|(name, weight)| Level::new(*name, *weight)).collect(),
+    }
 }
 
 fn jain(x: &[f64]) -> f64 {
@@ -71,6 +78,83 @@ fn many_agents_do_not_win_more_for_their_tenant() {
     assert!((many / served[50] - 1.0).abs() < 0.02, "{many} and {}", served[50]);
 }
 
+/// The tokens that each of many lanes gets while all have requests waiting, by turns of 50.
+fn shared(lanes: &[Lane], rounds: usize) -> Vec<f64> {
+    let mut queue = FairQueue::new(CREDIT);
+    for (nth, lane) in lanes.iter().enumerate() {
+        queue.arrive(lane, |_| nth);
+    }
+    let mut served = vec![0.0; lanes.len()];
+    for _ in 0..rounds {
+        let (flow, nth) = queue.next(|_| true).expect("somebody waits");
+        queue.arrive(&lanes[nth], |_| nth);
+        queue.charge(flow, 50);
+        queue.leave(flow);
+        served[nth] += 50.0;
+    }
+    served
+}
+
+#[test]
+fn children_share_their_parents_part_and_their_children_theirs() {
+    let tenant = || Level::new("t", 100);
+    let names: Vec<String> = (0..40).map(|i| format!("below {i}")).collect();
+    // One beside the parent, the parent, a child without children, one with forty.
+    let mut lanes = vec![
+        below(tenant(), &[("beside", 100)]),
+        below(tenant(), &[("parent", 100)]),
+        below(tenant(), &[("parent", 100), ("quiet", 100)]),
+        below(tenant(), &[("parent", 100), ("many", 100)]),
+    ];
+    let deepest = |name| below(tenant(), &[("parent", 100), ("many", 100), (name, 100)]);
+    lanes.extend(names.iter().map(|name| deepest(name)));
+    let got = shared(&lanes, 40_000);
+    let many: f64 = got[3..].iter().sum();
+    let family = got[1] + got[2] + many;
+    let near = |a: f64, b: f64| (a / b - 1.0).abs() < 0.03;
+    assert!(near(got[0], family), "beside {}, the family {family}", got[0]);
+    assert!(near(got[1], got[2]) && near(got[2], many), "{} {} {many}", got[1], got[2]);
+    assert!(near(many / 41.0, got[3]) && near(got[3], got[20]), "{got:?}");
+
+    // The control: agents that nobody knows to be of one family.
+    let flat = |lane: &Lane| Lane {
+        agents: lane.agents[lane.agents.len() - 1..].to_vec(),
+        ..lane.clone()
+    };
+    let got = shared(&lanes.iter().map(flat).collect::<Vec<_>>(), 40_000);
+    assert!(got[1..].iter().sum::<f64>() > 40.0 * got[0], "the control shows no harm: {got:?}");
+}
+
+#[test]
+fn a_weight_that_changes_above_changes_what_all_below_get() {
+    let mut queue = FairQueue::new(CREDIT);
+    let lanes = |parent| {
+        let child = |name| below(Level::new("t", 100), &[("parent", parent), (name, 100)]);
+        [below(Level::new("t", 100), &[("beside", 100)]), child("one"), child("two")]
+    };
+    let mut served = |parent| {
+        let lanes = lanes(parent);
+        let mut served = [0.0_f64; 3];
+        for (nth, lane) in lanes.iter().enumerate() {
+            queue.arrive(lane, |_| nth);
+        }
+        for round in 0..6_000 {
+            let (flow, nth) = queue.next(|_| true).expect("somebody waits");
+            queue.charge(flow, 50);
+            if round < 5_997 {
+                queue.arrive(&lanes[nth], |_| nth);
+            }
+            queue.leave(flow);
+            served[nth] += 50.0;
+        }
+        served[0] / (served[1] + served[2])
+    };
+    assert!((served(100) - 1.0).abs() < 0.03);
+    assert!((served(25) - 4.0).abs() < 0.1);
+    assert!((served(400) - 0.25).abs() < 0.01);
+    assert_eq!((queue.queued(), queue.remembered()), (0, 0));
+}
+
 #[test]
 fn who_was_idle_goes_first_but_saves_up_one_burst_only() {
     let mut queue = FairQueue::new(CREDIT);
@@ -108,7 +192,7 @@ fn what_was_used_of_an_idle_engine_is_owed_to_nobody() {
     let newcomer = queue.arrive(&lane("newcomer", 100, "x", 100), |_| "newcomer");
     queue.next(|_| true);
     let quiet = queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
-    assert_eq!(queue.key(newcomer).0, queue.key(quiet).0, "neither owes the other anything");
+    assert_eq!(queue.key(newcomer)[0], queue.key(quiet)[0], "neither owes the other anything");
     queue.charge(newcomer, 17);
     queue.charge(newcomer, 1);
     assert!(queue.holding(quiet).behind && !queue.holding(newcomer).behind);
@@ -143,7 +227,7 @@ fn a_tenant_that_cannot_use_its_share_does_not_save_it_up() {
         queue.charge(slow, 1);
         queue.charge(fast, 20);
     }
-    let lag = (queue.key(fast).0 - queue.key(slow).0) / (SCALE / 100);
+    let lag = (queue.key(fast)[0] - queue.key(slow)[0]) / (SCALE / 100);
     assert!(lag <= u64::from(CREDIT) + 2 * 20, "it lags by {lag} tokens");
 }
 
@@ -173,7 +257,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (0usize..6).prop_map(Step::Arrive),
+        4 => (0usize..12).prop_map(Step::Arrive),
         4 => (1u32..500).prop_map(Step::Serve),
         3 => any::<usize>().prop_map(Step::Finish),
         1 => any::<usize>().prop_map(Step::Withdraw),
@@ -191,7 +275,9 @@ proptest! {
         for (id, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Arrive(who) => {
-                    let flow = queue.arrive(&lane(names[who % 3], 100 + who as u32, names[who / 2], 50), |_| id);
+                    let agents = [(names[who / 4], 50), (names[who % 2], 70), ("d", 5)];
+                    let lane = below(Level::new(names[who % 3], 100 + who as u32), &agents[..who % 4]);
+                    let flow = queue.arrive(&lane, |_| id);
                     waiting.push((flow, id));
                 }
                 Step::Serve(tokens) => match queue.next(|_| true) {
@@ -212,6 +298,11 @@ proptest! {
             }
             prop_assert_eq!(queue.queued(), waiting.len());
         }
+        for (flow, id) in waiting {
+            prop_assert_eq!(queue.withdraw(flow, |w| *w == id), Some(id));
+        }
+        running.into_iter().for_each(|flow| queue.leave(flow));
+        prop_assert_eq!((queue.queued(), queue.remembered()), (0, 0));
     }
 
     /// A light newcomer is served within one round of everybody, however many wait before it.
@@ -254,5 +345,29 @@ proptest! {
         let served = backlog(&agents, 60_000);
         let normal: Vec<f64> = served.iter().zip(&weights).map(|(s, w)| s / f64::from(*w)).collect();
         prop_assert!(jain(&normal) > 0.99, "{:?} of {:?}", served, weights);
+    }
+
+    /// Any tree: whoever asks gets its part of the part of whoever is above.
+    #[test]
+    fn parts_are_of_parts(parents in prop::collection::vec((any::<usize>(), 50u32..400), 1..9)) {
+        let mut lanes: Vec<Lane> = vec![below(Level::new("t", 100), &[("top", 100)])];
+        for (nth, (parent, weight)) in parents.iter().enumerate() {
+            let mut lane = lanes[parent % lanes.len()].clone();
+            lane.agents.push(Level::new(nth.to_string(), *weight));
+            lanes.push(lane);
+        }
+        let part = |lane: &Lane| {
+            let mut part = 1.0;
+            for depth in 0..lane.agents.len() {
+                let (above, at) = (&lane.agents[..=depth], &lane.agents[depth]);
+                let children = lanes.iter().filter(|l| l.agents.len() == depth + 2 && l.agents.starts_with(above));
+                let weights: u32 = children.map(|l| l.agents[depth + 1].weight).sum();
+                let next = lane.agents.get(depth + 1).unwrap_or(at);
+                part *= f64::from(next.weight) / f64::from(weights + at.weight);
+            }
+            part
+        };
+        let normal: Vec<f64> = shared(&lanes, 60_000).iter().zip(&lanes).map(|(got, lane)| got / part(lane)).collect();
+        prop_assert!(jain(&normal) > 0.99, "{:?} of {:?}", normal, lanes);
     }
 }

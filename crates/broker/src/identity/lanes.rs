@@ -3,6 +3,7 @@
 use super::Caller;
 use super::limits::AgentState;
 use crate::daemon;
+use crate::fair;
 use crate::openai::ApiError;
 use api::broker::{Lane, LaneEvent, Peer};
 use http_body_util::BodyExt;
@@ -147,21 +148,24 @@ impl LaneBook {
             ))
             .code("capability_missing"));
         };
-        Ok(Caller {
-            agent,
-            key: agent.to_string(),
-            tenant: lane.tenant.clone(),
-            tenant_weight: lane.tenant_weight,
-            weight: lane.weight,
-            limits: Some(limits.clone()),
-            state: state.clone(),
-        })
+        Ok(Caller { agent, lane: levels(lane), limits: Some(limits.clone()), state: state.clone() })
+    }
+}
+
+/// The lane as the fair queue takes it: agents by their ids, which are unique.
+fn levels(lane: &Lane) -> fair::Lane {
+    let above = lane.above.iter().map(|above| (above.agent, above.weight));
+    let agents = above.chain(std::iter::once((lane.agent, lane.weight)));
+    fair::Lane {
+        tenant: fair::Level::new(lane.tenant.as_str(), lane.tenant_weight),
+        agents: agents.map(|(agent, weight)| fair::Level::new(agent.to_string(), weight)).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::broker::{Above, InferLimits};
 
     fn lane(agent: u128, tenant: &str) -> LaneEvent {
         LaneEvent::Set {
@@ -171,6 +175,7 @@ mod tests {
                 tenant: tenant.into(),
                 tenant_weight: 100,
                 weight: 100,
+                above: Vec::new(),
                 infer: None,
             },
         }
@@ -184,6 +189,26 @@ mod tests {
         assert_eq!(book.check_alive().unwrap_err().status.as_u16(), 503);
         book.apply(LaneEvent::Synced, &mut fresh);
         assert!(book.check_alive().is_ok());
+    }
+
+    #[test]
+    fn who_is_above_is_on_the_way_to_the_queue() {
+        let book = LaneBook::new("/nowhere".into());
+        let LaneEvent::Set { mut lane } = lane(3, "t") else { unreachable!() };
+        let above = |agent, weight| Above { agent: Uuid::from_u128(agent), weight };
+        lane.above = vec![above(1, 50), above(2, 40)];
+        lane.infer = Some(InferLimits {
+            models: vec!["*".into()],
+            tokens_per_minute: None,
+            concurrency: None,
+            context: None,
+        });
+        book.apply(LaneEvent::Set { lane }, &mut None);
+        let lane = book.caller(Uuid::from_u128(3)).unwrap().lane;
+        assert_eq!(lane.tenant, fair::Level::new("t", 100));
+        let agents = [(1, 50), (2, 40), (3, 100)];
+        let level = |(agent, weight)| fair::Level::new(Uuid::from_u128(agent).to_string(), weight);
+        assert_eq!(lane.agents, agents.map(level));
     }
 
     #[test]

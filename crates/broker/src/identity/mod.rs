@@ -4,6 +4,7 @@ pub mod lanes;
 pub mod limits;
 mod peer;
 
+use crate::fair::{Lane, Level};
 use crate::openai::ApiError;
 use api::broker::InferLimits;
 use axum::http::HeaderMap;
@@ -55,14 +56,8 @@ pub enum Known {
 pub struct Caller {
     /// The agent; nil for a caller that is no agent.
     pub agent: Uuid,
-    /// Its name in the fair queue, unique within its tenant.
-    pub key: String,
-    /// The tenant that pays.
-    pub tenant: String,
-    /// Weight of the tenant.
-    pub tenant_weight: u32,
-    /// Weight of the agent within the tenant.
-    pub weight: u32,
+    /// Who pays, and whose part it is.
+    pub lane: Lane,
     /// Limits of its capability; none is unlimited.
     pub limits: Option<InferLimits>,
     /// What it has in flight and has used.
@@ -144,15 +139,8 @@ impl Identity {
 }
 
 fn plain(tenant: String, key: String) -> Caller {
-    Caller {
-        agent: Uuid::nil(),
-        key,
-        tenant,
-        tenant_weight: WEIGHT,
-        weight: WEIGHT,
-        limits: None,
-        state: Arc::default(),
-    }
+    let lane = Lane { tenant: Level::new(tenant, WEIGHT), agents: vec![Level::new(key, WEIGHT)] };
+    Caller { agent: Uuid::nil(), lane, limits: None, state: Arc::default() }
 }
 
 fn host(tenant: Option<&str>) -> Result<Caller, ApiError> {

@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use coconut_broker::admission::{Admission, Policy, Ticket, Waited};
-use coconut_broker::fair::Lane;
+use coconut_broker::fair::{Lane, Level};
 use inference::Share;
 use inference::cost::Cost;
 use inference::step::{Demand, Limits, plan};
@@ -221,8 +221,10 @@ impl Tenant {
 
     async fn one(self: Rc<Self>, prompt: u32, tokens: u32) {
         let began = Instant::now();
-        let lane =
-            Lane { tenant: &self.name, tenant_weight: self.weight, agent: "a", agent_weight: 100 };
+        let lane = Lane {
+            tenant: Level::new(self.name.as_str(), self.weight),
+            agents: vec![Level::new("a", 100)],
+        };
         let before = locked(&self.world.done).clone();
         let (events, mut heard) = unbounded_channel();
         let (inbox, wake) = (self.world.inbox.clone(), self.world.wake.clone());

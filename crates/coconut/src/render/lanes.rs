@@ -4,7 +4,8 @@ use super::table::{Table, elastic, fixed, number, styled};
 use super::{BOLD, DIM, clean, short, thousands};
 use api::lane::LaneList;
 
-/// Weights, the share that each gets of its level when all want more, and use so far.
+/// Weights, the share that each gets when all want more (a tenant of everything, an agent of its tenant),
+/// and use so far.
 pub fn list(list: &LaneList, width: usize) -> String {
     if list.tenants.is_empty() {
         return "No tenant has had an agent since the daemon started.\n".into();
@@ -22,7 +23,11 @@ pub fn list(list: &LaneList, width: usize) -> String {
     let busy = |t: &&api::lane::TenantLane| !t.agents.is_empty();
     let all: u32 = list.tenants.iter().filter(busy).map(|t| t.weight).sum();
     for tenant in &list.tenants {
-        let share = if tenant.agents.is_empty() { "-".into() } else { percent(tenant.weight, all) };
+        let share = if tenant.agents.is_empty() {
+            "-".into()
+        } else {
+            percent(f64::from(tenant.weight) / f64::from(all.max(1)))
+        };
         table.row([
             styled(BOLD, clean(&tenant.tenant)),
             "".into(),
@@ -32,13 +37,12 @@ pub fn list(list: &LaneList, width: usize) -> String {
             thousands(tenant.calls).into(),
             thousands(tenant.refused).into(),
         ]);
-        let within: u32 = tenant.agents.iter().map(|a| a.weight).sum();
         for agent in &tenant.agents {
             table.row([
-                format!("  {}", clean(&agent.name)).into(),
+                format!("{}{}", "  ".repeat(agent.depth as usize + 1), clean(&agent.name)).into(),
                 short(agent.aid).into(),
                 agent.weight.to_string().into(),
-                percent(agent.weight, within).into(),
+                percent(agent.share).into(),
                 thousands(agent.tokens).into(),
                 thousands(agent.calls).into(),
                 "".into(),
@@ -49,8 +53,8 @@ pub fn list(list: &LaneList, width: usize) -> String {
     table.render(width)
 }
 
-fn percent(part: u32, whole: u32) -> String {
-    format!("{:.0}%", f64::from(part) * 100.0 / f64::from(whole.max(1)))
+fn percent(part: f64) -> String {
+    format!("{:.0}%", part * 100.0)
 }
 
 #[cfg(test)]
@@ -61,11 +65,13 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn shares_are_within_their_level() {
-        let agent = |n, name: &str, weight| AgentLane {
+    fn children_stand_below_their_parents() {
+        let agent = |n, name: &str, weight, depth, share| AgentLane {
             aid: Uuid::from_u128(n),
             name: name.into(),
             weight,
+            depth,
+            share,
             tokens: 1000,
             calls: 3,
             infer: n == 1,
@@ -78,10 +84,15 @@ mod tests {
             refused: 0,
             agents,
         };
+        let agents = vec![
+            agent(2, "editor", 300, 0, 0.75),
+            agent(1, "researcher", 100, 0, 0.125),
+            agent(3, "reader", 100, 1, 0.125),
+        ];
         let lanes = LaneList {
             tenants: vec![
-                tenant("maya", 300, vec![agent(1, "researcher", 100), agent(2, "editor", 300)]),
-                tenant("omar", 100, vec![agent(3, "clerk", 100)]),
+                tenant("maya", 300, agents),
+                tenant("omar", 100, vec![agent(4, "clerk", 100, 0, 1.0)]),
             ],
         };
         let text = list(&lanes, 80);
@@ -90,10 +101,11 @@ mod tests {
             plain(&text),
             "LANE          AID       WEIGHT  SHARE  TOKENS  CALLS  REFUSED  INFER\n\
              maya                       300    75%  12,345     17        0\n  \
-             researcher  00000001     100    25%   1,000      3           yes\n  \
-             editor      00000002     300    75%   1,000      3           no\n\
+             editor      00000002     300    75%   1,000      3           no\n  \
+             researcher  00000001     100    12%   1,000      3           yes\n    \
+             reader    00000003     100    12%   1,000      3           no\n\
              omar                       100    25%  12,345     17        0\n  \
-             clerk       00000003     100   100%   1,000      3           no\n"
+             clerk       00000004     100   100%   1,000      3           no\n"
         );
     }
 }

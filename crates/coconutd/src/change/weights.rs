@@ -77,7 +77,7 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
                 let planned = daemon.inner().supervisor.plan_weight(aid, weight).map_err(wrong)?;
                 weigh(&daemon, &planned)?;
                 let mut inner = daemon.inner();
-                inner.supervisor.commit_weights(&planned);
+                let changed = inner.supervisor.commit_weights(&planned);
                 let by = translate::word(&caller.name());
                 let entry = |(aid, weight): &(AgentId, u32)| {
                     let mut entry = inner.entry(*aid, Kind::Lane);
@@ -86,7 +86,6 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
                     entry
                 };
                 let entries = planned.iter().map(entry).collect();
-                let changed: Vec<AgentId> = planned.iter().map(|(aid, _)| *aid).collect();
                 Ok((changed, room.record(entries)))
             })?
         };
