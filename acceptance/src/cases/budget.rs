@@ -3,6 +3,7 @@
 use super::Case;
 use crate::world::{PATIENCE, World};
 use anyhow::{Result, ensure};
+use api::lane::{AgentLane, LaneList};
 use demo::agent::{Agent, Spec};
 
 /// The table.
@@ -16,6 +17,11 @@ pub const CASES: &[Case] = &[
         name: "budget.room",
         promise: "an agent that runs may be given children, and has no more of them than that",
         run: room,
+    },
+    Case {
+        name: "budget.family",
+        promise: "what an agent's children ask of models is part of its own share",
+        run: family,
     },
 ];
 
@@ -93,4 +99,101 @@ fn room(world: &World) -> Result<String> {
     ensure!(told("child")? == 1, "a count of one gave {} children", told("child")?);
     world.expect(0, &["kill", &name])?;
     Ok(String::new())
+}
+
+/// Asks for one token after a long prompt, two requests at a time, for ever.
+const ASKER: &str = r#"
+import http.client, json, threading
+def call(c, how, path, body=None):
+    c.request(how, path, body, {"Content-Type": "application/json"})
+    return json.loads(c.getresponse().read())
+def ask():
+    c = http.client.HTTPConnection("127.0.0.1", 11700)
+    model = call(c, "GET", "/v1/models")["data"][0]["id"]
+    text = [{"role": "user", "content": "one word after another " * 40}]
+    body = json.dumps({"model": model, "max_tokens": 1, "messages": text})
+    while True: call(c, "POST", "/v1/chat/completions", body)
+for n in range(2): threading.Thread(target=ask).start()
+"#;
+/// How many ask beside one.
+const MANY: usize = 4;
+/// Tokens that the one has been served, far more than an account may lag behind another.
+const SERVED: u64 = 4000;
+
+fn asker(world: &World, tenant: &str, name: &str) -> Result<Agent> {
+    let spec = Spec {
+        name: name.to_owned(),
+        tenant: tenant.to_owned(),
+        caps: ["fs.read=@python", "infer"].map(str::to_owned).into(),
+        command: ["/usr/bin/python3", "-c", ASKER].map(str::to_owned).into(),
+        ..Spec::default()
+    };
+    Agent::start(&world.ctx.coconut, spec)
+}
+
+/// Tokens of the agent called so, and of all others of its tenant.
+fn tokens(world: &World, tenant: &str, name: &str) -> Result<(u64, u64, Vec<AgentLane>)> {
+    let list: LaneList = serde_json::from_str(&world.expect(0, &["lane", "ls", "--json"])?.stdout)?;
+    let lane = list.tenants.into_iter().find(|lane| lane.tenant == tenant);
+    let agents = lane.map(|lane| lane.agents).unwrap_or_default();
+    let (one, many): (Vec<_>, Vec<_>) = agents.iter().partition(|agent| agent.name == name);
+    let sum = |agents: Vec<&AgentLane>| agents.iter().map(|agent| agent.tokens).sum();
+    Ok((sum(one), sum(many), agents))
+}
+
+/// What the others of the tenant are served for each token of the one, from when all have been served.
+fn served(world: &World, tenant: &str, one: &str) -> Result<f64> {
+    world.until("everybody is served", || {
+        let agents = tokens(world, tenant, one)?.2;
+        Ok(agents.iter().filter(|agent| agent.tokens > 0).count() == MANY + 1)
+    })?;
+    let before = tokens(world, tenant, one)?;
+    let mut now = tokens(world, tenant, one)?;
+    world.until("enough is served", || {
+        now = tokens(world, tenant, one)?;
+        Ok(now.0 - before.0 >= SERVED)
+    })?;
+    Ok((now.1 - before.1) as f64 / (now.0 - before.0) as f64)
+}
+
+fn family(world: &World) -> Result<String> {
+    let (tenant, one) = (world.ctx.unique("strangers"), world.ctx.unique("one"));
+    // The control: agents that nobody is above.
+    let mut strangers = vec![asker(world, &tenant, &one)?];
+    for _ in 0..MANY {
+        strangers.push(asker(world, &tenant, &world.ctx.unique("stranger"))?);
+    }
+    let alone = served(world, &tenant, &one)?;
+    for stranger in strangers {
+        world.expect(0, &["kill", &stranger.name])?;
+    }
+    let (tenant, one) = (world.ctx.unique("family"), world.ctx.unique("one"));
+    let beside = asker(world, &tenant, &one)?;
+    // By pipes: an agent hands no files on.
+    let child = format!(
+        "echo | coconut run --tenant {tenant} --cap fs.read=@python --cap infer -- /usr/bin/python3 -c '{ASKER}' 2>&1 | cat &"
+    );
+    let words = format!("{} wait", vec![child; MANY].join(" "));
+    let caps = ["fs.exec=@shell", "fs.exec=/usr/bin/coconut", "fs.exec=@python", "fs.read=@python"];
+    let rights = caps.into_iter().chain(["infer"]).map(str::to_owned);
+    let spec = Spec {
+        name: world.ctx.unique("parent"),
+        tenant: tenant.clone(),
+        caps: rights.chain([format!("agent.spawn={MANY}")]).collect(),
+        command: ["/usr/bin/dash", "-c", &words].map(str::to_owned).into(),
+        ..Spec::default()
+    };
+    let parent = Agent::start(&world.ctx.coconut, spec)?;
+    let children = served(world, &tenant, &one)?;
+    let below = tokens(world, &tenant, &one)?.2.iter().filter(|agent| agent.depth == 1).count();
+    for agent in [&parent, &beside] {
+        world.expect(0, &["kill", &agent.name])?;
+    }
+    ensure!(below == MANY, "{below} of {MANY} stand below their parent");
+    ensure!(alone > 2.5, "the control: {MANY} strangers were served {alone:.2} times what one was");
+    ensure!(
+        children < 1.6,
+        "{MANY} children were served {children:.2} times what one beside them was"
+    );
+    Ok(format!("(for each token of one: {children:.2} for a family, {alone:.2} for strangers)"))
 }
