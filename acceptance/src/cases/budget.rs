@@ -118,7 +118,7 @@ for n in range(2): threading.Thread(target=ask).start()
 /// How many ask beside one.
 const MANY: usize = 4;
 /// Tokens that the one has been served, far more than an account may lag behind another.
-const SERVED: u64 = 4000;
+const SERVED: u64 = 2000;
 
 fn asker(world: &World, tenant: &str, name: &str) -> Result<Agent> {
     let spec = Spec {
