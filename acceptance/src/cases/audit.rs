@@ -93,8 +93,13 @@ fn lifecycle(world: &World) -> Result<String> {
     agent.end(PATIENCE)?;
     let aid = world.ctx.coconut.show(&name)?.agent.aid.to_string();
     world.until("the records", || {
-        let kinds: Vec<&str> =
-            world.ctx.coconut.records(&["--agent", &aid])?.iter().map(|r| r.kind.name()).collect();
+        let kinds: Vec<&str> = world
+            .ctx
+            .coconut
+            .records(&["--agent", &aid])?
+            .iter()
+            .map(|r| r.kind.to_string())
+            .collect();
         Ok(["spawn", "state", "exec", "exit"].iter().all(|k| kinds.contains(k)))
     })?;
     let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "state"])?;

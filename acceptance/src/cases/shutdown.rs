@@ -55,14 +55,14 @@ fn orderly(world: &World) -> Result<String> {
 /// Every agent's end is on record, and after the daemon's nothing that an agent did. Who else is refused
 /// something at the end, and in which order, is nobody's business here.
 fn all_ended(records: &[Record], ours: Uuid) -> Result<()> {
-    let of = |kind: &'static str| records.iter().filter(move |r| r.kind.name() == kind);
+    let of = |kind: &'static str| records.iter().filter(move |r| r.kind.to_string() == kind);
     let Some(end) = of("shutdown").next_back() else { bail!("the daemon's end is not on record") };
     let ended: Vec<Uuid> =
         of("exit").filter(|r| r.sequence < end.sequence).map(|r| r.agent).collect();
     ensure!(ended.contains(&ours), "the agent's end is not on record before the daemon's");
     let alive = of("spawn").find(|r| r.verdict != Verdict::Deny && !ended.contains(&r.agent));
     ensure!(alive.is_none(), "an agent has begun and not ended: {alive:?}");
-    let of_agent = |r: &&Record| !r.agent.is_nil() && r.kind.name() != "inference";
+    let of_agent = |r: &&Record| !r.agent.is_nil() && r.kind.to_string() != "inference";
     let late = records.iter().filter(of_agent).find(|r| r.sequence > end.sequence);
     ensure!(late.is_none(), "an agent did something after the daemon's end: {late:?}");
     Ok(())

@@ -14,4 +14,4 @@ pub mod record;
 
 pub use agent::{AgentId, AgentState};
 #[cfg(feature = "std")]
-pub use record::{Capability, Entry, Kind, Verdict};
+pub use record::{Capability, Code, Entry, Kind, Verdict};

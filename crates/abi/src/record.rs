@@ -34,6 +34,63 @@ macro_rules! vocabulary {
     };
 }
 
+/// A value of a vocabulary as a reader finds it: one that is newer than the reader is a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Code<T> {
+    /// One that this reader knows.
+    Known(T),
+    /// One of a later writer.
+    Unknown(u32),
+}
+
+impl<T: Copy> Code<T> {
+    /// The value, if this reader knows it.
+    pub fn known(self) -> Option<T> {
+        match self {
+            Code::Known(known) => Some(known),
+            Code::Unknown(_) => None,
+        }
+    }
+}
+
+impl<T: TryFrom<u32, Error = u32>> From<u32> for Code<T> {
+    fn from(code: u32) -> Self {
+        T::try_from(code).map_or_else(Code::Unknown, Code::Known)
+    }
+}
+
+impl<T: PartialEq> PartialEq<T> for Code<T> {
+    fn eq(&self, other: &T) -> bool {
+        matches!(self, Code::Known(own) if own == other)
+    }
+}
+
+impl<T: std::fmt::Display> std::fmt::Display for Code<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Code::Known(known) => known.fmt(f),
+            Code::Unknown(code) => f.pad(&code.to_string()),
+        }
+    }
+}
+
+impl<T: std::fmt::Display> Serialize for Code<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, T: std::str::FromStr> Deserialize<'de> for Code<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match (text.parse(), text.parse()) {
+            (Ok(known), _) => Ok(Code::Known(known)),
+            (_, Ok(code)) => Ok(Code::Unknown(code)),
+            _ => Err(serde::de::Error::custom(format!("`{text}` is neither a name nor a number"))),
+        }
+    }
+}
+
 vocabulary! {
     /// What happened. Codes are kept for ever; a reader that meets an unknown one shows its number.
     Kind {
@@ -122,6 +179,25 @@ vocabulary! {
     }
 }
 
+impl Kind {
+    /// A signed checkpoint must cover it at once: what is allowed, refused, begun, ended or missing. The
+    /// rest is under one within a second.
+    pub const fn is_urgent(self) -> bool {
+        !matches!(self, Kind::Use | Kind::Exec | Kind::State | Kind::Inference | Kind::Syscall)
+    }
+}
+
+/// Most bytes of an object, and of a detail, that the log keeps. Both fit into a leaf, whose length
+/// is written in two bytes (c2sp.org/tlog-tiles).
+pub const TEXT_MAX: usize = 16 << 10;
+/// Most bytes of a tenant's name that the log keeps; a manifest's is shorter.
+pub const TENANT_MAX: usize = 256;
+
+/// What the log keeps of a text: whole characters, at most so many bytes.
+pub fn fitted(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
 /// One event as its producer tells it. The log adds sequence number and chain hash.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,9 +222,33 @@ pub struct Entry {
     pub object: String,
     /// Everything else, as `key=value` words.
     pub detail: String,
+    /// Bytes of these texts that were too many for the log and are left out.
+    #[serde(default)]
+    pub cut: u32,
 }
 
 impl Entry {
+    /// Whether the log can keep all of it.
+    pub fn fits(&self) -> bool {
+        let texts = self.object.len().max(self.detail.len());
+        texts <= TEXT_MAX && self.tenant.len() <= TENANT_MAX
+    }
+
+    /// Leaves out what is too much for the log, and notes how much that was.
+    pub fn fit(&mut self) {
+        let texts = [
+            (&mut self.tenant, TENANT_MAX),
+            (&mut self.object, TEXT_MAX),
+            (&mut self.detail, TEXT_MAX),
+        ];
+        for (text, most) in texts {
+            let kept = fitted(text, most).len();
+            let over = u32::try_from(text.len() - kept).unwrap_or(u32::MAX);
+            self.cut = self.cut.saturating_add(over);
+            text.truncate(kept);
+        }
+    }
+
     /// The agent's hot-path id.
     pub const fn agent_id(&self) -> AgentId {
         AgentId(self.aid)

@@ -1,6 +1,6 @@
 //! The audit log, as far as the daemon answers for it; everything else reads the directory itself.
 
-use abi::{Capability, Kind, Verdict};
+use abi::{Capability, Code, Kind, Verdict};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -23,19 +23,22 @@ pub struct Record {
     pub parent: Uuid,
     /// The tenant that pays.
     pub tenant: String,
-    /// What happened.
+    /// What happened; a number where whoever answers is older than the log.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub kind: Kind,
+    pub kind: Code<Kind>,
     /// Which capability it is about.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub capability: Capability,
+    pub capability: Code<Capability>,
     /// What was decided.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
-    pub verdict: Verdict,
+    pub verdict: Code<Verdict>,
     /// Path, address, model, state…
     pub object: String,
     /// `key=value` words.
     pub detail: String,
+    /// Bytes of these texts that were too many for the log and are left out.
+    #[serde(default)]
+    pub cut: u32,
 }
 
 /// `GET /v1/audit/records`: which records; every filter that is given must hold.

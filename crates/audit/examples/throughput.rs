@@ -34,6 +34,7 @@ fn entry(i: u64) -> Entry {
         verdict: Verdict::Allow,
         object: format!("/srv/input/src/module/file-{}.rs", i % 1_000),
         detail: String::new(),
+        cut: 0,
     }
 }
 

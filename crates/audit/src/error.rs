@@ -28,9 +28,6 @@ pub enum Error {
     /// The log is not what its checkpoint says: nothing may be added to it.
     #[error("the log is damaged: {0}")]
     Damaged(String),
-    /// A record or batch is too large to be written.
-    #[error("a record of {0} bytes does not fit into a leaf (65,000)")]
-    TooLarge(usize),
     /// The records are in the journal, but no checkpoint covers them yet.
     #[error("records {} to {} wait for a checkpoint", .records.start, .records.end.saturating_sub(1))]
     NotSealed {

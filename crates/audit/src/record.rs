@@ -42,6 +42,8 @@ struct Wire<'a> {
     detail: Option<&'a str>,
     #[n(11)]
     prev: Option<ByteArray<32>>,
+    #[n(12)]
+    cut: Option<u32>,
 }
 
 /// A record that borrows its texts from a leaf.
@@ -71,6 +73,8 @@ pub struct RecordView<'a> {
     pub detail: &'a str,
     /// Hash of the same agent's previous record; [`NO_PREV`] for its first.
     pub prev: Hash,
+    /// Bytes of its texts that were left out; [`Entry::fit`].
+    pub cut: u32,
 }
 
 /// A record that owns its texts.
@@ -89,6 +93,7 @@ pub struct Record {
     pub object: String,
     pub detail: String,
     pub prev: Hash,
+    pub cut: u32,
 }
 
 /// The bytes are no record.
@@ -100,7 +105,7 @@ fn filled<T: PartialEq + Default>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
-/// Appends the record that `entry` makes to `leaf`; returns its hash.
+/// Appends the record that `entry`, which must fit ([`Entry::fit`]), makes to `leaf`; returns its hash.
 pub(crate) fn encode(leaf: &mut Vec<u8>, seq: u64, entry: &Entry, prev: Hash) -> Hash {
     let start = leaf.len();
     let id = |uuid: Uuid| filled(uuid.into_bytes()).map(ByteArray::from);
@@ -117,6 +122,7 @@ pub(crate) fn encode(leaf: &mut Vec<u8>, seq: u64, entry: &Entry, prev: Hash) ->
         object: filled(entry.object.as_str()),
         detail: filled(entry.detail.as_str()),
         prev: filled(prev).map(ByteArray::from),
+        cut: filled(entry.cut),
     };
     // Writing to a vector cannot fail.
     let _ = minicbor::encode(&wire, &mut *leaf);
@@ -141,6 +147,7 @@ impl<'a> RecordView<'a> {
             object: wire.object.unwrap_or_default(),
             detail: wire.detail.unwrap_or_default(),
             prev: wire.prev.as_ref().map_or(NO_PREV, |b| **b),
+            cut: wire.cut.unwrap_or_default(),
         }
     }
 
@@ -159,6 +166,7 @@ impl<'a> RecordView<'a> {
             object: self.object.to_owned(),
             detail: self.detail.to_owned(),
             prev: self.prev,
+            cut: self.cut,
         }
     }
 }
@@ -232,13 +240,14 @@ impl Record {
             verdict: self.verdict.try_into()?,
             object: self.object.clone(),
             detail: self.detail.clone(),
+            cut: self.cut,
         })
     }
 }
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Record", 12)?;
+        let mut out = serializer.serialize_struct("Record", 13)?;
         out.serialize_field("seq", &self.seq)?;
         out.serialize_field("time_ns", &self.time_ns)?;
         out.serialize_field("aid", &self.aid)?;
@@ -251,6 +260,7 @@ impl Serialize for Record {
         out.serialize_field("object", &self.object)?;
         out.serialize_field("detail", &self.detail)?;
         out.serialize_field("prev", &hex(&self.prev))?;
+        out.serialize_field("cut", &self.cut)?;
         out.end()
     }
 }
@@ -271,6 +281,7 @@ mod tests {
             verdict: Verdict::Deny,
             object: "/etc/shadow".into(),
             detail: String::new(),
+            cut: 0,
         }
     }
 

@@ -13,7 +13,8 @@ use crate::record;
 use crate::store::Store;
 use crate::tiles::read_hashes;
 use crate::verify::{VerifyOptions, verify_with_chains};
-use abi::{Entry, Kind};
+use abi::Entry;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
@@ -25,8 +26,6 @@ use uuid::Uuid;
 const LEAF_RECORDS: usize = 64;
 /// Bytes at which a leaf is closed.
 const LEAF_BYTES: usize = 16 * 1024;
-/// A leaf's length is written in two bytes.
-const RECORD_BYTES_MAX: usize = 65_000;
 /// Bytes that wait for a checkpoint at most.
 const PENDING_BYTES: usize = 16 << 20;
 
@@ -76,21 +75,6 @@ pub struct Writer {
     _lock: File,
 }
 
-/// True for events that a checkpoint must cover at once.
-fn is_urgent(entry: &Entry) -> bool {
-    matches!(
-        entry.kind,
-        Kind::Boot
-            | Kind::Shutdown
-            | Kind::Denial
-            | Kind::Grant
-            | Kind::Revoke
-            | Kind::Seal
-            | Kind::Gap
-            | Kind::Degraded
-    )
-}
-
 impl Writer {
     /// Opens the log in `directory`, or begins one there.
     ///
@@ -134,7 +118,7 @@ impl Writer {
     /// Appends records in order; returns their sequence numbers.
     ///
     /// When it returns, they are in the journal. A checkpoint covers them at once if one of them
-    /// is of the denial class, else within [`WriterOptions::checkpoint_every`] if
+    /// is urgent ([`Kind::is_urgent`](abi::Kind::is_urgent)), else within [`WriterOptions::checkpoint_every`] if
     /// [`Writer::tick`] is called at least that often. On an error nothing was appended, but for
     /// [`Error::NotSealed`]: then the records are kept and the next call seals them.
     pub fn append(&mut self, entries: &[Entry]) -> Result<Range<u64>, Error> {
@@ -163,7 +147,8 @@ impl Writer {
         }
         self.lengths.extend(batch.lengths);
         self.chains.next_seq = first + entries.len() as u64;
-        let urgent = entries.iter().any(is_urgent) || self.pending.len() >= PENDING_BYTES;
+        let urgent = entries.iter().any(|entry| entry.kind.is_urgent())
+            || self.pending.len() >= PENDING_BYTES;
         let sealed = if urgent { self.checkpoint() } else { self.tick() };
         let records = first..self.chains.next_seq;
         match sealed {
@@ -180,11 +165,12 @@ impl Writer {
                 Some((_, hash)) => *hash,
                 None => self.chains.prev(&entry.agent),
             };
-            let hash = record::encode(&mut self.pending, seq, entry, prev);
-            let length = self.pending.len() - at;
-            if length > RECORD_BYTES_MAX {
-                return Err(Error::TooLarge(length));
+            let mut whole = Cow::Borrowed(entry);
+            if !entry.fits() {
+                whole.to_mut().fit();
             }
+            let hash = record::encode(&mut self.pending, seq, &whole, prev);
+            let length = self.pending.len() - at;
             batch.heads.insert(entry.agent, (seq, hash));
             batch.lengths.push(length as u32);
             batch.checksum = fold(batch.checksum, &hash);

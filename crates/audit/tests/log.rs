@@ -150,20 +150,6 @@ fn there_is_one_writer() {
     assert!(matches!(second, Error::Locked(_)));
 }
 
-#[test]
-fn a_record_that_is_too_large_is_refused_and_leaves_nothing() {
-    let log = Log::new(1, 1);
-    let (mut writer, _) = Writer::open(log.path(), log.signer.clone(), patient()).unwrap();
-    let mut large = entry(1, 5);
-    large.object = "x".repeat(70_000);
-    let refused = writer.append(&[entry(1, 4), large]);
-    assert!(matches!(refused, Err(Error::TooLarge(_))));
-    assert_eq!(writer.append(&[entry(1, 4)]).unwrap(), 1..2);
-    writer.checkpoint().unwrap();
-    drop(writer);
-    assert!(log.verify().is_sound());
-}
-
 /// What a scan hands on, with the most that one step handed on and looked at.
 fn scanned(mut scan: Scan, page: Page, visible: impl Fn(u128) -> bool) -> (Vec<u64>, usize, u64) {
     let (mut seqs, mut most, mut looked_most) = (Vec::new(), 0, 0);
@@ -235,6 +221,32 @@ fn a_step_that_finds_nothing_ends_all_the_same() {
     let (_, most, _) =
         scanned(Scan::newest(reader, Filter::default(), None), Page::default(), |_| true);
     assert!(most <= 17, "{most} records of 4 KB at once: 64 KiB are a page");
+}
+
+#[test]
+fn what_is_too_much_for_a_record_is_left_out_and_said() {
+    let log = Log::new(0, 1);
+    let (mut writer, _) = Writer::open(log.path(), log.signer.clone(), patient()).unwrap();
+    // A character of three bytes lies over each limit; together they would be no leaf.
+    let long = "€".repeat(400_000);
+    let large = abi::Entry {
+        object: long.clone(),
+        detail: long.clone(),
+        tenant: long.clone(),
+        ..entry(1, 1)
+    };
+    let all: Vec<_> = (0..200).map(|_| large.clone()).chain([entry(1, 2)]).collect();
+    assert_eq!(writer.append(&all).unwrap(), 0..201);
+    writer.checkpoint().unwrap();
+    let report = verify(log.path(), &log.signer.verifier(), &VerifyOptions::default()).unwrap();
+    assert!(report.is_sound() && report.records == 201, "{:?}", report.violation);
+    let records = Reader::open(log.path()).unwrap().query(&Filter::default(), 999).unwrap();
+    let first = &records[0];
+    let kept = [&first.tenant, &first.object, &first.detail];
+    assert_eq!(kept.map(|text| text.len()), [255, 16_383, 16_383]);
+    assert!(kept.iter().all(|text| long.starts_with(text.as_str())));
+    assert_eq!(first.cut as usize, 3 * long.len() - 255 - 2 * 16_383);
+    assert_eq!((records[200].cut, records[200].object.as_str()), (0, entry(1, 2).object.as_str()));
 }
 
 #[test]

@@ -225,7 +225,9 @@ impl Writer {
             }
             next = if batch.len() < BATCH { self.inbox.try_recv().ok() } else { None };
         }
-        let urgent = batch.iter().any(|entry| is_urgent(entry.kind));
+        let urgent = batch.iter().any(|entry| entry.kind.is_urgent());
+        // Followers see what the log has.
+        batch.iter_mut().for_each(Entry::fit);
         self.append(batch);
         let late = self.due.is_some_and(|due| due <= Instant::now());
         if urgent || late || sealed {
@@ -274,11 +276,6 @@ impl Writer {
     }
 }
 
-/// A checkpoint follows at once.
-const fn is_urgent(kind: Kind) -> bool {
-    !matches!(kind, Kind::Use | Kind::Exec | Kind::State | Kind::Inference | Kind::Syscall)
-}
-
 /// An entry of the daemon's own: no agent, no tenant.
 pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> Entry {
     Entry {
@@ -292,6 +289,7 @@ pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> 
         verdict: abi::Verdict::None,
         object: object.into(),
         detail: detail.into(),
+        cut: 0,
     }
 }
 
@@ -342,5 +340,18 @@ mod tests {
             let written = follower.recv().await.unwrap();
             assert_eq!((written.sequence, written.entry.object.clone()), (i, i.to_string()));
         }
+    }
+
+    #[tokio::test]
+    async fn followers_see_of_a_record_what_the_log_has() {
+        let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+        let log = Flaky { fail: 0, entries: entries.clone(), sealed };
+        let sink = Sink::start(Box::new(log), 0).unwrap();
+        let mut follower = sink.follow();
+        sink.record(own(Kind::Use, "A".repeat(100_000), ""));
+        sink.flush().await;
+        let written = follower.recv().await.unwrap().entry;
+        assert_eq!((written.object.len(), written.cut), (16_384, 100_000 - 16_384));
+        assert_eq!(entries.lock().unwrap()[..], [(*written).clone()]);
     }
 }

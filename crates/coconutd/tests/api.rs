@@ -98,7 +98,8 @@ fn an_agent_lives_and_ends_and_the_log_tells_it() {
         })
         .unwrap();
     assert_eq!(output, b"hi\n");
-    let kinds: Vec<Kind> = records(&client, "?agent=quick").iter().map(|r| r.kind).collect();
+    let kinds: Vec<Kind> =
+        records(&client, "?agent=quick").iter().filter_map(|r| r.kind.known()).collect();
     let ends = [Kind::State, Kind::State, Kind::Exit, Kind::State];
     assert_eq!(kinds[0], Kind::Spawn);
     assert!(kinds.contains(&Kind::Grant));
@@ -384,6 +385,28 @@ fn a_childs_lane_is_part_of_its_parents() {
         changed.push(lane);
     }
     assert_eq!(above(&changed), [(parent.agent.aid, 120)]);
+    running.stop();
+}
+
+#[test]
+fn a_name_without_end_is_one_record_and_nothing_waits_for_it() {
+    let running = Running::start();
+    let client = running.client();
+    let agent = spawn(&client, "reader", &["audit.read=own"]);
+    running.become_agent(Some(aid_of(&running, &agent)));
+    let (signature, tenant, name, capabilities) = (None, None, None, Vec::new());
+    let (path, text) = ("A".repeat(300_000), "x".to_owned());
+    let source = SpawnSource::Manifest { path, text, signature, tenant, name, capabilities };
+    let wanted = SpawnRequest { source, ..request("x", &[], &[]) };
+    assert_eq!(
+        refused(client.post::<_, AgentDetail>("/v1/agents", &wanted)).code,
+        ErrorCode::Denied
+    );
+    running.become_agent(None);
+    spawn(&client, "another", &[]);
+    let denied = records(&client, "?agent=reader&kind=denial");
+    assert_eq!(denied.len(), 1);
+    assert_eq!(denied[0].cut as usize + denied[0].object.len(), 300_000);
     running.stop();
 }
 

@@ -16,8 +16,8 @@ impl PlainLog {
     pub fn of(records: &[Record]) -> PlainLog {
         let line = |r: &Record| {
             json!({
-                "time": r.time_ns, "agent": r.agent, "tenant": r.tenant, "event": r.kind.name(),
-                "verdict": r.verdict.name(), "object": r.object, "detail": r.detail,
+                "time": r.time_ns, "agent": r.agent, "tenant": r.tenant, "event": r.kind.to_string(),
+                "verdict": r.verdict.to_string(), "object": r.object, "detail": r.detail,
             })
         };
         // Such a log is written as things happen; ours has kernel events in between.
@@ -104,11 +104,12 @@ mod tests {
             name: None,
             parent: uuid::Uuid::nil(),
             tenant: "maya".into(),
-            kind: Kind::Denial,
-            capability: Capability::FsRead,
-            verdict: Verdict::Deny,
+            kind: abi::Code::Known(Kind::Denial),
+            capability: abi::Code::Known(Capability::FsRead),
+            verdict: abi::Code::Known(Verdict::Deny),
             object: format!("/secret/{n}"),
             detail: String::new(),
+            cut: 0,
         };
         PlainLog::of(&[record(0), record(1), record(2)])
     }

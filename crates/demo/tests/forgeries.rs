@@ -23,6 +23,7 @@ fn entry(n: u64) -> Entry {
         verdict: Verdict::Deny,
         object: format!("/srv/secret/{n}"),
         detail: String::new(),
+        cut: 0,
     }
 }
 

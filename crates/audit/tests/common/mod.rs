@@ -21,6 +21,7 @@ pub fn entry(agent: u128, i: u64) -> Entry {
         verdict: Verdict::Allow,
         object: format!("/srv/input/{i}"),
         detail: String::new(),
+        cut: 0,
     }
 }
 

@@ -111,31 +111,28 @@ fn from_directory(
         let step = scan.step(Page::default(), &mut |_| true, &mut |r| page.push(r.to_record()));
         more = step.map_err(log_error)?;
         for record in &page {
-            show(cx, &known(record)?, &mut first)?;
+            show(cx, &shown(record), &mut first)?;
         }
     }
     Ok(0)
 }
 
-/// A record as the API has it; a newer log may hold kinds that this version has no name for.
-fn known(record: &::audit::Record) -> Result<Record, Failure> {
-    let entry = record.to_entry().map_err(|code| {
-        Failure::new(ErrorCode::Failed, format!("record {}: unknown code {code}", record.seq))
-            .hint("the log was written by a newer version of Coconut")
-    })?;
-    Ok(Record {
+/// A record as the API has it.
+fn shown(record: &::audit::Record) -> Record {
+    Record {
         sequence: record.seq,
-        time_ns: entry.time_ns,
-        agent: entry.agent,
+        time_ns: record.time_ns,
+        agent: record.agent,
         name: None,
-        parent: entry.parent,
-        tenant: entry.tenant,
-        kind: entry.kind,
-        capability: entry.capability,
-        verdict: entry.verdict,
-        object: entry.object,
-        detail: entry.detail,
-    })
+        parent: record.parent,
+        tenant: record.tenant.clone(),
+        kind: record.kind.into(),
+        capability: record.capability.into(),
+        verdict: record.verdict.into(),
+        object: record.object.clone(),
+        detail: record.detail.clone(),
+        cut: record.cut,
+    }
 }
 
 fn log_error(error: ::audit::Error) -> Failure {

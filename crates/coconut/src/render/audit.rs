@@ -16,19 +16,23 @@ pub fn heading() -> String {
 
 /// One record on one line; `--json` and `--wide` show all of it.
 pub fn record(record: &Record, width: usize) -> String {
-    let who = match (&record.name, record.agent.is_nil(), record.kind) {
-        (_, true, Kind::Seal) => "(outside)".to_owned(),
+    let (kind, verdict) = (record.kind.known(), record.verdict.known());
+    let who = match (&record.name, record.agent.is_nil(), kind) {
+        (_, true, Some(Kind::Seal)) => "(outside)".to_owned(),
         (_, true, _) => "coconutd".to_owned(),
         (Some(name), ..) => clean(name),
         (None, ..) => short(record.agent),
     };
-    let kind = match (record.kind, record.verdict) {
-        (Kind::Denial, _) | (Kind::Inference, Verdict::Deny) => "DENIED",
-        (kind, _) => kind.name(),
+    let refused = verdict == Some(Verdict::Deny);
+    let name = match kind {
+        Some(Kind::Denial) => "DENIED".to_owned(),
+        Some(Kind::Inference) if refused => "DENIED".to_owned(),
+        _ => record.kind.to_string(),
     };
-    let style = match (record.verdict, record.kind) {
-        (_, Kind::Denial | Kind::Gap | Kind::Seal) | (Verdict::Deny, Kind::Inference) => BAD,
-        (_, Kind::Revoke | Kind::Degraded) => ODD,
+    let style = match kind {
+        Some(Kind::Denial | Kind::Gap | Kind::Seal) => BAD,
+        Some(Kind::Inference) if refused => BAD,
+        Some(Kind::Revoke | Kind::Degraded) => ODD,
         _ => PLAIN,
     };
     let head = format!(
@@ -36,16 +40,20 @@ pub fn record(record: &Record, width: usize) -> String {
         record.sequence,
         time::clock(record.time_ns),
         pad(&cut(&who, 13), 13),
-        paint(style, &format!("{kind:<9}")),
-        record.capability.name(),
+        paint(style, &format!("{name:<9}")),
+        record.capability.to_string(),
     );
     let room = width.saturating_sub(54);
     let detail = if width == usize::MAX { clean(&record.detail) } else { brief(record) };
     let object = clean(&record.object);
     // Of a path the end tells more, of a command line the beginning.
-    let object = match record.kind {
-        Kind::Spawn => cut(&object, room),
+    let object = match kind {
+        Some(Kind::Spawn) => cut(&object, room),
         _ => cut_path(&object, room),
+    };
+    let object = match record.cut {
+        0 => object,
+        bytes => format!("{} [{bytes} bytes cut]", cut(&object, room.saturating_sub(22))),
     };
     let left = room.saturating_sub(object.width() + 1);
     let detail = if left >= 5 && !detail.is_empty() { cut(&detail, left) } else { String::new() };
@@ -63,7 +71,8 @@ fn brief(record: &Record) -> String {
         let mut words = detail.split(' ').filter_map(|word| word.split_once('='));
         words.find(|(name, _)| *name == key).map(|(_, value)| value.replace('_', " "))
     };
-    let shown = match record.kind {
+    let Some(kind) = record.kind.known() else { return detail };
+    let shown = match kind {
         Kind::Denial | Kind::Use | Kind::Exec | Kind::Seal => {
             word("comm").map(|program| format!("({program})"))
         }
@@ -90,7 +99,7 @@ fn pad(text: &str, width: usize) -> String {
 mod tests {
     use super::super::sample::{NOW, fits, plain};
     use super::*;
-    use abi::Capability;
+    use abi::{Capability, Code};
     use uuid::Uuid;
 
     #[test]
@@ -102,11 +111,12 @@ mod tests {
             name: Some("researcher".into()),
             parent: Uuid::nil(),
             tenant: "maya".into(),
-            kind: Kind::Denial,
-            capability: Capability::FsRead,
-            verdict: Verdict::Deny,
+            kind: Code::Known(Kind::Denial),
+            capability: Code::Known(Capability::FsRead),
+            verdict: Code::Known(Verdict::Deny),
             object: "/home/maya/.ssh/id_ed25519".into(),
             detail: "hook=file_open errno=EACCES comm=cat".into(),
+            cut: 0,
         };
         let text = record(&record_of, 80);
         fits(&text, 80);
@@ -117,9 +127,9 @@ mod tests {
             "{text}"
         );
         let state = Record {
-            kind: Kind::State,
-            verdict: Verdict::None,
-            capability: Capability::None,
+            kind: Code::Known(Kind::State),
+            verdict: Code::Known(Verdict::None),
+            capability: Code::Known(Capability::None),
             object: "cap-denied".into(),
             detail: "from=active".into(),
             ..record_of.clone()
@@ -129,5 +139,8 @@ mod tests {
         );
         let wide = plain(&record(&record_of, usize::MAX));
         assert!(wide.ends_with("id_ed25519 hook=file_open errno=EACCES comm=cat\n"), "{wide}");
+        let newer = Record { kind: Code::Unknown(99), cut: 7, ..record_of };
+        let text = plain(&record(&newer, 120));
+        assert!(text.contains("99        fs.read") && text.contains("[7 bytes cut]"), "{text}");
     }
 }

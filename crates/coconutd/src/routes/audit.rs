@@ -7,7 +7,7 @@ use crate::error::{Answer, Refusal};
 use crate::identity::{self, Caller};
 use crate::sink::Written;
 use crate::state::Daemon;
-use abi::Kind;
+use abi::{Code, Kind};
 use api::audit::{Head, Query, Record};
 use audit::{Filter, Page, Reader, Scan};
 use axum::Json;
@@ -237,11 +237,12 @@ fn shown(daemon: &Daemon, record: &audit::RecordView<'_>) -> Record {
         name: name(daemon, record.agent),
         parent: record.parent,
         tenant: record.tenant.to_owned(),
-        kind: record.kind.try_into().unwrap_or(Kind::Syscall),
-        capability: record.capability.try_into().unwrap_or(abi::Capability::None),
-        verdict: record.verdict.try_into().unwrap_or(abi::Verdict::None),
+        kind: record.kind.into(),
+        capability: record.capability.into(),
+        verdict: record.verdict.into(),
         object: record.object.to_owned(),
         detail: record.detail.to_owned(),
+        cut: record.cut,
     }
 }
 
@@ -254,10 +255,11 @@ fn fresh(daemon: &Daemon, written: &Written) -> Record {
         name: name(daemon, entry.agent),
         parent: entry.parent,
         tenant: entry.tenant.clone(),
-        kind: entry.kind,
-        capability: entry.capability,
-        verdict: entry.verdict,
+        kind: Code::Known(entry.kind),
+        capability: Code::Known(entry.capability),
+        verdict: Code::Known(entry.verdict),
         object: entry.object.clone(),
         detail: entry.detail.clone(),
+        cut: entry.cut,
     }
 }
