@@ -93,14 +93,14 @@ fn lifecycle(world: &World) -> Result<String> {
     agent.end(PATIENCE)?;
     let aid = world.ctx.coconut.show(&name)?.agent.aid.to_string();
     world.until("the records", || {
-        let kinds: Vec<&str> = world
+        let kinds: Vec<String> = world
             .ctx
             .coconut
             .records(&["--agent", &aid])?
             .iter()
             .map(|r| r.kind.to_string())
             .collect();
-        Ok(["spawn", "state", "exec", "exit"].iter().all(|k| kinds.contains(k)))
+        Ok(["spawn", "state", "exec", "exit"].iter().all(|k| kinds.iter().any(|kind| kind == k)))
     })?;
     let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "state"])?;
     let states: Vec<&str> = records.iter().map(|r| r.object.as_str()).collect();

@@ -12,6 +12,7 @@ mod isolation;
 mod lent;
 mod lifecycle;
 mod manifests;
+mod records;
 mod rights;
 mod schemas;
 mod seal;
@@ -47,6 +48,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         filesystems::CASES,
         broker::CASES,
         audit::CASES,
+        records::CASES,
         hoard::CASES,
         seal::CASES,
         shutdown::CASES,

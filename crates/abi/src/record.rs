@@ -195,7 +195,8 @@ pub const TENANT_MAX: usize = 256;
 
 /// What the log keeps of a text: whole characters, at most so many bytes.
 pub fn fitted(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
 }
 
 /// One event as its producer tells it. The log adds sequence number and chain hash.

@@ -26,6 +26,7 @@ mod problem;
 mod profile;
 mod reader;
 mod rule;
+pub mod secrets;
 mod types;
 mod units;
 

@@ -4,6 +4,7 @@ use crate::agent::Agent;
 use crate::registry::Supervisor;
 use abi::AgentId;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use uuid::Uuid;
 
 /// One running agent of a tenant.
@@ -48,8 +49,8 @@ impl<'a> Tree<'a> {
         let mut parent: Option<Uuid> = None;
         let above = agent.above.iter().map(|above| (above.uuid, above.weight));
         for (uuid, weight) in above.chain([(agent.uuid, agent.weight)]) {
-            if !self.nodes.contains_key(&uuid) {
-                self.nodes.insert(uuid, Node { weight, running: None, below: Vec::new() });
+            if let Entry::Vacant(new) = self.nodes.entry(uuid) {
+                new.insert(Node { weight, running: None, below: Vec::new() });
                 let above = parent.and_then(|parent| self.nodes.get_mut(&parent));
                 above.map_or(&mut self.tops, |node| &mut node.below).push(uuid);
             }

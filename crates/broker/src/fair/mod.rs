@@ -143,7 +143,7 @@ impl<R> FairQueue<R> {
     pub fn key(&self, flow: Flow) -> Vec<u64> {
         let above = |at: &NodeId| self.nodes[*at].above.map(|(above, _)| above);
         let up = std::iter::successors(Some(flow.leaf), above);
-        let times = up.filter_map(|at| self.nodes[at].above.map(|(to, slot)| (to, slot)));
+        let times = up.filter_map(|at| self.nodes[at].above);
         let mut key: Vec<u64> = times.map(|(to, slot)| self.nodes[to].below.time(slot)).collect();
         key.reverse();
         key

@@ -260,7 +260,7 @@ impl Plan {
         let log_file = self.log_file.as_ref().map(|file| file.path.display().to_string());
         Info {
             uuid: self.uuid,
-            command: self.prepared.manifest.agent.command.clone(),
+            command: manifest::secrets::masked(&self.prepared.manifest.agent.command),
             uid: self.run_as.uid,
             owner: self.caller.uid(),
             pid: None,
