@@ -18,6 +18,11 @@ pub const CASES: &[Case] = &[
         promise: "a secret on a command line reaches the program, and neither the log nor `ps`, `show` and `tree`",
         run: secrets,
     },
+    Case {
+        name: "records.output",
+        promise: "what a background agent writes is kept within a limit, the newest of it to the last byte",
+        run: output,
+    },
 ];
 
 /// Asks for an agent by a manifest whose name is this long.
@@ -98,6 +103,33 @@ fn secrets(world: &World) -> Result<String> {
     let named = holding(Path::new(api::audit::LOG_DIRECTORY), agent.name.as_bytes())?;
     ensure!(!named.is_empty(), "the log does not have the agent's name either");
     Ok(String::new())
+}
+
+fn output(world: &World) -> Result<String> {
+    const BYTES: u64 = 40_000_000;
+    const KEPT: u64 = 16 << 20;
+    let words = format!("head -c {BYTES} /dev/zero; echo the end");
+    let name = world.ctx.unique("output");
+    world.background(&name, &["fs.exec=@shell", "fs.read=@shell"], &words)?;
+    world.expect(0, &["wait", &name])?;
+    let shown = world.ctx.coconut.show(&name)?;
+    let file = shown.log_file.clone().context("it has no output file")?;
+    let size = |path: &str| std::fs::metadata(path).map_or(0, |data| data.len());
+    let kept = size(&file) + size(&format!("{file}.1"));
+    ensure!(kept <= KEPT, "{kept} bytes are kept");
+    let all = BYTES + "the end\n".len() as u64;
+    ensure!(kept + shown.log_dropped == all, "{kept} kept, {} dropped of {all}", shown.log_dropped);
+    let said = world.expect(0, &["logs", &name])?.stdout;
+    ensure!(said.len() as u64 == kept && said.ends_with("the end\n"), "`logs` has {}", said.len());
+    // The control: nothing but the pipe keeps it small.
+    let free = world.ctx.work.join("free.log");
+    let status = std::process::Command::new("/usr/bin/dash")
+        .args(["-c", &words])
+        .stdout(std::fs::File::create(&free)?)
+        .status()?;
+    let free = size(&free.display().to_string());
+    ensure!(status.success() && free == all, "the control: {free} bytes");
+    Ok(format!("({kept} of {all} bytes)"))
 }
 
 /// The files below a folder that hold these bytes.

@@ -234,6 +234,9 @@ pub struct AgentDetail {
     pub program_digest: Option<String>,
     /// File that its output goes to; none for a foreground agent.
     pub log_file: Option<String>,
+    /// Bytes of its output that are not kept.
+    #[serde(default)]
+    pub log_dropped: u64,
 }
 
 /// `POST /v1/agents/{id}/grant` and `/revoke`.

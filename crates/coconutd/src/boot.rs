@@ -3,6 +3,7 @@
 use crate::audit_log::{self, Opened};
 use crate::config::Config;
 use crate::identity::Listener;
+use crate::output::{Limits, Shelf};
 use crate::port::{KernelPort, Lookup, Machine};
 use crate::rights::Room;
 use crate::rights::system::System;
@@ -70,8 +71,11 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     };
     let system = System::start(&config, &profiles, &rights, lookup.as_ref()).await;
     let log_key = key;
+    let shelf = Shelf::open(&config.agent_logs, output_limits(&config))
+        .with_context(|| format!("agents' output in {}", config.agent_logs.display()))?;
     let parts = Parts {
         config,
+        shelf,
         kernel,
         sink,
         lookup,
@@ -114,6 +118,13 @@ fn prepare_folders(config: &Config) -> anyhow::Result<()> {
     }
     share_with_broker(config);
     Ok(())
+}
+
+/// All output together takes a tenth of its file system at most: the audit log may lie there, too.
+fn output_limits(config: &Config) -> Limits {
+    let tenth = rustix::fs::statvfs(&config.agent_logs).map(|fs| fs.f_blocks * fs.f_frsize / 10);
+    let all = config.output.all.min(tenth.unwrap_or(u64::MAX));
+    Limits { all, each: config.output.each.min(all / 4) }
 }
 
 /// The broker makes its socket beside ours; the sticky bit keeps ours from it.

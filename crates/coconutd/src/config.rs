@@ -1,6 +1,7 @@
 //! Where everything lies. One place, so that a test can have its own.
 
 use crate::callers::Sizes;
+use crate::output::Limits;
 use std::path::{Path, PathBuf};
 
 /// Paths and names of one daemon.
@@ -28,6 +29,8 @@ pub struct Config {
     pub tmp_size: u64,
     /// Processes that an agent may have.
     pub pids_max: u64,
+    /// What is kept of agents' output.
+    pub output: Limits,
     /// What callers may hold.
     pub sizes: Sizes,
 }
@@ -46,6 +49,7 @@ impl Default for Config {
             operator_group: "coconut".into(),
             tmp_size: 256 << 20,
             pids_max: 1024,
+            output: Limits { each: 16 << 20, all: 1 << 30 },
             sizes: Sizes::default(),
         }
     }

@@ -9,6 +9,7 @@
 //! | [`change`] | every change, as a transaction that owns its guards |
 //! | [`events`], [`translate`] | the kernel's decisions, in the log's words |
 //! | [`reap`] | the end of agents |
+//! | [`output`] | what background agents write |
 //! | [`sink`], [`audit_log`] | the way into the log |
 //! | [`state`], [`view`], [`lanes`] | what is known, and how it is shown |
 //! | [`port`] | what is needed of kernel and machine |
@@ -26,6 +27,7 @@ pub mod features;
 pub mod identity;
 pub mod lanes;
 pub mod members;
+pub mod output;
 pub mod port;
 pub mod reap;
 pub mod rights;

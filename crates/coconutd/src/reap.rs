@@ -2,6 +2,7 @@
 
 use crate::change::blocking;
 use crate::clock;
+use crate::output::Pump;
 use crate::state::{Daemon, Ending};
 use crate::stdio;
 use abi::{AgentId, Kind};
@@ -36,11 +37,12 @@ pub fn watch(
     aid: AgentId,
     process: kernel::Process,
     leash: Option<stdio::Leash>,
+    output: Option<Pump>,
 ) {
     let waiter = daemon.clone();
     tokio::spawn(async move {
         let waited = wait(process.pidfd).await;
-        finish(&waiter, aid, waited).await;
+        finish(&waiter, aid, waited, output).await;
     });
     if let Some(leash) = leash {
         let holder = daemon.clone();
@@ -126,12 +128,15 @@ async fn wait(pidfd: OwnedFd) -> Waited {
     }
 }
 
-/// Everything that an agent's end brings with it, in this order: nobody of it runs, its last
-/// events are in the log, its end is in the log, the kernel has forgotten it, whoever waits is
+/// Everything that an agent's end brings with it, in this order: nobody of it runs, what it wrote is kept, its
+/// last events are in the log, its end is in the log, the kernel has forgotten it, whoever waits is
 /// told.
-async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited) {
+async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited, output: Option<Pump>) {
     blocking(|| end_children(daemon, aid));
     clear_cgroup(daemon, aid).await;
+    if let Some(output) = output {
+        output.finish().await;
+    }
     settle(daemon, aid).await;
     let exit = book_end(daemon, aid, waited);
     remove(daemon, aid).await;

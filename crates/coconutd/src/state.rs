@@ -7,6 +7,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::lanes::LaneHub;
 use crate::members::Members;
+use crate::output::Shelf;
 use crate::port::{KernelPort, Lookup};
 use crate::rights::launch::Given;
 use crate::rights::system::System;
@@ -141,6 +142,8 @@ pub struct Daemon {
     pub system: System,
     /// Descriptors whose spawn has not come yet.
     pub stdio: Waiting,
+    /// What background agents wrote.
+    pub shelf: Arc<Shelf>,
     /// The broker's streams.
     pub lanes: LaneHub,
     /// What each caller holds of what all share.
@@ -190,6 +193,8 @@ pub struct Parts {
     pub rights: Room,
     /// Those that come with the system.
     pub system: System,
+    /// What background agents wrote.
+    pub shelf: Arc<Shelf>,
     /// Gives out the names of sets.
     pub keys: Arc<supervisor::SetKeys>,
     /// Keys that may sign manifests.
@@ -215,6 +220,7 @@ impl Daemon {
             rights: parts.rights,
             system: parts.system,
             stdio: Waiting::default(),
+            shelf: parts.shelf,
             lanes: LaneHub::default(),
             trust: parts.trust,
             weights: tokio::sync::Mutex::default(),

@@ -103,6 +103,7 @@ pub fn detail(daemon: &Daemon, aid: AgentId) -> Option<AgentDetail> {
         children: children.map(|child| child.uuid).collect(),
         program_digest: info.program_digest.clone(),
         log_file: info.log_file.clone(),
+        log_dropped: daemon.shelf.dropped(info.uuid),
     })
 }
 

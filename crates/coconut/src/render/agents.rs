@@ -92,7 +92,11 @@ pub fn show(detail: &AgentDetail, now_ns: u64, width: usize) -> String {
     let cgroup = detail.cgroup.trim_start_matches("/sys/fs/cgroup/");
     line("cgroup", format!("{} (slot {})", clean(cgroup), detail.slot));
     if let Some(file) = &detail.log_file {
-        line("output", clean(file));
+        let dropped = match detail.log_dropped {
+            0 => String::new(),
+            bytes => format!(" ({} bytes are not kept)", thousands(bytes)),
+        };
+        line("output", clean(file) + &dropped);
     }
     let equal = counters.kernel_denials == counters.log_kernel_denials;
     line(

@@ -76,6 +76,7 @@ fn show_tells_everything_about_one_agent() {
         children: vec![list.agents[0].aid],
         program_digest: None,
         log_file: Some("/var/log/coconut/agents/019ab000.log".into()),
+        log_dropped: 0,
     };
     let text = show(&detail, NOW, 80);
     fits(&text, 80);

@@ -53,7 +53,7 @@ pub fn record(record: &Record, width: usize) -> String {
     };
     let object = match record.cut {
         0 => object,
-        bytes => format!("{} [{bytes} bytes cut]", cut(&object, room.saturating_sub(22))),
+        bytes => format!("{} [+{bytes} bytes]", cut(&object, room.saturating_sub(17))),
     };
     let left = room.saturating_sub(object.width() + 1);
     let detail = if left >= 5 && !detail.is_empty() { cut(&detail, left) } else { String::new() };
@@ -141,6 +141,6 @@ mod tests {
         assert!(wide.ends_with("id_ed25519 hook=file_open errno=EACCES comm=cat\n"), "{wide}");
         let newer = Record { kind: Code::Unknown(99), cut: 7, ..record_of };
         let text = plain(&record(&newer, 120));
-        assert!(text.contains("99        fs.read") && text.contains("[7 bytes cut]"), "{text}");
+        assert!(text.contains("99        fs.read") && text.contains("[+7 bytes]"), "{text}");
     }
 }

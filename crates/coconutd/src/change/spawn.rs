@@ -8,6 +8,7 @@ use crate::authority::source::{self, Prepared};
 use crate::authority::users::{self, RunAs};
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
+use crate::output::Output;
 use crate::port::Ready;
 use crate::rights::{Wanted, launch, wanted};
 use crate::sink::Durable;
@@ -20,12 +21,11 @@ use manifest::{AbsPath, Digest, Namespaces};
 use resolve::programs::Program;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use supervisor::{Admission, Event};
 use uuid::Uuid;
@@ -56,7 +56,8 @@ pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) 
         match started {
             Ok(process) => {
                 plan.activate(&daemon, aid);
-                reap::watch(&daemon, aid, process, plan.handed.map(|handed| handed.leash));
+                let pump = plan.output.map(Output::start);
+                reap::watch(&daemon, aid, process, plan.handed.map(|handed| handed.leash), pump);
                 Ok(aid)
             }
             Err(refusal) => {
@@ -110,7 +111,7 @@ struct Plan {
     cwd: PathBuf,
     handed: Option<Handed>,
     stdio: [OwnedFd; 3],
-    log_file: Option<LogFile>,
+    output: Option<Output>,
 }
 
 async fn plan(
@@ -137,10 +138,12 @@ async fn plan(
     let cwd = asked.or(own).unwrap_or_else(|| PathBuf::from("/"));
     let env = request.env.clone();
     let uuid = Uuid::now_v7();
-    let (stdio, log_file) = standard_files(daemon, uuid, handed.as_ref()).map_err(|error| {
-        Refusal::failed(format!("cannot prepare its standard files: {error}")).step("stdio")
-    })?;
-    Ok(Plan { caller, prepared, wanted, program, run_as, uuid, env, cwd, handed, stdio, log_file })
+    let tenant = &manifest.agent.tenant;
+    let (stdio, output) =
+        standard_files(daemon, uuid, tenant, handed.as_ref()).map_err(|error| {
+            Refusal::failed(format!("cannot prepare its standard files: {error}")).step("stdio")
+        })?;
+    Ok(Plan { caller, prepared, wanted, program, run_as, uuid, env, cwd, handed, stdio, output })
 }
 
 fn parent_of(caller: &Caller) -> Option<AgentId> {
@@ -169,11 +172,12 @@ async fn program(daemon: &Daemon, manifest: &manifest::Manifest) -> Answer<Progr
     }
 }
 
-type Standard = ([OwnedFd; 3], Option<LogFile>);
+type Standard = ([OwnedFd; 3], Option<Output>);
 
 fn standard_files(
     daemon: &Daemon,
     uuid: Uuid,
+    tenant: &str,
     handed: Option<&Handed>,
 ) -> std::io::Result<Standard> {
     if let Some(handed) = handed {
@@ -181,25 +185,8 @@ fn standard_files(
         return Ok(([a.try_clone()?, b.try_clone()?, c.try_clone()?], None));
     }
     let input: OwnedFd = File::open("/dev/null")?.into();
-    std::fs::create_dir_all(&daemon.config.agent_logs)?;
-    let path = daemon.config.agent_logs.join(format!("{uuid}.log"));
-    let out = OpenOptions::new().create(true).append(true).mode(0o640).open(&path)?;
-    let file = LogFile { path, kept: AtomicBool::new(false) };
-    Ok(([input, out.try_clone()?.into(), out.into()], Some(file)))
-}
-
-/// The file of a background agent's output; removed unless the agent came to be.
-struct LogFile {
-    path: PathBuf,
-    kept: AtomicBool,
-}
-
-impl Drop for LogFile {
-    fn drop(&mut self) {
-        if !self.kept.load(Ordering::Acquire) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
+    let (output, out) = Output::new(daemon.shelf.keep(uuid, tenant)?)?;
+    Ok(([input, out.try_clone()?, out], Some(output)))
 }
 
 impl Plan {
@@ -257,7 +244,7 @@ impl Plan {
 
     fn info(&self, tree: &Arc<Tree>) -> Info {
         let namespaces = self.prepared.manifest.agent.namespaces;
-        let log_file = self.log_file.as_ref().map(|file| file.path.display().to_string());
+        let log_file = self.output.as_ref().map(|output| output.path().display().to_string());
         Info {
             uuid: self.uuid,
             command: manifest::secrets::masked(&self.prepared.manifest.agent.command),
@@ -387,9 +374,6 @@ impl Plan {
     }
 
     fn activate(&self, daemon: &Arc<Daemon>, aid: AgentId) {
-        if let Some(file) = &self.log_file {
-            file.kept.store(true, Ordering::Release);
-        }
         let (step, doomed) = {
             let mut inner = daemon.inner();
             let step = inner.step(aid, Event::Activate);

@@ -4,20 +4,18 @@ use super::{Asked, Shared, streamed};
 use crate::authority::access::{self, Act};
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
+use crate::output::Reading;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use futures_util::stream;
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 /// How often a followed file is looked at; only while somebody follows it.
 const LOOK: Duration = Duration::from_millis(200);
-/// Bytes of one read.
-const CHUNK: usize = 64 << 10;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,11 +24,10 @@ pub struct How {
     follow: bool,
 }
 
-struct Reading {
-    file: File,
+struct Answering {
+    reading: Reading,
     follow: bool,
     ended: watch::Receiver<Option<api::Exit>>,
-    buffer: Vec<u8>,
 }
 
 pub async fn logs(
@@ -40,31 +37,40 @@ pub async fn logs(
     Asked(how): Asked<How>,
 ) -> Answer<Response> {
     let aid = access::agent(&daemon, &caller, &id, Act::See)?;
-    let known = daemon.inner().info.get(&aid).map(|i| (i.log_file.clone(), i.exit.subscribe()));
-    let (path, ended) = known.ok_or_else(|| Refusal::failed("the agent has been forgotten"))?;
+    let known = {
+        let inner = daemon.inner();
+        inner.info.get(&aid).map(|i| (i.uuid, i.log_file.clone(), i.exit.subscribe()))
+    };
+    let (agent, path, ended) =
+        known.ok_or_else(|| Refusal::failed("the agent has been forgotten"))?;
     let path = path.ok_or_else(|| {
         Refusal::usage("it ran in the foreground: its output went to whoever ran it")
     })?;
-    let file =
-        File::open(&path).await.map_err(|e| Refusal::failed(format!("cannot read {path}: {e}")))?;
-    let reading = Reading { file, follow: how.follow, ended, buffer: vec![0; CHUNK] };
-    streamed("application/octet-stream", stream::unfold(reading, next))
+    let path = PathBuf::from(path);
+    let reading = Reading::open(&path, &daemon.shelf.older(agent)).await.map_err(|e| {
+        if e.kind() == std::io::ErrorKind::NotFound {
+            return Refusal::new(api::ErrorCode::NotFound, "its output is not kept any more");
+        }
+        Refusal::failed(format!("cannot read {}: {e}", path.display()))
+    })?;
+    let answering = Answering { reading, follow: how.follow, ended };
+    streamed("application/octet-stream", stream::unfold(answering, next))
 }
 
-async fn next(mut reading: Reading) -> Option<(std::io::Result<Bytes>, Reading)> {
+async fn next(mut answering: Answering) -> Option<(std::io::Result<Bytes>, Answering)> {
     loop {
         // Asked before the read: what was written until the end is read after it.
-        let over = !reading.follow || reading.ended.borrow().is_some();
-        match reading.file.read(&mut reading.buffer).await {
-            Ok(0) if over => return None,
-            Ok(0) => {
-                let _ = tokio::time::timeout(LOOK, reading.ended.changed()).await;
+        let over = !answering.follow || answering.ended.borrow().is_some();
+        match answering.reading.read().await {
+            Ok(None) if over => return None,
+            Ok(None) => {
+                let _ = tokio::time::timeout(LOOK, answering.ended.changed()).await;
             }
-            Ok(n) => {
-                let bytes = Bytes::copy_from_slice(&reading.buffer[..n]);
-                return Some((Ok(bytes), reading));
+            Ok(Some(bytes)) => {
+                let bytes = Bytes::copy_from_slice(bytes);
+                return Some((Ok(bytes), answering));
             }
-            Err(error) => return Some((Err(error), reading)),
+            Err(error) => return Some((Err(error), answering)),
         }
     }
 }
