@@ -4,7 +4,8 @@ use super::Case;
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, ensure};
 use demo::agent::{Agent, Spec};
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 /// The table.
 pub const CASES: &[Case] = &[
@@ -22,6 +23,11 @@ pub const CASES: &[Case] = &[
         name: "records.output",
         promise: "what a background agent writes is kept within a limit, the newest of it to the last byte",
         run: output,
+    },
+    Case {
+        name: "records.full-disk",
+        promise: "where nothing can be recorded, who asks is told at once, what reads goes on, and with room all does",
+        run: full_disk,
     },
 ];
 
@@ -130,6 +136,63 @@ fn output(world: &World) -> Result<String> {
     let free = size(&free.display().to_string());
     ensure!(status.success() && free == all, "the control: {free} bytes");
     Ok(format!("({kept} of {all} bytes)"))
+}
+
+/// A file that takes all room beside the log.
+struct Filler(PathBuf);
+
+impl Filler {
+    fn fill() -> Result<Filler> {
+        let filler = Filler(Path::new(api::audit::LOG_DIRECTORY).join("../../filler"));
+        let mut file = std::fs::File::create(&filler.0)?;
+        // Larger pieces first: what is taken meanwhile makes it end sooner.
+        for piece in [64 << 20, 1 << 20, 64 << 10, 4 << 10, 1] {
+            let bytes = vec![1; piece];
+            while file.write_all(&bytes).is_ok() {}
+        }
+        Ok(filler)
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn stuck() -> Result<Option<String>> {
+    let client = api::client::Client::new(api::broker::API_SOCKET.as_ref())?;
+    Ok(client.get::<api::Status>("/v1/status")?.log_stuck)
+}
+
+fn full_disk(world: &World) -> Result<String> {
+    let words = ["run", "--tenant", "maya", "--cap", "fs.read=@shell", "--", "/usr/bin/true"];
+    // The control: with room it starts.
+    world.expect(0, &words)?;
+    let filler = Filler::fill()?;
+    let mut early = Vec::new();
+    for _ in 0..50 {
+        if stuck()?.is_some() {
+            break;
+        }
+        // One that is on its way while the disk fills up waits for room.
+        early.push(world.probe("maya", &[], &["exit", "0"])?);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    let why = stuck()?.context("the log is written although the disk is full")?;
+    let refused = world.call(&words)?;
+    ensure!(refused.code != 0 && refused.stderr.contains("recorded"), "{}", refused.summary());
+    world.expect(0, &["ps"])?;
+    let told = world.call(&["doctor"])?;
+    ensure!(told.stdout.contains("recorded"), "`doctor` does not say it: {}", told.stdout);
+    drop(filler);
+    world.until("the log is written again", || Ok(stuck()?.is_none()))?;
+    for agent in early {
+        agent.end(PATIENCE)?;
+    }
+    world.expect(0, &words)?;
+    world.expect(0, &["audit", "verify"])?;
+    Ok(format!("({why})"))
 }
 
 /// The files below a folder that hold these bytes.

@@ -29,6 +29,9 @@ pub struct Status {
     pub log_key: String,
     /// A broker holds the lane stream open.
     pub broker_connected: bool,
+    /// What keeps the log from being written now: a full disk. Nothing that must be recorded begins meanwhile.
+    #[serde(default)]
+    pub log_stuck: Option<String>,
     /// Kernel events that are known to be lost since start; each gap is a record.
     pub events_lost: u64,
     /// Names of the keys that may sign manifests.

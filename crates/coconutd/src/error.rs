@@ -79,9 +79,16 @@ impl From<kernel::Error> for Refusal {
     }
 }
 
-impl From<crate::sink::Closed> for Refusal {
-    fn from(error: crate::sink::Closed) -> Self {
-        Refusal::failed(error.to_string())
+impl From<crate::sink::Unrecorded> for Refusal {
+    fn from(error: crate::sink::Unrecorded) -> Self {
+        let refusal = Refusal::failed(error.to_string());
+        match error {
+            crate::sink::Unrecorded::Closed => refusal,
+            crate::sink::Unrecorded::Stuck(_) => refusal.hint(
+                "make room on the file system of the audit log; it goes on by itself. \
+                 `coconut kill` works meanwhile",
+            ),
+        }
     }
 }
 

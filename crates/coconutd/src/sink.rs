@@ -64,6 +64,7 @@ pub struct Sink {
     followers: broadcast::Sender<Written>,
     records: Arc<AtomicU64>,
     head: Arc<Mutex<String>>,
+    stuck: Arc<Mutex<Option<String>>>,
 }
 
 /// A place in the queue for the records of one change.
@@ -72,10 +73,16 @@ pub struct Room(OwnedPermit<Order>);
 /// The records of one change, on their way.
 pub struct Durable(oneshot::Receiver<()>);
 
-/// The writer has ended.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the audit log is closed")]
-pub struct Closed;
+/// Why nothing can be recorded now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unrecorded {
+    /// The writer has ended.
+    #[error("the audit log is closed")]
+    Closed,
+    /// The writer tries again and again.
+    #[error("nothing can be recorded now: {0}")]
+    Stuck(String),
+}
 
 impl Room {
     /// Hands the records over, in order; never waits.
@@ -91,8 +98,8 @@ impl Durable {
     ///
     /// # Errors
     /// When the writer has ended.
-    pub async fn written(self) -> Result<(), Closed> {
-        self.0.await.map_err(|_| Closed)
+    pub async fn written(self) -> Result<(), Unrecorded> {
+        self.0.await.map_err(|_| Unrecorded::Closed)
     }
 }
 
@@ -106,25 +113,35 @@ impl Sink {
         let (followers, _) = broadcast::channel(FOLLOW);
         let count = Arc::new(AtomicU64::new(records));
         let head = Arc::new(Mutex::new(log.note()));
+        let stuck = Arc::new(Mutex::new(None));
         let mut writer = Writer {
             log,
             inbox,
             followers: followers.clone(),
             records: count.clone(),
             head: head.clone(),
+            stuck: stuck.clone(),
             due: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&runtime))?;
-        Ok(Sink { orders, followers, records: count, head })
+        Ok(Sink { orders, followers, records: count, head, stuck })
     }
 
     /// Waits for a place in the queue. Hold no lock meanwhile.
     ///
     /// # Errors
-    /// When the writer has ended.
-    pub async fn room(&self) -> Result<Room, Closed> {
-        self.orders.clone().reserve_owned().await.map(Room).map_err(|_| Closed)
+    /// When the writer has ended, or cannot write now: who asks is told, and waits for no disk.
+    pub async fn room(&self) -> Result<Room, Unrecorded> {
+        if let Some(why) = self.stuck() {
+            return Err(Unrecorded::Stuck(why));
+        }
+        self.orders.clone().reserve_owned().await.map(Room).map_err(|_| Unrecorded::Closed)
+    }
+
+    /// What keeps the writer from writing, if anything does.
+    pub fn stuck(&self) -> Option<String> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Hands an entry over; waits while the queue is full. Hold no lock meanwhile.
@@ -185,6 +202,7 @@ struct Writer {
     followers: broadcast::Sender<Written>,
     records: Arc<AtomicU64>,
     head: Arc<Mutex<String>>,
+    stuck: Arc<Mutex<Option<String>>>,
     /// When the oldest record without a checkpoint must have one.
     due: Option<Instant>,
 }
@@ -266,13 +284,26 @@ impl Writer {
     ) -> T {
         loop {
             match act(self.log.as_mut()) {
-                Ok(done) => return done,
+                Ok(done) => {
+                    if self.say(None).is_some() {
+                        tracing::warn!("the audit log is written again");
+                    }
+                    return done;
+                }
                 Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "cannot {what}; agents wait");
+                    let why = format!("{error:#}");
+                    if self.say(Some(why.clone())).as_ref() != Some(&why) {
+                        tracing::error!(error = why, "cannot {what}; agents wait");
+                    }
                     std::thread::sleep(RETRY);
                 }
             }
         }
+    }
+
+    /// Tells everybody what keeps the log from being written; what was so before.
+    fn say(&self, why: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.stuck.lock().unwrap_or_else(PoisonError::into_inner), why)
     }
 }
 
@@ -340,6 +371,30 @@ mod tests {
             let written = follower.recv().await.unwrap();
             assert_eq!((written.sequence, written.entry.object.clone()), (i, i.to_string()));
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_the_disk_is_full_is_told_and_waits_for_nothing() {
+        let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+        let log = Flaky { fail: 3, entries: entries.clone(), sealed };
+        let sink = Sink::start(Box::new(log), 0).unwrap();
+        let first = sink.room().await.unwrap().record(vec![own(Kind::Use, "first", "")]);
+        while sink.stuck().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let refused = sink.room().await.err().unwrap();
+        assert_eq!(refused, Unrecorded::Stuck("no space left on device".into()));
+        // With room again it goes on by itself, and what was handed over is there.
+        first.written().await.unwrap();
+        assert_eq!(sink.stuck(), None);
+        sink.room()
+            .await
+            .unwrap()
+            .record(vec![own(Kind::Use, "second", "")])
+            .written()
+            .await
+            .unwrap();
+        assert_eq!(entries.lock().unwrap().len(), 2);
     }
 
     #[tokio::test]

@@ -94,6 +94,14 @@ fn daemon(status: &Status) -> Vec<Feature> {
             "only unsigned manifests can run, with --allow-unsigned; `coconut key new` makes a key",
         ),
     ];
+    facts.extend(status.log_stuck.iter().map(|why| {
+        fact(
+            "recording",
+            false,
+            format!("nothing can be recorded: {why}"),
+            "agents wait and none can start; make room in /var/lib/coconut, it goes on by itself",
+        )
+    }));
     let shares = |feature: &&Feature| feature.name == "shared-namespaces";
     facts.extend(status.features.iter().find(shares).map(|feature| {
         fact(

@@ -24,6 +24,7 @@ pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
         records: daemon.sink.records(),
         log_key: daemon.log_key.clone(),
         broker_connected: daemon.lanes.is_connected(),
+        log_stuck: daemon.sink.stuck(),
         events_lost: daemon.lost.load(Ordering::Acquire),
         trusted_keys: daemon.trust.names(),
         degraded: daemon.degraded.clone(),
