@@ -86,7 +86,7 @@ impl From<crate::sink::Unrecorded> for Refusal {
             crate::sink::Unrecorded::Closed => refusal,
             crate::sink::Unrecorded::Stuck(_) => refusal.hint(
                 "make room on the file system of the audit log; it goes on by itself. \
-                 `coconut kill` works meanwhile",
+                 `coconut kill` ends an agent meanwhile, and answers when that is on record",
             ),
         }
     }

@@ -280,3 +280,40 @@ fn parse_memory(table: &DeTable<'_>, problems: &mut Problems<'_>) -> Memory {
     }
     memory
 }
+
+#[cfg(test)]
+mod documented {
+    use super::*;
+    use crate::kinds::KINDS;
+
+    const TEXT: &str = include_str!("../../../docs/manifest.md");
+
+    fn examples() -> Vec<&'static str> {
+        TEXT.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+    }
+
+    #[test]
+    fn every_example_is_a_manifest() {
+        assert!(examples().len() >= 4);
+        for text in examples() {
+            Manifest::parse("docs/manifest.md", text).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+
+    #[test]
+    fn every_key_is_explained_and_shown() {
+        let kinds = KINDS.map(|kind| kind.capability.name());
+        let entries = ["expires", "models", "tokens_per_minute", "concurrency", "context", "count"];
+        let rest = ["weight", "hbm", "ram", "ssd", "path", "host"];
+        let keys = AGENT_KEYS.iter().chain(&kinds).chain(&entries).chain(&rest);
+        let examples = examples().concat();
+        for key in keys {
+            assert!(TEXT.contains(&format!("`{key}`")), "`{key}` is not explained");
+            let shown = [format!("{key} = "), format!("\"{key}\" = ")];
+            assert!(shown.iter().any(|shown| examples.contains(shown)), "`{key}` is in no example");
+        }
+        for section in SECTIONS {
+            assert!(examples.contains(&format!("[{section}]")), "[{section}] is in no example");
+        }
+    }
+}
