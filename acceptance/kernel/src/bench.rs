@@ -115,6 +115,7 @@ pub fn run() -> Result<()> {
         );
     }
     revocation(&w)?;
+    taking(&w)?;
     spawn(&w)
 }
 
@@ -152,6 +153,21 @@ fn revocation(w: &World) -> Result<()> {
         w.end(&a)?;
     }
     println!("BENCH revocation to first refused read, us: {}", spread(&mut seen));
+    Ok(())
+}
+
+/// Taking one right of two from an agent that sleeps: its new set, its new list, whether it has mapped any.
+fn taking(w: &World) -> Result<()> {
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        let a = w.agent(&[on(FsRead, "/data/ok"), on(FsExec, "/data/exe")])?;
+        std::thread::sleep(Duration::from_millis(20));
+        let start = crate::clock();
+        w.apply(&a, &[on(FsExec, "/data/exe")])?;
+        taken.push((crate::clock() - start) as f64 / 1000.0);
+        w.end(&a)?;
+    }
+    println!("BENCH a new set, assigned, thousands of instructions: {}", spread(&mut taken));
     Ok(())
 }
 

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const CHUNK: usize = 64 << 10;
 /// Bytes a second that are taken from one agent; one that writes faster waits, as for a slow terminal.
 const RATE: u64 = 16 << 20;
+/// Most bytes in a pipe (`/proc/sys/fs/pipe-max-size` for the unprivileged).
+const PIPE_MAX: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The end of an agent's pipe that is ours, and where what comes goes.
@@ -107,7 +109,14 @@ async fn take(output: Output, over: &Notify) {
             }
         }
     }
-    while matches!(read(pipe.get_ref(), &mut kept), Ok(bytes) if bytes > 0) {}
+    // What the agent left in it; somebody whom it handed its end to may go on writing.
+    let mut left = PIPE_MAX;
+    while let Ok(bytes @ 1..) = read(pipe.get_ref(), &mut kept) {
+        left = left.saturating_sub(bytes);
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 fn read(pipe: &impl AsFd, kept: &mut Kept) -> std::io::Result<u64> {
@@ -145,5 +154,23 @@ mod tests {
         let text = std::fs::read_to_string(shelf.newer(Uuid::from_u128(1))).unwrap();
         assert!(text.ends_with("line 19999\n") && text.lines().count() == 20_000);
         drop(held);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_waits_for_somebody_else_who_writes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(dir.path(), Limits { each: 1 << 20, all: 1 << 30 }).unwrap();
+        let (output, theirs) =
+            Output::new(shelf.keep(Uuid::from_u128(1), "maya").unwrap()).unwrap();
+        let pump = output.start();
+        let stranger = std::thread::spawn(move || {
+            let mut file = std::fs::File::from(theirs);
+            // Until nobody reads any more.
+            while file.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        pump.finish().await;
+        stranger.join().unwrap();
+        assert!(shelf.bytes() <= 1 << 20);
     }
 }
