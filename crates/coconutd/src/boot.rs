@@ -124,7 +124,7 @@ fn prepare_folders(config: &Config) -> anyhow::Result<()> {
 fn output_limits(config: &Config) -> Limits {
     let tenth = rustix::fs::statvfs(&config.agent_logs).map(|fs| fs.f_blocks * fs.f_frsize / 10);
     let all = config.output.all.min(tenth.unwrap_or(u64::MAX));
-    Limits { all, each: config.output.each.min(all / 4) }
+    Limits { all, each: config.output.each.min(all / 4), ..config.output }
 }
 
 /// The broker makes its socket beside ours; the sticky bit keeps ours from it.

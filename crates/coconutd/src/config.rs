@@ -49,7 +49,7 @@ impl Default for Config {
             operator_group: "coconut".into(),
             tmp_size: 256 << 20,
             pids_max: 1024,
-            output: Limits { each: 16 << 20, all: 1 << 30 },
+            output: Limits { each: 16 << 20, all: 1 << 30, agents: 65_536 },
             sizes: Sizes::default(),
         }
     }

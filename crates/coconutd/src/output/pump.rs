@@ -1,6 +1,7 @@
 //! From an agent's pipe to its files.
 
 use super::shelf::Kept;
+use crate::change::blocking;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, OwnedFd};
@@ -123,8 +124,8 @@ fn read(pipe: &impl AsFd, kept: &mut Kept) -> std::io::Result<u64> {
     let mut bytes = vec![0; CHUNK];
     let count = rustix::io::read(pipe, &mut bytes)?;
     if count > 0 {
-        // It waits for a disk, at most for a page of it.
-        kept.write(&bytes[..count]);
+        // It may wait for a disk.
+        blocking(|| kept.write(&bytes[..count]));
     }
     Ok(count as u64)
 }
@@ -136,10 +137,11 @@ mod tests {
     use std::io::Write;
     use uuid::Uuid;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn all_that_was_written_is_there_when_it_is_finished() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(dir.path(), Limits { each: 64 << 20, all: 1 << 30 }).unwrap();
+        let shelf =
+            Shelf::open(dir.path(), Limits { each: 64 << 20, all: 1 << 30, agents: 9 }).unwrap();
         let kept = shelf.keep(Uuid::from_u128(1), "maya").unwrap();
         let (output, theirs) = Output::new(kept).unwrap();
         // A copy that somebody else holds for ever keeps nobody waiting.
@@ -159,7 +161,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn nobody_waits_for_somebody_else_who_writes_on() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(dir.path(), Limits { each: 1 << 20, all: 1 << 30 }).unwrap();
+        let shelf =
+            Shelf::open(dir.path(), Limits { each: 1 << 20, all: 1 << 30, agents: 9 }).unwrap();
         let (output, theirs) =
             Output::new(shelf.keep(Uuid::from_u128(1), "maya").unwrap()).unwrap();
         let pump = output.start();

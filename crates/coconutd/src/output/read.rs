@@ -82,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_keeps_up_misses_nothing_while_files_turn_over() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(dir.path(), Limits { each: 300, all: 1 << 20 }).unwrap();
+        let shelf = Shelf::open(dir.path(), Limits { each: 300, all: 1 << 20, agents: 9 }).unwrap();
         let id = Uuid::from_u128(1);
         let mut kept = shelf.keep(id, "maya").unwrap();
         let (mut written, mut seen) = (String::new(), Vec::new());

@@ -5,7 +5,7 @@
 //! loses first: what its ended agents wrote, the oldest end first, then the older files of those that run,
 //! then their newer ones.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,6 +21,8 @@ pub struct Limits {
     pub each: u64,
     /// Of all agents that were.
     pub all: u64,
+    /// Most agents, ended ones among them, of which there is anything.
+    pub agents: usize,
 }
 
 /// All output files.
@@ -42,7 +44,7 @@ struct Tenant {
     bytes: u64,
     /// The oldest end first.
     ended: VecDeque<Uuid>,
-    running: Vec<Uuid>,
+    running: HashSet<Uuid>,
 }
 
 #[derive(Default)]
@@ -72,9 +74,16 @@ impl Shelf {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
-            let agent = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
+            let named = name.to_str().and_then(|name| name.split_once('.'));
+            let agent = named.and_then(|(agent, rest)| Some((agent.parse().ok()?, rest)));
+            let Some((agent, rest)) = agent else { continue };
+            if matches!(rest, "fresh" | "aside") {
+                // The daemon ended while it turned a file over.
+                std::fs::remove_file(entry.path())?;
+                continue;
+            }
             let changed = entry.metadata().and_then(|data| data.modified());
-            found.extend(agent.zip(changed.ok()).map(|(agent, changed)| (changed, agent)));
+            found.extend(changed.ok().map(|changed| (changed, agent)));
         }
         found.sort();
         let shelf = Shelf { folder: folder.to_owned(), limits, books: Mutex::default() };
@@ -86,11 +95,9 @@ impl Shelf {
                 }
                 let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |data| data.len());
                 let (newer, older) = (size(shelf.newer(agent)), size(shelf.older(agent)));
-                books.agents.insert(agent, Held { newer, older, ..Held::default() });
-                let nobody = books.tenants.entry(String::new()).or_default();
-                nobody.ended.push_back(agent);
-                nobody.bytes += newer + older;
-                books.bytes += newer + older;
+                books.tenants.entry(String::new()).or_default().ended.push_back(agent);
+                books.agents.insert(agent, Held::default());
+                books.set(agent, |held| (held.newer, held.older) = (newer, older));
             }
             shelf.make_room(&mut books);
         }
@@ -105,7 +112,7 @@ impl Shelf {
         let file = create(&self.newer(agent))?;
         let mut books = self.books();
         books.agents.insert(agent, Held { tenant: tenant.to_owned(), ..Held::default() });
-        books.tenants.entry(tenant.to_owned()).or_default().running.push(agent);
+        books.tenants.entry(tenant.to_owned()).or_default().running.insert(agent);
         Ok(Kept { shelf: self.clone(), agent, file, stays: false })
     }
 
@@ -133,22 +140,29 @@ impl Shelf {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Down to seven eighths of the limit, so that it is not looked for with every line.
+    /// Down to seven eighths of the limit, so that it is not looked for with every line. Files of the ended
+    /// have a limit of their own, or who writes nothing would fill the folder.
     fn make_room(&self, books: &mut Books) {
+        while books.agents.len() > self.limits.agents && self.drop_ended(books).is_some() {}
         if books.bytes <= self.limits.all {
             return;
         }
         let goal = self.limits.all - self.limits.all / 8;
-        while books.bytes > goal && self.drop_one(books).is_some() {}
+        while books.bytes > goal && self.drop_most(books).is_some() {}
     }
 
-    fn drop_one(&self, books: &mut Books) -> Option<()> {
+    /// Drops what the oldest ended agent wrote of the tenant that has most of them.
+    fn drop_ended(&self, books: &mut Books) -> Option<()> {
+        let tenant = books.tenants.values_mut().max_by_key(|tenant| tenant.ended.len())?;
+        self.remove(tenant.ended.pop_front()?, books);
+        Some(())
+    }
+
+    /// Drops something of the tenant that keeps most.
+    fn drop_most(&self, books: &mut Books) -> Option<()> {
         let tenant = books.tenants.values_mut().max_by_key(|tenant| tenant.bytes)?;
         if let Some(agent) = tenant.ended.pop_front() {
-            let held = books.agents.remove(&agent)?;
-            books.take(&held.tenant, held.newer + held.older);
-            let _ = std::fs::remove_file(self.newer(agent));
-            let _ = std::fs::remove_file(self.older(agent));
+            self.remove(agent, books);
             return Some(());
         }
         let agents = &books.agents;
@@ -157,35 +171,53 @@ impl Shelf {
                 tenant.running.iter().filter_map(|agent| Some((of(agents.get(agent)?), *agent)));
             sized.filter(|(bytes, _)| *bytes > 0).max()
         };
-        let (older, (bytes, agent)) = match (most(|held| held.older), most(|held| held.newer)) {
-            (Some(older), _) => (true, older),
-            (None, newer) => (false, newer?),
+        let (older, agent) = match (most(|held| held.older), most(|held| held.newer)) {
+            (Some((_, agent)), _) => (true, agent),
+            (None, newer) => (false, newer?.1),
         };
-        let held = books.agents.get_mut(&agent)?;
-        held.dropped += bytes;
-        let tenant = held.tenant.clone();
-        let done = if older {
-            held.older = 0;
-            std::fs::remove_file(self.older(agent))
-        } else {
-            held.newer = 0;
-            OpenOptions::new().write(true).truncate(true).open(self.newer(agent)).map(drop)
+        let done = match older {
+            true => std::fs::remove_file(self.older(agent)),
+            false => {
+                OpenOptions::new().write(true).truncate(true).open(self.newer(agent)).map(drop)
+            }
         };
         if let Err(error) = done {
             tracing::warn!(%agent, %error, "an agent's output cannot be dropped");
         }
-        books.take(&tenant, bytes);
+        books.set(agent, |held| {
+            let gone = if older { &mut held.older } else { &mut held.newer };
+            held.dropped += std::mem::take(gone);
+        });
         Some(())
+    }
+
+    fn remove(&self, agent: Uuid, books: &mut Books) {
+        books.forget(agent);
+        let _ = std::fs::remove_file(self.newer(agent));
+        let _ = std::fs::remove_file(self.older(agent));
     }
 }
 
 impl Books {
-    fn take(&mut self, tenant: &str, bytes: u64) {
-        self.bytes -= bytes;
-        let Some(entry) = self.tenants.get_mut(tenant) else { return };
-        entry.bytes -= bytes;
-        if entry.ended.is_empty() && entry.running.is_empty() {
-            self.tenants.remove(tenant);
+    /// Changes what is known of an agent, and the sums with it.
+    fn set(&mut self, agent: Uuid, change: impl FnOnce(&mut Held)) {
+        let Some(held) = self.agents.get_mut(&agent) else { return };
+        let before = held.newer + held.older;
+        change(held);
+        let now = held.newer + held.older;
+        self.bytes = self.bytes - before + now;
+        if let Some(tenant) = self.tenants.get_mut(&held.tenant) {
+            tenant.bytes = tenant.bytes - before + now;
+        }
+    }
+
+    /// Forgets an agent; its tenant, too, if that was the last of it.
+    fn forget(&mut self, agent: Uuid) {
+        self.set(agent, |held| (held.newer, held.older) = (0, 0));
+        let Some(held) = self.agents.remove(&agent) else { return };
+        let empty = |tenant: &Tenant| tenant.ended.is_empty() && tenant.running.is_empty();
+        if self.tenants.get(&held.tenant).is_some_and(empty) {
+            self.tenants.remove(&held.tenant);
         }
     }
 }
@@ -202,54 +234,61 @@ impl Kept {
 
     /// Keeps these bytes; where the disk has no room for them, notes that they are not kept.
     pub fn write(&mut self, bytes: &[u8]) {
-        let half = self.shelf.limits.each / 2;
-        let newer = self.shelf.books().agents.get(&self.agent).map_or(0, |held| held.newer);
-        if newer > 0 && newer + bytes.len() as u64 > half {
+        let (shelf, count) = (self.shelf.clone(), bytes.len() as u64);
+        let newer = shelf.books().agents.get(&self.agent).map_or(0, |held| held.newer);
+        if newer > 0 && newer + count > shelf.limits.each / 2 {
             self.turn();
         }
+        // It may wait for a disk, so the books are open for others meanwhile; what the file has then is true.
         let written = self.file.write_all(bytes);
-        let shelf = self.shelf.clone();
         let mut books = shelf.books();
-        let Some(held) = books.agents.get_mut(&self.agent) else { return };
-        let count = bytes.len() as u64;
-        if let Err(error) = written {
-            if held.dropped == 0 {
-                tracing::warn!(agent = %self.agent, %error, "output of an agent is not kept");
-            }
-            held.dropped += count;
-            return;
+        let Some(held) = books.agents.get(&self.agent) else { return };
+        let before = held.newer;
+        let now = self.file.metadata().map_or(before, |data| data.len());
+        let lost = (before + count).saturating_sub(now);
+        if let (Err(error), 0) = (written, held.dropped) {
+            tracing::warn!(agent = %self.agent, %error, "output of an agent is not kept");
         }
-        held.newer += count;
-        let tenant = held.tenant.clone();
-        books.bytes += count;
-        if let Some(tenant) = books.tenants.get_mut(&tenant) {
-            tenant.bytes += count;
-        }
+        books.set(self.agent, |held| (held.newer, held.dropped) = (now, held.dropped + lost));
         shelf.make_room(&mut books);
     }
 
-    /// The newer file takes the older one's place.
+    /// The newer file takes the older one's place. Its name is never without a file.
     fn turn(&mut self) {
-        let (newer, older) = (self.shelf.newer(self.agent), self.shelf.older(self.agent));
-        let turned = std::fs::rename(&newer, &older).and_then(|()| create(&newer));
-        let shelf = self.shelf.clone();
+        let (shelf, agent) = (self.shelf.clone(), self.agent);
         let mut books = shelf.books();
-        let Some(held) = books.agents.get_mut(&self.agent) else { return };
-        let gone = match turned {
+        match self.replace() {
             Ok(file) => {
                 self.file = file;
-                std::mem::replace(&mut held.older, std::mem::take(&mut held.newer))
+                books.set(agent, |held| {
+                    held.dropped += std::mem::replace(&mut held.older, held.newer);
+                    held.newer = 0;
+                });
             }
             // Nothing new can be made: what is there makes room for it.
             Err(error) => {
-                tracing::warn!(agent = %self.agent, %error, "an agent's output cannot be turned over");
-                let _ = self.file.set_len(0);
-                std::mem::take(&mut held.newer)
+                tracing::warn!(%agent, %error, "an agent's output cannot be turned over");
+                if self.file.set_len(0).is_ok() {
+                    books.set(agent, |held| held.dropped += std::mem::take(&mut held.newer));
+                }
             }
-        };
-        held.dropped += gone;
-        let tenant = held.tenant.clone();
-        books.take(&tenant, gone);
+        }
+    }
+
+    fn replace(&self) -> std::io::Result<File> {
+        let (newer, older) = (self.shelf.newer(self.agent), self.shelf.older(self.agent));
+        let [fresh, aside] = ["fresh", "aside"].map(|name| newer.with_extension(name));
+        let replaced = create(&fresh).and_then(|file| {
+            std::fs::hard_link(&newer, &aside)?;
+            std::fs::rename(&aside, &older)?;
+            std::fs::rename(&fresh, &newer)?;
+            Ok(file)
+        });
+        if replaced.is_err() {
+            let _ = std::fs::remove_file(&fresh);
+            let _ = std::fs::remove_file(&aside);
+        }
+        replaced
     }
 }
 
@@ -257,16 +296,17 @@ impl Drop for Kept {
     fn drop(&mut self) {
         let mut books = self.shelf.books();
         let Some(held) = books.agents.get(&self.agent) else { return };
-        let (tenant, bytes) = (held.tenant.clone(), held.newer + held.older);
+        let tenant = held.tenant.clone();
         if let Some(entry) = books.tenants.get_mut(&tenant) {
-            entry.running.retain(|agent| *agent != self.agent);
+            entry.running.remove(&self.agent);
             if self.stays {
                 entry.ended.push_back(self.agent);
             }
         }
-        if !self.stays {
-            books.agents.remove(&self.agent);
-            books.take(&tenant, bytes);
+        if self.stays {
+            self.shelf.make_room(&mut books);
+        } else {
+            books.forget(self.agent);
             let _ = std::fs::remove_file(self.shelf.newer(self.agent));
         }
     }
@@ -278,7 +318,7 @@ mod tests {
 
     fn shelf(each: u64, all: u64) -> (tempfile::TempDir, Arc<Shelf>) {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(dir.path(), Limits { each, all }).unwrap();
+        let shelf = Shelf::open(dir.path(), Limits { each, all, agents: 1_000 }).unwrap();
         (dir, shelf)
     }
 
@@ -355,11 +395,38 @@ mod tests {
         drop(shelf.keep(Uuid::from_u128(2), "maya").unwrap());
         assert!(!shelf.newer(Uuid::from_u128(2)).exists());
         drop(shelf);
-        let again = Shelf::open(dir.path(), Limits { each: 1_000, all: 500 }).unwrap();
+        let again = Shelf::open(dir.path(), Limits { each: 1_000, all: 500, agents: 9 }).unwrap();
         assert_eq!(again.bytes(), 300);
         let mut new = kept(&again, 3, "omar");
         new.write(&[b'y'; 250]);
         assert!(!again.newer(Uuid::from_u128(1)).exists(), "it is of nobody that runs");
         assert_eq!((again.bytes(), on_disk(&dir)), (250, 250));
+    }
+
+    #[test]
+    fn who_writes_nothing_leaves_no_files_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits { each: 1_000, all: 1 << 20, agents: 20 };
+        let shelf = Shelf::open(dir.path(), limits).unwrap();
+        kept(&shelf, 1, "quiet").write(b"kept");
+        (2..500).for_each(|n| drop(kept(&shelf, n, "flood")));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 20);
+        assert!(shelf.newer(Uuid::from_u128(1)).exists(), "another's goes on");
+    }
+
+    #[test]
+    fn what_a_full_disk_took_is_not_counted_as_kept() {
+        let (dir, shelf) = shelf(1_000, 1 << 20);
+        let mut agent = kept(&shelf, 1, "maya");
+        agent.write(&[b'x'; 100]);
+        // A file that takes nothing any more stands for the disk.
+        agent.file = File::open(agent.path()).unwrap();
+        agent.write(&[b'y'; 100]);
+        let id = Uuid::from_u128(1);
+        assert_eq!((shelf.bytes(), on_disk(&dir), shelf.dropped(id)), (100, 100, 100));
+        // Turned over all the same, it takes again.
+        agent.turn();
+        agent.write(&[b'z'; 100]);
+        assert_eq!((shelf.bytes(), on_disk(&dir), shelf.dropped(id)), (200, 200, 100));
     }
 }
