@@ -112,6 +112,8 @@ struct Plan {
     handed: Option<Handed>,
     stdio: [OwnedFd; 3],
     output: Option<Output>,
+    /// Its command line, as it may be shown.
+    shown: Vec<String>,
 }
 
 async fn plan(
@@ -143,7 +145,21 @@ async fn plan(
         standard_files(daemon, uuid, tenant, handed.as_ref()).map_err(|error| {
             Refusal::failed(format!("cannot prepare its standard files: {error}")).step("stdio")
         })?;
-    Ok(Plan { caller, prepared, wanted, program, run_as, uuid, env, cwd, handed, stdio, output })
+    let shown = manifest::secrets::masked(&manifest.agent.command);
+    Ok(Plan {
+        caller,
+        prepared,
+        wanted,
+        program,
+        run_as,
+        uuid,
+        env,
+        cwd,
+        handed,
+        stdio,
+        output,
+        shown,
+    })
 }
 
 fn parent_of(caller: &Caller) -> Option<AgentId> {
@@ -247,7 +263,7 @@ impl Plan {
         let log_file = self.output.as_ref().map(|output| output.path().display().to_string());
         Info {
             uuid: self.uuid,
-            command: manifest::secrets::masked(&self.prepared.manifest.agent.command),
+            command: self.shown.clone(),
             uid: self.run_as.uid,
             owner: self.caller.uid(),
             pid: None,

@@ -5,7 +5,7 @@ use crate::state::{Daemon, Inner};
 use crate::translate;
 use abi::{AgentId, Capability, Entry, Kind, Verdict};
 use api::broker::BROKER_PORT;
-use manifest::{Digest, Origin, secrets};
+use manifest::{Digest, Origin};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use supervisor::Event;
@@ -19,7 +19,7 @@ impl Plan {
         let origin = &self.prepared.origin;
         let mut inner = daemon.inner();
         let mut spawn = inner.entry(aid, Kind::Spawn);
-        spawn.object = secrets::masked(&self.prepared.manifest.agent.command).join(" ");
+        spawn.object = self.shown.join(" ");
         spawn.detail = format!(
             "name={} manifest={} signed={} authorizer={} program={} uid={}",
             self.prepared.manifest.agent.name,
