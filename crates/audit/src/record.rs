@@ -4,11 +4,10 @@
 //! so old readers read new logs; an index or code is never used for something else.
 
 use crate::hash::{Hash, hex, record_hash};
-use abi::{Capability, Entry, Kind, Verdict};
+use abi::{Capability, Code, Entry, Kind, Verdict};
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Decoder, Encode};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
-use std::borrow::Cow;
 use uuid::Uuid;
 
 /// `prev` of an agent's first record.
@@ -203,30 +202,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-/// The name of a code, or the code's number where this reader is older than the writer.
-fn name<T: TryFrom<u32, Error = u32>>(code: u32, name: fn(T) -> &'static str) -> Cow<'static, str> {
-    match T::try_from(code) {
-        Ok(known) => Cow::Borrowed(name(known)),
-        Err(unknown) => Cow::Owned(unknown.to_string()),
-    }
-}
-
 impl Record {
-    /// The kind's name; its number if this reader does not know it.
-    pub fn kind_name(&self) -> Cow<'static, str> {
-        name(self.kind, Kind::name)
-    }
-
-    /// The capability's name; its number if this reader does not know it.
-    pub fn capability_name(&self) -> Cow<'static, str> {
-        name(self.capability, Capability::name)
-    }
-
-    /// The verdict's name; its number if this reader does not know it.
-    pub fn verdict_name(&self) -> Cow<'static, str> {
-        name(self.verdict, Verdict::name)
-    }
-
     /// What the producer told. The error is a code that this reader does not know.
     pub fn to_entry(&self) -> Result<Entry, u32> {
         Ok(Entry {
@@ -254,9 +230,9 @@ impl Serialize for Record {
         out.serialize_field("agent", &self.agent.to_string())?;
         out.serialize_field("parent", &self.parent.to_string())?;
         out.serialize_field("tenant", &self.tenant)?;
-        out.serialize_field("kind", &self.kind_name())?;
-        out.serialize_field("capability", &self.capability_name())?;
-        out.serialize_field("verdict", &self.verdict_name())?;
+        out.serialize_field("kind", &Code::<Kind>::from(self.kind))?;
+        out.serialize_field("capability", &Code::<Capability>::from(self.capability))?;
+        out.serialize_field("verdict", &Code::<Verdict>::from(self.verdict))?;
         out.serialize_field("object", &self.object)?;
         out.serialize_field("detail", &self.detail)?;
         out.serialize_field("prev", &hex(&self.prev))?;
@@ -307,7 +283,10 @@ mod tests {
         e.bool(true).unwrap();
         encode(&mut leaf, 4, &entry(), NO_PREV);
         let list: Vec<_> = records(&leaf).map(|r| r.unwrap().0.to_record()).collect();
-        assert_eq!((list[0].seq, list[0].kind_name().as_ref()), (3, "999"));
+        assert_eq!(
+            (list[0].seq, Code::<Kind>::from(list[0].kind).to_string()),
+            (3, "999".to_owned())
+        );
         assert_eq!(list[0].to_entry(), Err(999));
         assert_eq!(list[1].seq, 4);
     }

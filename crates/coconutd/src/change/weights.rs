@@ -100,7 +100,8 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
 fn weigh(daemon: &Daemon, planned: &[(AgentId, u32)]) -> Answer<()> {
     for (done, (aid, weight)) in planned.iter().enumerate() {
         let Err(error) = daemon.kernel.set_weight(*aid, *weight) else { continue };
-        for (aid, _) in &planned[..done] {
+        // The one that failed, too: it may have taken a part of it.
+        for (aid, _) in &planned[..=done] {
             let before = daemon.inner().supervisor.get(*aid).map(|agent| agent.weight);
             if let Ok(before) = before
                 && let Err(error) = daemon.kernel.set_weight(*aid, before)
