@@ -171,12 +171,14 @@ fn full_disk(world: &World) -> Result<String> {
     world.expect(0, &words)?;
     let filler = Filler::fill()?;
     let mut early = Vec::new();
-    for _ in 0..50 {
+    for round in 0..600 {
         if stuck()?.is_some() {
             break;
         }
-        // One that is on its way while the disk fills up waits for room.
-        early.push(world.probe("maya", &[], &["exit", "0"])?);
+        // What is on its way while the last of the disk goes waits for room, and has to be recorded then.
+        if round % 4 == 0 && early.len() < 20 {
+            early.push(world.probe("maya", &[], &["exit", "0"])?);
+        }
         std::thread::sleep(std::time::Duration::from_millis(500));
     }
     let why = stuck()?.context("the log is written although the disk is full")?;

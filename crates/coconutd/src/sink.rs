@@ -327,18 +327,18 @@ pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicBool;
 
-    /// Fails the first `fail` writes.
+    /// Takes nothing while it is full.
     struct Flaky {
-        fail: u32,
+        full: Arc<AtomicBool>,
         entries: Arc<Mutex<Vec<Entry>>>,
         sealed: Arc<AtomicU64>,
     }
 
     impl AuditLog for Flaky {
         fn append(&mut self, entries: &[Entry]) -> anyhow::Result<u64> {
-            if self.fail > 0 {
-                self.fail -= 1;
+            if self.full.load(Ordering::SeqCst) {
                 anyhow::bail!("no space left on device");
             }
             let mut kept = self.entries.lock().unwrap();
@@ -358,12 +358,17 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_loses_nothing_and_a_flush_means_durable() {
         let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let log = Flaky { fail: 1, entries: entries.clone(), sealed: sealed.clone() };
+        let full = Arc::new(AtomicBool::new(true));
+        let log = Flaky { full: full.clone(), entries: entries.clone(), sealed: sealed.clone() };
         let sink = Sink::start(Box::new(log), 0).unwrap();
         let mut follower = sink.follow();
         for i in 0..5 {
             sink.record(own(Kind::Use, i.to_string(), ""));
         }
+        while sink.stuck().is_none() {
+            tokio::task::yield_now().await;
+        }
+        full.store(false, Ordering::SeqCst);
         sink.flush().await;
         assert_eq!(sealed.load(Ordering::SeqCst), 5);
         assert_eq!(sink.records(), 5);
@@ -376,7 +381,8 @@ mod tests {
     #[tokio::test]
     async fn who_asks_while_the_disk_is_full_is_told_and_waits_for_nothing() {
         let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let log = Flaky { fail: 3, entries: entries.clone(), sealed };
+        let full = Arc::new(AtomicBool::new(true));
+        let log = Flaky { full: full.clone(), entries: entries.clone(), sealed };
         let sink = Sink::start(Box::new(log), 0).unwrap();
         let first = sink.room().await.unwrap().record(vec![own(Kind::Use, "first", "")]);
         while sink.stuck().is_none() {
@@ -385,6 +391,7 @@ mod tests {
         let refused = sink.room().await.err().unwrap();
         assert_eq!(refused, Unrecorded::Stuck("no space left on device".into()));
         // With room again it goes on by itself, and what was handed over is there.
+        full.store(false, Ordering::SeqCst);
         first.written().await.unwrap();
         assert_eq!(sink.stuck(), None);
         sink.room()
@@ -400,7 +407,7 @@ mod tests {
     #[tokio::test]
     async fn followers_see_of_a_record_what_the_log_has() {
         let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let log = Flaky { fail: 0, entries: entries.clone(), sealed };
+        let log = Flaky { full: Arc::default(), entries: entries.clone(), sealed };
         let sink = Sink::start(Box::new(log), 0).unwrap();
         let mut follower = sink.follow();
         sink.record(own(Kind::Use, "A".repeat(100_000), ""));
