@@ -150,6 +150,38 @@
 #define GUARDED_CGROUPS 8
 
 /**
+ * Why a measured program is not let in as the daemon ([`crate::event::Hook::Admission`]'s `wanted`): PID 1
+ * did not start it.
+ */
+#define ADMISSION_NOT_BY_INIT 1
+
+/**
+ * It is traced, or shares what another process can change.
+ */
+#define ADMISSION_SHARED 2
+
+/**
+ * It runs under a system call filter, which could answer in the kernel's place.
+ */
+#define ADMISSION_FILTERED 3
+
+/**
+ * Its mounts, its root, its control groups or its user namespace are not PID 1's.
+ */
+#define ADMISSION_NAMESPACES 4
+
+/**
+ * A variable of its environment puts other code into it (`LD_*`, `GLIBC_TUNABLES`), or there are too many
+ * to look through.
+ */
+#define ADMISSION_ENVIRONMENT 5
+
+/**
+ * The daemon maps a program from another file system than its own.
+ */
+#define ADMISSION_LIBRARY 6
+
+/**
  * [`Control::op`]: sets [`crate::agent::KernelAgent::state`] to `value`.
  */
 #define CONTROL_SET_STATE 1
@@ -360,6 +392,7 @@ enum Hook
   HOOK_INODE_READLINK = 54,
   HOOK_CGROUP_MOVE = 55,
   HOOK_PIVOTROOT = 56,
+  HOOK_ADMISSION = 57,
 };
 #if __STDC_VERSION__ >= 202311L
 typedef enum Hook Hook;
@@ -428,6 +461,22 @@ struct KernelAgent {
    * several files gave together, or none that can be named, sets all of them.
    */
   uint64_t mapped[MAPPED_WORDS];
+  /**
+   * Its first process, by its number in the first PID namespace; 0 until its program runs.
+   */
+  uint32_t main;
+  /**
+   * 1 once that process has ended.
+   */
+  uint32_t ended;
+  /**
+   * How it ended, as `wait(2)` tells it: whoever was its parent then may be gone.
+   */
+  uint32_t status;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t reserved;
 };
 
 /**
@@ -795,6 +844,39 @@ struct Policy {
    * Ids of the daemon's cgroup and of those above it, without the root; 0 where there are fewer.
    */
   uint64_t guarded[GUARDED_CGROUPS];
+  /**
+   * The program that may become the daemon when there is none: it was measured by the last one.
+   */
+  struct FileKey successor;
+  /**
+   * `CLOCK_BOOTTIME` nanoseconds at which the daemon ended; 0 while there is one.
+   */
+  uint64_t gone_ns;
+  /**
+   * Nanoseconds that agents may run without a daemon.
+   */
+  uint64_t grace_ns;
+  /**
+   * 1 from the end of that time until a daemon has taken the agents over: they are stopped, again and again,
+   * and nobody lets them go on.
+   */
+  uint32_t halted;
+  /**
+   * How many daemons were let in after the first.
+   */
+  uint32_t admissions;
+  /**
+   * The daemon's own note for the next: the number that the next list of rights gets.
+   */
+  uint64_t next_list;
+  /**
+   * As `next_list`, of the next set.
+   */
+  uint64_t next_set;
+  /**
+   * As `next_list`: lost events that are on record.
+   */
+  uint64_t lost_told;
 };
 
 /**
@@ -874,4 +956,4 @@ struct Resolved {
 /**
  * Every hook, in order of its number.
  */
-#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, }
+#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, Hook_Admission, }

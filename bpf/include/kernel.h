@@ -117,6 +117,11 @@ enum {
 #define FIONREAD 0x541B
 #define TIOCLINUX 0x541C
 
+#define SIGNAL_GROUP_EXIT 4
+#define CLOCK_BOOTTIME 7
+#define SIGNAL_STOP_STOPPED 1
+#define BPF_TASK_ITER_ALL_THREADS 1
+
 #define SB_KERNMOUNT (1 << 22)
 /* In place of a mount's namespace: ERR_PTR(-EINVAL). */
 #define MNT_NS_INTERNAL (-22L)
@@ -194,9 +199,14 @@ struct vm_area_struct {
 	struct file *vm_file;
 };
 struct linux_binprm {
+	unsigned long p;
+	int unsafe;
+	int argc;
+	int envc;
 	struct file *file;
 	const char *filename;
 	const char *interp;
+	unsigned long exec;
 };
 struct upid {
 	int nr;
@@ -242,23 +252,49 @@ struct cgroup {
 struct css_set {
 	struct cgroup *dfl_cgrp;
 };
+struct cgroup_namespace;
+struct pid_namespace;
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
+	struct cgroup_namespace *cgroup_ns;
 };
-struct cred;
+struct user_namespace;
+struct cred {
+	struct user_namespace *user_ns;
+};
+struct fs_struct {
+	struct path root;
+};
+struct seccomp {
+	int mode;
+};
+typedef struct {
+	int counter;
+} atomic_t;
+struct signal_struct {
+	atomic_t live;
+	int group_exit_code;
+	unsigned int flags;
+};
 struct task_struct {
 	int pid;
 	int tgid;
+	int exit_state;
+	int exit_code;
+	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	const struct cred *real_cred;
 	const struct cred *cred;
+	struct fs_struct *fs;
 	struct nsproxy *nsproxy;
+	struct signal_struct *signal;
+	struct seccomp seccomp;
 	struct css_set *cgroups;
 	char comm[16];
 };
 struct kernel_siginfo;
 struct rlimit;
-struct user_namespace;
 struct key;
 union bpf_attr;
 
@@ -306,6 +342,17 @@ struct unix_sock {
 struct io_uring_cmd;
 
 #pragma clang attribute pop
+
+/* A timer, work for a task and the state of a loop over tasks; their sizes are part of the ABI. */
+struct bpf_timer {
+	__u64 __opaque[2];
+} __attribute__((aligned(8)));
+struct bpf_task_work {
+	__u64 __opaque;
+} __attribute__((aligned(8)));
+struct bpf_iter_task {
+	__u64 __opaque[3];
+} __attribute__((aligned(8)));
 
 /* The state of a bounded loop; its size is part of the ABI. */
 struct bpf_iter_num {

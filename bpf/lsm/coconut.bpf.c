@@ -22,6 +22,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "identity.bpf.c"
 #include "files.bpf.c"
 #include "names.bpf.c"
+#include "daemon.bpf.c"
 #include "exec.bpf.c"
 #include "unix.bpf.c"
 #include "net.bpf.c"

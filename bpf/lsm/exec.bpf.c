@@ -43,7 +43,14 @@ int BPF_PROG(bprm_committed, const struct linux_binprm *bprm)
 {
 	struct KernelAgent *a = current_agent();
 
-	if (a && unlikely(a->flags & FLAG_EXPECT))
+	if (!a) {
+		if (unlikely(policy.gone_ns))
+			admit(bprm);
+		return 0;
+	}
+	if (unlikely(a->flags & FLAG_EXPECT)) {
+		a->main = bpf_get_current_pid_tgid() >> 32;
 		__sync_fetch_and_and(&a->flags, ~FLAG_EXPECT);
+	}
 	return 0;
 }

@@ -203,7 +203,7 @@ int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
 		return 0;
 	a = current_agent();
 	if (!a)
-		return 0;
+		return prot & PROT_EXEC ? outsider_runs(f) : 0;
 	if ((prot & PROT_WRITE) && (flags & MAP_TYPE) != 2 /* MAP_PRIVATE */)
 		all = RIGHT_WRITE;
 	if (is_settled(a, f, all, &verdict))

@@ -192,6 +192,29 @@ struct {
 	__type(value, struct tally);
 } tallies SEC(".maps");
 
+/* What ends the time that agents may run without a daemon. */
+struct watch {
+	struct bpf_timer timer;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct watch);
+} watches SEC(".maps");
+
+/* Processes that are to stop because there is no daemon, by thread-group id: each does it itself. */
+struct stop {
+	struct bpf_task_work work;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 17);
+	__type(key, __u32);
+	__type(value, struct stop);
+} stops SEC(".maps");
+
 /* Where names are put together, with room behind for one more component. */
 struct scratch {
 	union {

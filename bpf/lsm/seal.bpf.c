@@ -200,7 +200,12 @@ static __always_inline int outsider_calls_bpf(int cmd)
 
 static __always_inline int outsider_signals(struct task_struct *p, int sig)
 {
-	if (!policy.sealed || !sig || !is_daemon(p) || by_daemon())
+	if (!policy.sealed || !sig)
+		return 0;
+	/* Nobody lets an agent go on while there is no daemon. */
+	if (unlikely(policy.halted) && sig == SIGCONT && agent_of(p) && !by_daemon())
+		return refuse_outsider(BROKEN_SEAL(TASK_KILL, sig));
+	if (!is_daemon(p) || by_daemon())
 		return 0;
 	/* An orderly stop is systemd's to ask for; it sends SIGCONT along. */
 	if (by_init() && (sig == SIGTERM || sig == SIGCONT))
@@ -226,4 +231,12 @@ static __always_inline int outsider_controls(struct task_struct *p, __u32 kind)
 	if (!policy.sealed || !is_daemon(p) || by_daemon())
 		return 0;
 	return refuse_outsider(BROKEN_SEAL(TASK_CONTROL, kind));
+}
+
+/* The daemon's code is its program's and that of libraries beside it. */
+static __always_inline int outsider_runs(struct file *f)
+{
+	if (!policy.sealed || !by_daemon() || f->f_inode->i_sb->s_dev == policy.successor.dev)
+		return 0;
+	return report_path(NULL, &f->f_path, BROKEN_SEAL(ADMISSION, ADMISSION_LIBRARY), 0);
 }

@@ -97,7 +97,7 @@ pub fn run() -> Result<()> {
     let listener = std::net::TcpListener::bind("127.0.0.1:1401")?;
     std::thread::spawn(move || while listener.accept().is_ok() {});
     let bare = suite(&crate::world::start_outsider()?)?;
-    let w = World::new(4 << 20)?;
+    let w = World::new(4 << 20, crate::tally::Tally::default())?;
     let outsider = suite(&w.outsider()?)?;
     let rules =
         [on(FsRead, "/data/ok"), on(FsExec, "/data/exe"), net(NetConnect, "127.0.0.1", 32, 1401)];

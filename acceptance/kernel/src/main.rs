@@ -3,13 +3,16 @@
 //! Run by `acceptance/kernel/run`. Without arguments every group of cases; with arguments those;
 //! with `bench` the measurements. As `actor` it is the program inside the agents.
 
+mod adopt;
 mod bench;
 mod cases;
 mod ops;
+mod tally;
 mod uring;
 mod world;
 
 use anyhow::Result;
+use tally::Tally;
 use world::World;
 
 /// The ring is small, so that filling it does not take long.
@@ -18,7 +21,9 @@ const RING_BYTES: u32 = 1 << 20;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        Some("actor") => ops::serve(),
+        Some("actor") => ops::serve(ops::act),
+        Some("daemon") => adopt::daemon::serve(),
+        Some("orphan") => adopt::daemon::orphan(&arguments[1], &arguments[2])?,
         Some("bench") => bench::run()?,
         _ => return test(&arguments),
     }
@@ -27,23 +32,39 @@ fn main() -> Result<()> {
 
 fn test(groups: &[String]) -> Result<()> {
     cases::lay_out()?;
-    let world = World::new(RING_BYTES)?;
+    let wanted = |name: &str| groups.is_empty() || groups.iter().any(|group| group == name);
+    // The one that loads, leaves and takes away the policy itself comes before it is there for the others.
+    let tally = Tally::default();
+    if wanted("adopt") {
+        println!("-- adopt");
+        if let Err(error) = adopt::run(&tally) {
+            tally.check("adopt", false, || format!("{error:#}"));
+        }
+    }
+    if groups.iter().all(|group| group == "adopt") && !groups.is_empty() {
+        return close(&tally);
+    }
+    let world = World::new(RING_BYTES, tally)?;
     for name in world.kernel.weaker() {
         println!("note: this kernel has no place for {name}");
     }
     for (name, group) in cases::GROUPS {
-        if groups.is_empty() || groups.iter().any(|g| g == name) {
+        if wanted(name) {
             println!("-- {name}");
-            let before = world.tally();
+            let before = world.tally.count();
             if let Err(error) = group(&world) {
                 world.check(name, false, || format!("{error:#}"));
             }
-            if world.tally() == before {
+            if world.tally.count() == before {
                 world.check(name, false, || "it checked nothing".to_owned());
             }
         }
     }
-    let (passed, failed) = world.tally();
+    close(&world.tally)
+}
+
+fn close(tally: &Tally) -> Result<()> {
+    let (passed, failed) = tally.count();
     println!("{passed} passed, {failed} failed");
     std::process::exit(i32::from(failed > 0));
 }

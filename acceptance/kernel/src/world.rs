@@ -1,6 +1,7 @@
 //! The tests' world: the loaded policy, actors in and outside of agents, and what was recorded.
 #![allow(unsafe_code)]
 
+use crate::tally::Tally;
 use abi::event::{EVENT_DENIAL, EVENT_SEAL, EVENT_USE, Event, Hook};
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result, ensure};
@@ -34,8 +35,7 @@ pub struct World {
     pub seen: Arc<Mutex<Vec<Event>>>,
     pub flow: Arc<Mutex<Flow>>,
     pub hold: Arc<AtomicBool>,
-    passed: Cell<u32>,
-    failed: Cell<u32>,
+    pub tally: Tally,
     next: Cell<u32>,
     /// What every actor's own program needs.
     base: Cell<Option<SetId>>,
@@ -70,7 +70,7 @@ impl Flow {
 
 impl World {
     /// Loads the policy and starts to read the ring.
-    pub fn new(ring_bytes: u32) -> Result<World> {
+    pub fn new(ring_bytes: u32, tally: Tally) -> Result<World> {
         let options = LoadOptions { ring_bytes, ..LoadOptions::default() };
         let kernel = Arc::new(Kernel::load(&options).map_err(explain)?);
         let reader = kernel.events()?;
@@ -79,8 +79,7 @@ impl World {
             seen: Arc::default(),
             flow: Arc::default(),
             hold: Arc::default(),
-            passed: Cell::new(0),
-            failed: Cell::new(0),
+            tally,
             next: Cell::new(0),
             base: Cell::new(None),
             sets: RefCell::default(),
@@ -101,22 +100,12 @@ impl World {
 
     /// Notes one verdict of a test.
     pub fn check(&self, name: &str, ok: bool, detail: impl FnOnce() -> String) {
-        let counter = if ok { &self.passed } else { &self.failed };
-        counter.set(counter.get() + 1);
-        match ok {
-            true => println!("PASS {name}"),
-            false => println!("FAIL {name}: {}", detail()),
-        }
+        self.tally.check(name, ok, detail);
     }
 
     /// Two values that must be equal.
     pub fn same<T: PartialEq + std::fmt::Debug>(&self, name: &str, got: &T, want: &T) {
-        self.check(name, got == want, || format!("got {got:?}, want {want:?}"));
-    }
-
-    /// How many passed and failed.
-    pub fn tally(&self) -> (u32, u32) {
-        (self.passed.get(), self.failed.get())
+        self.tally.same(name, got, want);
     }
 
     /// An agent whose program is an actor, with these rights and those that the actor itself needs.
@@ -275,8 +264,8 @@ impl World {
         let recorded = || self.count(|e| e.kind == EVENT_DENIAL && e.aid == aid.0) as u64;
         await_that(|| recorded() >= counted);
         if recorded() != counted {
-            println!("FAIL {aid:?}: {counted} denials counted, {} recorded", recorded());
-            self.failed.set(self.failed.get() + 1);
+            let name = format!("{aid:?}: as many denials as it was refused");
+            self.check(&name, false, || format!("{counted} counted, {} recorded", recorded()));
         }
         counted
     }
@@ -369,7 +358,7 @@ fn collect(
             std::thread::sleep(Duration::from_millis(5));
             continue;
         }
-        let polled = reader.poll(Duration::from_millis(50), |event| {
+        let polled = reader.poll(Duration::from_millis(50), |event, _| {
             let keep = flow.lock().is_ok_and(|mut flow| flow.take(event));
             if let (true, Ok(mut seen)) = (keep, seen.lock()) {
                 seen.push(*event);
@@ -379,6 +368,7 @@ fn collect(
             println!("FAIL the ring: {error}");
             return;
         }
+        reader.release(reader.position());
     }
 }
 
@@ -391,6 +381,12 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// One at the other end of a socket.
+    pub fn at(wire: UnixStream, pid: u32) -> Result<Actor> {
+        wire.set_read_timeout(Some(STALLED))?;
+        Ok(Actor { aid: None, pid, wire: RefCell::new(wire), _child: None })
+    }
+
     /// Sends a command and waits for its result.
     pub fn tell(&self, line: &str) -> i64 {
         self.start(line);

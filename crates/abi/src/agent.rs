@@ -141,6 +141,14 @@ pub struct KernelAgent {
     /// Numbers of the files whose rules let it map something, modulo 256: a bit is never taken back. What
     /// several files gave together, or none that can be named, sets all of them.
     pub mapped: [u64; MAPPED_WORDS],
+    /// Its first process, by its number in the first PID namespace; 0 until its program runs.
+    pub main: u32,
+    /// 1 once that process has ended.
+    pub ended: u32,
+    /// How it ended, as `wait(2)` tells it: whoever was its parent then may be gone.
+    pub status: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
 }
 
 /// Words of [`KernelAgent::mapped`].

@@ -39,7 +39,39 @@ pub struct Policy {
     pub mount_namespace: u64,
     /// Ids of the daemon's cgroup and of those above it, without the root; 0 where there are fewer.
     pub guarded: [u64; GUARDED_CGROUPS],
+    /// The program that may become the daemon when there is none: it was measured by the last one.
+    pub successor: FileKey,
+    /// `CLOCK_BOOTTIME` nanoseconds at which the daemon ended; 0 while there is one.
+    pub gone_ns: u64,
+    /// Nanoseconds that agents may run without a daemon.
+    pub grace_ns: u64,
+    /// 1 from the end of that time until a daemon has taken the agents over: they are stopped, again and again,
+    /// and nobody lets them go on.
+    pub halted: u32,
+    /// How many daemons were let in after the first.
+    pub admissions: u32,
+    /// The daemon's own note for the next: the number that the next list of rights gets.
+    pub next_list: u64,
+    /// As `next_list`, of the next set.
+    pub next_set: u64,
+    /// As `next_list`: lost events that are on record.
+    pub lost_told: u64,
 }
+
+/// Why a measured program is not let in as the daemon ([`crate::event::Hook::Admission`]'s `wanted`): PID 1
+/// did not start it.
+pub const ADMISSION_NOT_BY_INIT: u32 = 1;
+/// It is traced, or shares what another process can change.
+pub const ADMISSION_SHARED: u32 = 2;
+/// It runs under a system call filter, which could answer in the kernel's place.
+pub const ADMISSION_FILTERED: u32 = 3;
+/// Its mounts, its root, its control groups or its user namespace are not PID 1's.
+pub const ADMISSION_NAMESPACES: u32 = 4;
+/// A variable of its environment puts other code into it (`LD_*`, `GLIBC_TUNABLES`), or there are too many
+/// to look through.
+pub const ADMISSION_ENVIRONMENT: u32 = 5;
+/// The daemon maps a program from another file system than its own.
+pub const ADMISSION_LIBRARY: u32 = 6;
 
 /// [`Control::op`]: sets [`crate::agent::KernelAgent::state`] to `value`.
 pub const CONTROL_SET_STATE: u32 = 1;

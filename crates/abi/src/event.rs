@@ -77,11 +77,12 @@ pub enum Hook {
     InodeReadlink = 54,
     CgroupMove = 55,
     Pivotroot = 56,
+    Admission = 57,
 }
 
 impl Hook {
     /// Every hook, in order of its number.
-    pub const ALL: [Hook; 56] = [
+    pub const ALL: [Hook; 57] = [
         Self::FileOpen,
         Self::FilePermission,
         Self::MmapFile,
@@ -138,6 +139,7 @@ impl Hook {
         Self::InodeReadlink,
         Self::CgroupMove,
         Self::Pivotroot,
+        Self::Admission,
     ];
 }
 

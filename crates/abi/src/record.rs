@@ -226,6 +226,15 @@ pub struct Entry {
     /// Bytes of these texts that were too many for the log and are left out.
     #[serde(default)]
     pub cut: u32,
+    /// Position in the kernel's ring behind the event that this record ends; 0 for a record of no event. A
+    /// daemon that takes over goes on behind the newest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ring: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl Entry {

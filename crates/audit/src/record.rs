@@ -43,6 +43,8 @@ struct Wire<'a> {
     prev: Option<ByteArray<32>>,
     #[n(12)]
     cut: Option<u32>,
+    #[n(13)]
+    ring: Option<u64>,
 }
 
 /// A record that borrows its texts from a leaf.
@@ -74,6 +76,8 @@ pub struct RecordView<'a> {
     pub prev: Hash,
     /// Bytes of its texts that were left out; [`Entry::fit`].
     pub cut: u32,
+    /// Position in the kernel's ring; [`Entry::ring`].
+    pub ring: u64,
 }
 
 /// A record that owns its texts.
@@ -93,6 +97,7 @@ pub struct Record {
     pub detail: String,
     pub prev: Hash,
     pub cut: u32,
+    pub ring: u64,
 }
 
 /// The bytes are no record.
@@ -122,6 +127,7 @@ pub(crate) fn encode(leaf: &mut Vec<u8>, seq: u64, entry: &Entry, prev: Hash) ->
         detail: filled(entry.detail.as_str()),
         prev: filled(prev).map(ByteArray::from),
         cut: filled(entry.cut),
+        ring: filled(entry.ring),
     };
     // Writing to a vector cannot fail.
     let _ = minicbor::encode(&wire, &mut *leaf);
@@ -147,6 +153,7 @@ impl<'a> RecordView<'a> {
             detail: wire.detail.unwrap_or_default(),
             prev: wire.prev.as_ref().map_or(NO_PREV, |b| **b),
             cut: wire.cut.unwrap_or_default(),
+            ring: wire.ring.unwrap_or_default(),
         }
     }
 
@@ -166,6 +173,7 @@ impl<'a> RecordView<'a> {
             detail: self.detail.to_owned(),
             prev: self.prev,
             cut: self.cut,
+            ring: self.ring,
         }
     }
 }
@@ -217,6 +225,7 @@ impl Record {
             object: self.object.clone(),
             detail: self.detail.clone(),
             cut: self.cut,
+            ring: self.ring,
         })
     }
 }
@@ -258,6 +267,7 @@ mod tests {
             object: "/etc/shadow".into(),
             detail: String::new(),
             cut: 0,
+            ring: 0,
         }
     }
 

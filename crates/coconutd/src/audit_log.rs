@@ -37,7 +37,30 @@ pub fn open(config: &Config) -> anyhow::Result<Opened> {
     let (writer, recovery) = Writer::open(&config.audit, signer, options)
         .with_context(|| format!("the audit log {}", config.audit.display()))?;
     let records = writer.records();
-    Ok(Opened { log: Box::new(Log(writer)), records, key: name, repaired: repaired(recovery) })
+    let repaired = repaired(recovery);
+    Ok(Opened { log: Box::new(Log(writer)), records, key: name, repaired })
+}
+
+/// Newest records that are looked at for the position in the kernel's ring, then more.
+const LOOKS: [usize; 3] = [4_096, 262_144, usize::MAX];
+
+/// Up to this position of the kernel's ring an earlier daemon brought everything into the log: what the newest
+/// record of an event says. To be asked once the log was opened, and only where the policy was taken over: a
+/// new ring begins anew.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn ring(config: &Config) -> anyhow::Result<u64> {
+    let reader = audit::Reader::open(&config.audit)?;
+    let filter = audit::Filter::default();
+    for most in LOOKS {
+        let newest = reader.tail(&filter, most)?;
+        let found = newest.iter().map(|record| record.ring).max().unwrap_or_default();
+        if found > 0 || newest.len() < most {
+            return Ok(found);
+        }
+    }
+    Ok(0)
 }
 
 fn make(directory: &Path, mode: u32) -> anyhow::Result<()> {

@@ -51,6 +51,8 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let (config, features, release) = (config.clone(), features.clone(), release.clone());
     prepare_folders(&config)?;
     let Opened { log, records, key, repaired } = audit_log::open(&config)?;
+    // A policy that was loaded now has a ring of its own.
+    let logged = if kernel.adopted() { audit_log::ring(&config)? } else { 0 };
     let log = match start.log {
         Some(around) => around(log),
         None => log,
@@ -90,7 +92,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let daemon = Daemon::new(parts);
     daemon.sealed.store(true, Ordering::Release);
     record_boot(&daemon, &release, repaired).await;
-    events::start(&daemon, source)?;
+    events::start(&daemon, source, logged)?;
     tokio::spawn(change::rights::expire(daemon.clone()));
     serve(&daemon)?;
     let follower = daemon.clone();

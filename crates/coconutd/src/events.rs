@@ -15,13 +15,19 @@ use std::time::Duration;
 /// How long one wait for events lasts; only the daemon's end needs it to be short.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// Starts the thread; it ends when nobody holds the daemon any more.
+/// Starts the thread; it ends when nobody holds the daemon any more. Events up to the position `logged` are in
+/// the log already: an earlier daemon brought them there.
 ///
 /// # Errors
 /// When there can be no thread.
-pub fn start(daemon: &Arc<Daemon>, source: Box<dyn EventSource>) -> std::io::Result<()> {
+pub fn start(
+    daemon: &Arc<Daemon>,
+    source: Box<dyn EventSource>,
+    logged: u64,
+) -> std::io::Result<()> {
     let daemon = Arc::downgrade(daemon);
-    let run = move || Drain { daemon, source, sequences: HashMap::new(), lost: 0 }.run();
+    let sequences = HashMap::new();
+    let run = move || Drain { daemon, source, sequences, logged, handed: 0 }.run();
     std::thread::Builder::new().name("events".into()).spawn(run).map(|_| ())
 }
 
@@ -30,15 +36,26 @@ struct Drain {
     source: Box<dyn EventSource>,
     /// Last sequence number of each CPU.
     sequences: HashMap<u32, u64>,
-    lost: u64,
+    /// Up to here an earlier daemon brought everything into the log.
+    logged: u64,
+    /// Behind the last event that has records.
+    handed: u64,
 }
 
 impl Drain {
     fn run(mut self) {
         while let Some(daemon) = self.daemon.upgrade() {
-            let sequences = &mut self.sequences;
-            let mut take = |event: &Event| take(&daemon, sequences, event);
-            match self.source.poll(WAIT, &mut take) {
+            let Drain { source, sequences, logged, handed, .. } = &mut self;
+            let mut take = |event: &Event, position: u64| {
+                if position > *logged || position == 0 {
+                    if take(&daemon, sequences, event, position) {
+                        *handed = position;
+                    }
+                } else {
+                    sequences.insert(event.cpu, event.sequence);
+                }
+            };
+            match source.poll(WAIT, &mut take) {
                 Ok(0) => daemon.emptied.notify_waiters(),
                 Ok(_) => daemon.drained.notify_waiters(),
                 Err(error) => {
@@ -47,36 +64,46 @@ impl Drain {
                     std::thread::sleep(WAIT);
                 }
             }
+            self.release(&daemon);
             self.count_lost(&daemon);
         }
     }
 
+    /// What is in the log needs its room in the ring no longer.
+    fn release(&mut self, daemon: &Daemon) {
+        let written = daemon.sink.ring();
+        let all = written >= self.handed;
+        self.source.release(if all { self.source.position() } else { written });
+    }
+
     /// Events that found no room: each new loss is a record.
     fn count_lost(&mut self, daemon: &Daemon) {
-        let lost = self.source.lost().unwrap_or(self.lost);
-        if lost > self.lost {
-            let missing = lost - self.lost;
-            self.lost = lost;
-            daemon.lost.fetch_add(missing, Ordering::AcqRel);
-            daemon.sink.record(own(Kind::Gap, "ring", format!("missing={missing} total={lost}")));
+        let missing = self.source.lost().unwrap_or_default();
+        if missing > 0 {
+            let total = daemon.lost.fetch_add(missing, Ordering::AcqRel) + missing;
+            daemon.sink.record(own(Kind::Gap, "ring", format!("missing={missing} total={total}")));
         }
     }
 }
 
-fn take(daemon: &Daemon, sequences: &mut HashMap<u32, u64>, event: &Event) {
+/// Whether it has records.
+fn take(daemon: &Daemon, sequences: &mut HashMap<u32, u64>, event: &Event, position: u64) -> bool {
     if let Some(gap) = gap(sequences, event) {
         daemon.lost.fetch_add(gap, Ordering::AcqRel);
         let detail = format!("missing={gap} cpu={} before={}", event.cpu, event.sequence);
         daemon.sink.record(own(Kind::Gap, "sequence", detail));
     }
-    let Some(mut said) = translate::said(event) else { return };
+    let Some(mut said) = translate::said(event) else { return false };
     if let Some(target) = translate::target(event) {
         said.object = daemon.uuid_of(target).map_or_else(
             || "a process outside the agent".to_owned(),
             |uuid| format!("agent {uuid}"),
         );
     }
-    let (entries, owner) = daemon.inner().book(event, &said);
+    let (mut entries, owner) = daemon.inner().book(event, &said);
+    if let Some(last) = entries.last_mut() {
+        last.ring = position;
+    }
     daemon.sink.record_all(entries);
     // Told as it is by then: a quarantine that came in between stays one.
     if let Some(owner) = owner
@@ -84,6 +111,7 @@ fn take(daemon: &Daemon, sequences: &mut HashMap<u32, u64>, event: &Event) {
     {
         tracing::debug!(%error, "the kernel did not take the new state");
     }
+    true
 }
 
 /// How many sequence numbers of the event's CPU are missing in front of it.

@@ -10,6 +10,7 @@ use kernel::{
 use manifest::AbsPath;
 use resolve::programs::{Leases, Program, ProgramError, Programs};
 use resolve::targets::{Absent, Handles, Resolver, RuleError};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ impl Ready for kernel::Waiting {
 /// The policy in the kernel; documented at [`Kernel`].
 #[allow(missing_docs)]
 pub trait KernelPort: Send + Sync + 'static {
+    fn adopted(&self) -> bool;
     fn seal(&self) -> Result<()>;
     fn handle(&self, fd: OwnedFd) -> Result<Handle>;
     fn make_set(&self, rules: &[Rule]) -> Result<SetId>;
@@ -69,20 +71,35 @@ pub trait KernelPort: Send + Sync + 'static {
 /// The audit ring; documented at [`EventReader`].
 #[allow(missing_docs)]
 pub trait EventSource: Send {
-    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Event)) -> Result<usize>;
-    fn lost(&self) -> Result<u64>;
+    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Event, u64)) -> Result<usize>;
+    fn release(&mut self, position: u64);
+    fn position(&self) -> u64;
+    fn waiting(&self, position: u64) -> HashMap<AgentId, Counters>;
+    fn lost(&mut self) -> Result<u64>;
 }
 
 impl EventSource for EventReader {
-    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Event)) -> Result<usize> {
+    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Event, u64)) -> Result<usize> {
         EventReader::poll(self, timeout, sink)
     }
-    fn lost(&self) -> Result<u64> {
+    fn release(&mut self, position: u64) {
+        EventReader::release(self, position);
+    }
+    fn position(&self) -> u64 {
+        EventReader::position(self)
+    }
+    fn waiting(&self, position: u64) -> HashMap<AgentId, Counters> {
+        EventReader::waiting(self, position)
+    }
+    fn lost(&mut self) -> Result<u64> {
         EventReader::lost(self)
     }
 }
 
 impl KernelPort for Kernel {
+    fn adopted(&self) -> bool {
+        Kernel::adopted(self)
+    }
     fn seal(&self) -> Result<()> {
         Kernel::seal(self)
     }

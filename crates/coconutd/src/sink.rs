@@ -65,6 +65,7 @@ pub struct Sink {
     records: Arc<AtomicU64>,
     head: Arc<Mutex<String>>,
     stuck: Arc<Mutex<Option<String>>>,
+    ring: Arc<AtomicU64>,
 }
 
 /// A place in the queue for the records of one change.
@@ -114,6 +115,7 @@ impl Sink {
         let count = Arc::new(AtomicU64::new(records));
         let head = Arc::new(Mutex::new(log.note()));
         let stuck = Arc::new(Mutex::new(None));
+        let ring = Arc::new(AtomicU64::new(0));
         let mut writer = Writer {
             log,
             inbox,
@@ -121,11 +123,12 @@ impl Sink {
             records: count.clone(),
             head: head.clone(),
             stuck: stuck.clone(),
+            ring: ring.clone(),
             due: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&runtime))?;
-        Ok(Sink { orders, followers, records: count, head, stuck })
+        Ok(Sink { orders, followers, records: count, head, stuck, ring })
     }
 
     /// Waits for a place in the queue. Hold no lock meanwhile.
@@ -190,6 +193,11 @@ impl Sink {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Up to this position of the kernel's ring every event is in the log.
+    pub fn ring(&self) -> u64 {
+        self.ring.load(Ordering::Acquire)
+    }
+
     /// How many records the log holds.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Acquire)
@@ -203,6 +211,7 @@ struct Writer {
     records: Arc<AtomicU64>,
     head: Arc<Mutex<String>>,
     stuck: Arc<Mutex<Option<String>>>,
+    ring: Arc<AtomicU64>,
     /// When the oldest record without a checkpoint must have one.
     due: Option<Instant>,
 }
@@ -246,7 +255,9 @@ impl Writer {
         let urgent = batch.iter().any(|entry| entry.kind.is_urgent());
         // Followers see what the log has.
         batch.iter_mut().for_each(Entry::fit);
+        let ring = mark(&mut batch);
         self.append(batch);
+        self.ring.fetch_max(ring, Ordering::AcqRel);
         let late = self.due.is_some_and(|due| due <= Instant::now());
         if urgent || late || sealed {
             self.seal();
@@ -307,6 +318,22 @@ impl Writer {
     }
 }
 
+/// A batch gets into the log whole or not at all: only its last event's position says anything.
+fn mark(batch: &mut [Entry]) -> u64 {
+    let last = batch.iter().map(|entry| entry.ring).max().unwrap_or_default();
+    let mut found = false;
+    for entry in batch.iter_mut().rev() {
+        found = match entry.ring == last && !found {
+            true => true,
+            false => {
+                entry.ring = 0;
+                found
+            }
+        };
+    }
+    last
+}
+
 /// An entry of the daemon's own: no agent, no tenant.
 pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> Entry {
     Entry {
@@ -321,99 +348,9 @@ pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> 
         object: object.into(),
         detail: detail.into(),
         cut: 0,
+        ring: 0,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicBool;
-
-    /// Takes nothing while it is full.
-    struct Flaky {
-        full: Arc<AtomicBool>,
-        entries: Arc<Mutex<Vec<Entry>>>,
-        sealed: Arc<AtomicU64>,
-    }
-
-    impl AuditLog for Flaky {
-        fn append(&mut self, entries: &[Entry]) -> anyhow::Result<u64> {
-            if self.full.load(Ordering::SeqCst) {
-                anyhow::bail!("no space left on device");
-            }
-            let mut kept = self.entries.lock().unwrap();
-            let first = kept.len() as u64;
-            kept.extend_from_slice(entries);
-            Ok(first)
-        }
-        fn checkpoint(&mut self) -> anyhow::Result<()> {
-            self.sealed.store(self.entries.lock().unwrap().len() as u64, Ordering::SeqCst);
-            Ok(())
-        }
-        fn note(&self) -> String {
-            String::new()
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_loses_nothing_and_a_flush_means_durable() {
-        let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let full = Arc::new(AtomicBool::new(true));
-        let log = Flaky { full: full.clone(), entries: entries.clone(), sealed: sealed.clone() };
-        let sink = Sink::start(Box::new(log), 0).unwrap();
-        let mut follower = sink.follow();
-        for i in 0..5 {
-            sink.record(own(Kind::Use, i.to_string(), ""));
-        }
-        while sink.stuck().is_none() {
-            tokio::task::yield_now().await;
-        }
-        full.store(false, Ordering::SeqCst);
-        sink.flush().await;
-        assert_eq!(sealed.load(Ordering::SeqCst), 5);
-        assert_eq!(sink.records(), 5);
-        for i in 0..5u64 {
-            let written = follower.recv().await.unwrap();
-            assert_eq!((written.sequence, written.entry.object.clone()), (i, i.to_string()));
-        }
-    }
-
-    #[tokio::test]
-    async fn who_asks_while_the_disk_is_full_is_told_and_waits_for_nothing() {
-        let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let full = Arc::new(AtomicBool::new(true));
-        let log = Flaky { full: full.clone(), entries: entries.clone(), sealed };
-        let sink = Sink::start(Box::new(log), 0).unwrap();
-        let first = sink.room().await.unwrap().record(vec![own(Kind::Use, "first", "")]);
-        while sink.stuck().is_none() {
-            tokio::task::yield_now().await;
-        }
-        let refused = sink.room().await.err().unwrap();
-        assert_eq!(refused, Unrecorded::Stuck("no space left on device".into()));
-        // With room again it goes on by itself, and what was handed over is there.
-        full.store(false, Ordering::SeqCst);
-        first.written().await.unwrap();
-        assert_eq!(sink.stuck(), None);
-        sink.room()
-            .await
-            .unwrap()
-            .record(vec![own(Kind::Use, "second", "")])
-            .written()
-            .await
-            .unwrap();
-        assert_eq!(entries.lock().unwrap().len(), 2);
-    }
-
-    #[tokio::test]
-    async fn followers_see_of_a_record_what_the_log_has() {
-        let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let log = Flaky { full: Arc::default(), entries: entries.clone(), sealed };
-        let sink = Sink::start(Box::new(log), 0).unwrap();
-        let mut follower = sink.follow();
-        sink.record(own(Kind::Use, "A".repeat(100_000), ""));
-        sink.flush().await;
-        let written = follower.recv().await.unwrap().entry;
-        assert_eq!((written.object.len(), written.cut), (16_384, 100_000 - 16_384));
-        assert_eq!(entries.lock().unwrap()[..], [(*written).clone()]);
-    }
-}
+mod tests;

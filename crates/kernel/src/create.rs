@@ -106,6 +106,10 @@ impl Kernel {
             program: nowhere,
             interpreter: nowhere,
             mapped: [0; MAPPED_WORDS],
+            main: 0,
+            ended: 0,
+            status: 0,
+            reserved: 0,
         };
         maps::put(&self.shared.maps.agents, "agents", &cgroup.as_raw_fd(), &value)?;
         Ok(Agent {

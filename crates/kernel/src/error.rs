@@ -67,6 +67,12 @@ pub enum Error {
         /// The scope, in words.
         scope: String,
     },
+    /// The policy is in the kernel and sealed, and this process is not the one that was let in.
+    #[error(
+        "the policy is sealed, and the kernel has not let this process in as its daemon: there is another \
+         one, or this one is not the measured coconutd as PID 1 starts it"
+    )]
+    NotAdmitted,
     /// No agent has this id (any more).
     #[error("no agent has the id {0:?}")]
     NoSuchAgent(abi::AgentId),
@@ -115,6 +121,9 @@ impl Error {
             Self::Path { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
                 Some("put it on ext4, xfs, tmpfs or erofs; /var/tmp and /srv usually are")
             }
+            Self::NotAdmitted => Some(
+                "`systemctl restart coconutd` starts it; `coconut audit query --kind seal` says why it was refused",
+            ),
             Self::Spawn { step, .. } => step.hint(),
             _ => None,
         }

@@ -5,7 +5,7 @@ use crate::maps::{self, Maps};
 use crate::{Error, Result, sys};
 use abi::caps::{FileKey, RIGHT_TRAVERSE};
 use abi::control::{CONTROL_SET_FILE, Control};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use zerocopy::FromZeros;
 
 /// Numbers of files; the maps `files` and `file_nodes` in the kernel say the same.
@@ -53,6 +53,32 @@ pub(crate) fn reaches(layers: &[Layer]) -> bool {
 impl Files {
     pub fn new(most: u32) -> Files {
         Files { known: HashMap::new(), free: Vec::new(), resting: Vec::new(), next: 0, most }
+    }
+
+    /// Files that an earlier daemon gave numbers to: they keep them, as far as somebody needs them again.
+    pub fn adopt(most: u32, numbers: impl IntoIterator<Item = (FileKey, u64)>) -> Files {
+        let mut files = Files::new(most);
+        for (file, number) in numbers {
+            let Ok(number) = u32::try_from(number) else { continue };
+            files.next = files.next.max(number + 1);
+            files.known.insert(file, Known { number, sets: 0, reach: None });
+        }
+        let taken: HashSet<u32> = files.known.values().map(|known| known.number).collect();
+        files.free = (0..files.next).filter(|number| !taken.contains(number)).collect();
+        files
+    }
+
+    /// Forgets what nobody needs, and has the rest said anew: the kernel may know of sets that are gone.
+    pub fn settle(&mut self, changes: &mut Changes) {
+        let unused = self.known.iter().filter(|(_, known)| known.sets == 0).map(|(file, _)| *file);
+        for file in unused.collect::<Vec<_>>() {
+            let Some(known) = self.known.remove(&file) else { continue };
+            self.resting.push(known.number);
+            changes.gone.push((file, known.number));
+        }
+        for (file, known) in &self.known {
+            changes.nodes.insert(*file, (known.number, known.bits()));
+        }
     }
 
     /// The file's number, one user more.
@@ -174,6 +200,24 @@ mod tests {
         assert!(files.take(key(4), 8, true, &mut changes).is_err(), "a check may have it still");
         files.give_numbers_back();
         assert_eq!(files.take(key(4), 8, true, &mut changes).unwrap(), a);
+    }
+
+    #[test]
+    fn numbers_of_an_earlier_daemon_stay_and_what_nobody_needs_goes() {
+        let mut files = Files::adopt(8, [(key(1), 0), (key(2), 3)]);
+        let mut changes = Changes::default();
+        assert_eq!(files.take(key(2), 70, true, &mut changes).unwrap(), 3);
+        let new = files.take(key(3), 70, false, &mut changes).unwrap();
+        assert!(new == 1 || new == 2, "{new} is another's");
+        let mut changes = Changes::default();
+        files.settle(&mut changes);
+        assert_eq!(changes.gone, [(key(1), 0)]);
+        assert_eq!(changes.nodes[&key(2)], (3, 1 << 6), "only the new set is asked for");
+        files.give_numbers_back();
+        let mut all: Vec<u32> =
+            (4..9).map(|ino| files.take(key(ino), 1, false, &mut changes).unwrap()).collect();
+        all.sort_unstable();
+        assert!(all.contains(&0) && !all.contains(&3) && !all.contains(&new));
     }
 
     #[test]

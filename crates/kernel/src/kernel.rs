@@ -1,8 +1,9 @@
 //! The handle on the loaded policy.
 
+use crate::adopt::Before;
 use crate::commons::Commons;
 use crate::launch::{self, Waiting};
-use crate::maps;
+use crate::maps::{self, Maps};
 use crate::seats::Seats;
 use crate::sets::Sets;
 use crate::state::{Agents, Discarded, Shared, lock, take_away_later};
@@ -10,16 +11,17 @@ use crate::{
     Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, Namespaces,
     Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
 };
-use abi::caps::TcpPeerKey;
+use abi::caps::{FileKey, TcpPeerKey};
 use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
 use abi::{AgentId, AgentState};
 use libbpf_rs::Link;
 use rustix::event::{EventfdFlags, eventfd};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use zerocopy::FromZeros;
 
 /// The loaded policy and the agents under it. Share it by `Arc`.
 pub struct Kernel {
@@ -29,12 +31,30 @@ pub struct Kernel {
     reader: AtomicBool,
     /// Held while folders above agents are made or removed.
     pub(crate) folders: Mutex<()>,
+    /// What an earlier daemon left, if this one took over.
+    pub(crate) before: Option<Before>,
 }
 
 impl Kernel {
     /// What the running kernel supports; needs no privilege.
     pub fn probe() -> Features {
         Features::probe()
+    }
+
+    /// Takes the policy over where an earlier daemon has left it, else loads it.
+    ///
+    /// # Errors
+    /// Among others [`Error::NotAdmitted`], where it is there and the kernel has not let this process in.
+    pub fn start(options: &LoadOptions) -> Result<Kernel> {
+        match object::standing(options)? {
+            Some(maps) if maps.policy.is_sealed() => Kernel::take_over(options, maps),
+            // Whoever loaded it ended before it was in force: nobody is under it.
+            Some(_) => {
+                object::remove_pins(options)?;
+                Kernel::load(options)
+            }
+            None => Kernel::load(options),
+        }
     }
 
     /// Loads, attaches and pins all programs and makes the slice with its controllers on.
@@ -51,15 +71,30 @@ impl Kernel {
         cgroup::make(&slice)?;
         cgroup::delegate(&slice)?;
         let programs = object::load(options)?;
-        let ring = u64::from(options.ring_bytes);
         let maps = Arc::new(programs.maps);
         let sets = Arc::new(Sets::new(Arc::clone(&maps), options.max_files));
+        let kernel = Kernel::of(options, maps, sets, programs.weaker, None)?;
+        *lock(&kernel.links) = programs.links;
+        let shared = &kernel.shared;
+        shared.maps.policy.publish(&shared.policy([0; GUARDED_CGROUPS], FileKey::new_zeroed()));
+        shared.control(CONTROL_LEARN_SLICE, cgroup::id(&slice)?, 0)?;
+        Ok(kernel)
+    }
+
+    /// What the policy, however it got into the kernel, is steered by.
+    pub(crate) fn of(
+        options: &LoadOptions,
+        maps: Arc<Maps>,
+        sets: Arc<Sets>,
+        weaker: Vec<String>,
+        before: Option<Before>,
+    ) -> Result<Kernel> {
         let shared = Shared {
+            low_water: u64::from(options.ring_bytes) / 4,
             options: options.clone(),
             discarded: take_away_later(Arc::clone(&maps), Arc::clone(&sets))?,
             maps,
             sets,
-            low_water: ring / 4,
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|e| Error::System { action: "make an eventfd", source: e.into() })?,
             root: std::sync::OnceLock::new(),
@@ -69,16 +104,14 @@ impl Kernel {
                 source,
             })?,
             agents: RwLock::default(),
-            next_list: AtomicU64::new(1),
         };
-        shared.maps.policy.publish(&shared.policy(ring, [0; GUARDED_CGROUPS]));
-        shared.control(CONTROL_LEARN_SLICE, cgroup::id(&slice)?, 0)?;
         Ok(Kernel {
             shared: Arc::new(shared),
-            links: Mutex::new(programs.links),
-            weaker: programs.weaker,
+            links: Mutex::default(),
+            weaker,
             reader: AtomicBool::new(false),
             folders: Mutex::new(()),
+            before,
         })
     }
 
@@ -99,24 +132,34 @@ impl Kernel {
         let mut guarded = [0; GUARDED_CGROUPS];
         let chain = cgroup::own_chain(&self.shared.options.cgroup_root)?;
         guarded.iter_mut().zip(chain).for_each(|(slot, id)| *slot = id);
-        let ring = u64::from(self.shared.options.ring_bytes);
-        maps.policy.publish(&self.shared.policy(ring, guarded));
+        maps.policy.publish(&self.shared.policy(guarded, self.successor(own_program()?.as_fd())?));
         maps.policy.set_sealed(true);
         Ok(())
     }
 
-    /// Ends the seal and unloads the policy: the orderly stop, after every agent has ended.
+    /// From here on this program, too, may become the daemon when this one has ended: a new version of it
+    /// lies where this one lay.
+    pub fn expect_successor(&self, program: BorrowedFd<'_>) -> Result<()> {
+        let chain = cgroup::own_chain(&self.shared.options.cgroup_root)?;
+        let mut guarded = [0; GUARDED_CGROUPS];
+        guarded.iter_mut().zip(chain).for_each(|(slot, id)| *slot = id);
+        let successor = self.successor(program)?;
+        self.shared.maps.policy.publish(&self.shared.policy(guarded, successor));
+        Ok(())
+    }
+
+    fn successor(&self, program: BorrowedFd<'_>) -> Result<FileKey> {
+        let path = PathBuf::from("/proc/self/exe");
+        let seen = handle::look(&self.shared.maps, program);
+        Ok(seen.map_err(|source| Error::Path { path, source })?.node.key())
+    }
+
+    /// Ends the seal and unloads the policy, after every agent has ended: for tests, which start anew.
+    #[doc(hidden)]
     pub fn unload(&self) -> Result<()> {
         self.shared.maps.policy.set_sealed(false);
         lock(&self.links).clear();
-        for dir in [self.shared.options.pin_dir.clone(), object::maps_dir(&self.shared.options)] {
-            std::fs::remove_dir_all(&dir).map_err(|source| Error::File {
-                action: "remove the pins in",
-                path: dir,
-                source,
-            })?;
-        }
-        Ok(())
+        object::remove_pins(&self.shared.options)
     }
 
     /// Looks at an open file, so that rights can be given on it; it stays open with the handle.
@@ -358,4 +401,11 @@ fn mapped(ip: IpAddr) -> [u8; 16] {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     }
+}
+
+/// The program that this process runs.
+fn own_program() -> Result<OwnedFd> {
+    let path = PathBuf::from("/proc/self/exe");
+    let opened = std::fs::File::open(&path);
+    Ok(opened.map_err(|source| Error::File { action: "open", path, source })?.into())
 }

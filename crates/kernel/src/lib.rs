@@ -1,11 +1,12 @@
 //! The only crate that touches libbpf, cgroupfs, namespaces and unsafe.
 //!
-//! [`Kernel::load`] attaches the LSM programs of `bpf/`, [`Kernel::seal`] closes the door behind
-//! it. An agent is a cgroup with a value in its local storage. What agents may do lies in sets of
+//! [`Kernel::start`] attaches the LSM programs of `bpf/`, or takes over what an earlier daemon left;
+//! [`Kernel::seal`] closes the door behind it. An agent is a cgroup with a value in its local storage. What agents may do lies in sets of
 //! [`Rule`]s that [`Kernel::make_set`] turns into map entries, each on files that a [`Handle`] keeps;
 //! an agent holds a list of sets, and [`Kernel::assign`] gives it another one. [`Kernel::prepare`]
 //! brings a process into it, [`Waiting::go`] its program; [`Kernel::events`] tells what was decided.
 
+mod adopt;
 mod cgroup;
 mod child;
 mod children;
@@ -23,6 +24,7 @@ pub mod lease;
 mod mappings;
 mod maps;
 mod object;
+mod ring;
 mod seats;
 mod sets;
 mod state;
@@ -30,6 +32,7 @@ mod sys;
 mod tree;
 mod types;
 
+pub use adopt::{Exited, Footing, Found, Standing};
 pub use error::{Error, Result, SpawnStep};
 pub use events::EventReader;
 pub use features::{Features, Lockdown};

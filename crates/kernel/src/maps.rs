@@ -21,6 +21,7 @@ pub(crate) struct Maps {
     pub peer_counts: MapHandle,
     pub resolved: MapHandle,
     pub throttled: MapHandle,
+    pub stops: MapHandle,
     pub tallies: MapHandle,
     pub events: MapHandle,
     pub policy: SharedPolicy,
@@ -107,4 +108,9 @@ where
 
 fn bytes<T: IntoBytes + Immutable>(all: &[T]) -> &[u8] {
     all.as_bytes()
+}
+
+/// Every key of a map, read before any is removed.
+pub(crate) fn all_keys<K: FromBytes>(map: &MapHandle) -> Vec<K> {
+    map.keys().filter_map(|key| K::read_from_bytes(&key).ok()).collect()
 }

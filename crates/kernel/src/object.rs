@@ -50,7 +50,7 @@ pub(crate) fn load(options: &LoadOptions) -> Result<Programs> {
     let maps = take_maps(&object)?;
     make_folder(&options.pin_dir)?;
     let links = attach(&object, &weaker, &options.pin_dir)?;
-    pin_maps(&mut object, &maps_dir(options))?;
+    pin_all(&mut object, &maps_dir(options))?;
     Ok(Programs { maps, links, weaker: without_substitute(&weaker) })
 }
 
@@ -125,23 +125,32 @@ fn without_substitute(missing: &[String]) -> Vec<String> {
 
 fn take_maps(object: &Object) -> Result<Maps> {
     let bpf = |source| Error::Bpf { action: "take the maps of", source };
-    let find = |name: &'static str| -> Result<MapHandle> {
-        let map = object.maps().find(|m| m.name() == name).ok_or_else(|| missing(name))?;
-        MapHandle::try_from(&map).map_err(bpf)
-    };
     let control: OwnedFd = object
         .progs()
-        .find(|p| p.name() == "control")
-        .ok_or_else(|| missing("control"))?
+        .find(|p| p.name() == CONTROL)
+        .ok_or_else(|| missing(CONTROL))?
         .as_fd()
         .try_clone_to_owned()
         .map_err(|source| Error::System { action: "copy a descriptor", source })?;
-    // libbpf prefixes the name of the data section with the object's.
-    let bss = object
-        .maps()
-        .find(|m| m.name().to_string_lossy().ends_with(".bss"))
-        .ok_or_else(|| missing(".bss"))?;
-    if (libbpf_rs::MapCore::value_size(&bss) as usize) < size_of::<Policy>() {
+    maps(control, |name| {
+        // libbpf prefixes the name of the data section with the object's.
+        let named = |m: &libbpf_rs::Map<'_>| match name {
+            BSS => m.name().to_string_lossy().ends_with(BSS),
+            _ => m.name() == name,
+        };
+        let map = object.maps().find(named).ok_or_else(|| missing(name))?;
+        MapHandle::try_from(&map).map_err(bpf)
+    })
+}
+
+/// The data section, whose only variable is the policy.
+const BSS: &str = ".bss";
+/// The program by which the daemon changes what is in the maps.
+const CONTROL: &str = "control";
+
+fn maps(control: OwnedFd, find: impl Fn(&'static str) -> Result<MapHandle>) -> Result<Maps> {
+    let bss = find(BSS)?;
+    if (bss.value_size() as usize) < size_of::<Policy>() {
         return Err(missing("policy"));
     }
     Ok(Maps {
@@ -158,11 +167,48 @@ fn take_maps(object: &Object) -> Result<Maps> {
         peer_counts: find("peer_counts")?,
         resolved: find("resolved")?,
         throttled: find("throttled")?,
+        stops: find("stops")?,
         tallies: find("tallies")?,
         events: find("events")?,
         policy: crate::sys::SharedPolicy::map(bss.as_fd())?,
         control,
     })
+}
+
+/// What an earlier daemon left in the kernel, if it left anything.
+pub(crate) fn standing(options: &LoadOptions) -> Result<Option<Maps>> {
+    let dir = maps_dir(options);
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let bpf = |source: libbpf_rs::Error| match source.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => Error::NotAdmitted,
+        _ => Error::Bpf { action: "take over", source },
+    };
+    let control = libbpf_rs::Program::fd_from_pinned_path(dir.join(CONTROL)).map_err(bpf)?;
+    maps(control, |name| MapHandle::from_pinned_path(dir.join(pin_name(name))).map_err(bpf))
+        .map(Some)
+}
+
+/// What this kernel has no place for.
+pub(crate) fn weaker() -> Result<Vec<String>> {
+    let mut open = ObjectBuilder::default()
+        .open_memory(&OBJECT.0)
+        .map_err(|source| Error::Bpf { action: "open", source })?;
+    Ok(without_substitute(&leave_out_missing(&mut open)?))
+}
+
+/// Takes the pins away: what is pinned and held by nobody ends.
+pub(crate) fn remove_pins(options: &LoadOptions) -> Result<()> {
+    for dir in [options.pin_dir.clone(), maps_dir(options)] {
+        match fs::remove_dir_all(&dir) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::File { action: "remove the pins in", path: dir, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn missing(name: &str) -> Error {
@@ -184,14 +230,22 @@ fn attach(object: &Object, weaker: &[String], dir: &Path) -> Result<Vec<Link>> {
     Ok(links)
 }
 
-/// Pinned maps let a later daemon adopt the state of this one.
-fn pin_maps(object: &mut Object, dir: &Path) -> Result<()> {
+/// By these a later daemon takes over what this one leaves.
+fn pin_all(object: &mut Object, dir: &Path) -> Result<()> {
+    let pin = |source| Error::Bpf { action: "pin", source };
     make_folder(dir)?;
     for mut map in object.maps_mut() {
-        let name = map.name().to_string_lossy().replace('.', "_");
-        map.pin(dir.join(name)).map_err(|source| Error::Bpf { action: "pin", source })?;
+        let name = map.name().to_string_lossy().into_owned();
+        let name = if name.ends_with(BSS) { BSS } else { &name };
+        map.pin(dir.join(pin_name(name))).map_err(pin)?;
     }
-    Ok(())
+    let control = object.progs_mut().find(|p| p.name() == CONTROL);
+    control.ok_or_else(|| missing(CONTROL))?.pin(dir.join(CONTROL)).map_err(pin)
+}
+
+/// A bpffs takes no names with dots.
+fn pin_name(map: &str) -> String {
+    map.replace('.', "_")
 }
 
 /// Kernels charge maps to cgroups; the limit is raised for those that still count it.

@@ -21,7 +21,6 @@ pub(crate) struct Sets {
 struct Inner {
     sets: HashMap<u32, Set>,
     files: Files,
-    next: u32,
 }
 
 struct Set {
@@ -43,13 +42,52 @@ pub(crate) struct Kinds {
 impl Sets {
     pub fn new(maps: Arc<Maps>, max_files: u32) -> Sets {
         let files = Files::new(max_files);
-        Sets { maps, inner: Mutex::new(Inner { sets: HashMap::new(), files, next: 1 }) }
+        Sets { maps, inner: Mutex::new(Inner { sets: HashMap::new(), files }) }
+    }
+
+    /// The sets of a daemon that takes over: its own, in maps that have another's still.
+    pub fn adopt(maps: Arc<Maps>, max_files: u32) -> Sets {
+        let keys = maps::all_keys::<FileKey>(&maps.files);
+        let number =
+            |file: &FileKey| maps::get::<_, u64>(&maps.files, "files", file).ok().flatten();
+        let numbers = keys.into_iter().filter_map(|file| Some((file, number(&file)?)));
+        let files = Files::adopt(max_files, numbers.collect::<Vec<_>>());
+        Sets { maps, inner: Mutex::new(Inner { sets: HashMap::new(), files }) }
+    }
+
+    /// Takes away everything that sets up to `last` have in the maps, and files that nobody needs.
+    pub fn remove_up_to(&self, last: u64) -> Result<()> {
+        let m = &self.maps;
+        macro_rules! sweep {
+            ($map:ident, $key:ty) => {
+                let keys = maps::all_keys::<$key>(&m.$map).into_iter();
+                let old: Vec<$key> = keys.filter(|key| u64::from(key.set) <= last).collect();
+                maps::remove_all(&m.$map, stringify!($map), &old)?;
+            };
+        }
+        sweep!(fs_caps, GrantKey);
+        sweep!(net_caps, NetKey);
+        sweep!(unix_abstract_caps, AbstractKey);
+        sweep!(plain_caps, PlainKey);
+        let mut changes = Changes::default();
+        let mut inner = lock(&self.inner);
+        inner.files.settle(&mut changes);
+        files::tell(m, &changes)
+    }
+
+    /// What a set that no rule names has: rights by file, and what keeps the files open.
+    pub fn private(&self, set: SetId) -> (Vec<(FileKey, u32)>, Vec<Arc<Handle>>) {
+        let inner = lock(&self.inner);
+        let Some(set) = inner.sets.get(&set.0) else { return Default::default() };
+        let files = set.entries.files.iter();
+        let rights = files.map(|(file, all)| (*file, all.iter().fold(0, |sum, l| sum | l.rights)));
+        (rights.collect(), set.handles.clone())
     }
 
     /// Writes a set; nobody holds it yet.
     pub fn make(&self, rules: &[Rule]) -> Result<SetId> {
         let mut inner = lock(&self.inner);
-        let set = inner.number()?;
+        let set = self.number()?;
         let mut builder = Builder::new(set);
         for (number, rule) in (1u32..).zip(rules) {
             builder.rule(number, rule)?;
@@ -63,6 +101,14 @@ impl Sets {
         Ok(set)
     }
 
+    /// Never given out before, whichever daemon made the set.
+    fn number(&self) -> Result<SetId> {
+        let next = self.maps.policy.next_set();
+        next.map(SetId).ok_or_else(|| {
+            Error::Invalid("every number for sets of rules was given out: reboot".to_owned())
+        })
+    }
+
     /// As [`Sets::make`], for what no rule names.
     pub fn make_private(
         &self,
@@ -70,7 +116,7 @@ impl Sets {
         handles: Vec<Arc<Handle>>,
     ) -> Result<SetId> {
         let mut inner = lock(&self.inner);
-        let set = inner.number()?;
+        let set = self.number()?;
         let mut builder = Builder::new(set);
         for (file, rights) in rights {
             builder.implicit(*file, *rights);
@@ -295,14 +341,6 @@ impl Sets {
 }
 
 impl Inner {
-    fn number(&mut self) -> Result<SetId> {
-        let set = self.next;
-        self.next = set.checked_add(1).ok_or_else(|| {
-            Error::Invalid("every number for sets of rules was given out: restart".to_owned())
-        })?;
-        Ok(SetId(set))
-    }
-
     fn layers(&self, set: u32, file: FileKey) -> Vec<Layer> {
         let entries = self.sets.get(&set).map(|set| &set.entries.files);
         entries.and_then(|files| files.get(&file)).cloned().unwrap_or_default()

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use zerocopy::FromZeros;
@@ -34,7 +34,6 @@ pub(crate) struct Shared {
     /// For agents that share.
     pub commons: Commons,
     pub agents: RwLock<Agents>,
-    pub next_list: AtomicU64,
     /// To the thread that takes away what nobody holds.
     pub discarded: Sender<Discarded>,
 }
@@ -101,21 +100,16 @@ pub(crate) enum Discarded {
 }
 
 impl Shared {
-    pub fn policy(&self, ring: u64, guarded: [u64; GUARDED_CGROUPS]) -> Policy {
+    pub fn policy(&self, guarded: [u64; GUARDED_CGROUPS], successor: FileKey) -> Policy {
+        let ring = u64::from(self.options.ring_bytes);
         Policy {
-            sealed: 0,
-            epoch: 0,
             daemon_tgid: std::process::id(),
-            slice_level: 0,
-            agent_level: 0,
-            slice_id: 0,
-            slice_address: 0,
-            mount_namespace: 0,
             high_water: ring / 4 * 3,
             seal_water: ring / 2,
-            moves: 0,
-            throttles: 0,
+            grace_ns: self.options.grace.as_nanos().try_into().unwrap_or(u64::MAX),
             guarded,
+            successor,
+            ..Policy::new_zeroed()
         }
     }
 
@@ -182,7 +176,7 @@ impl Shared {
 
     /// Gives an agent its list anew: written whole, then put in place in one store.
     pub fn publish(&self, agent: &Agent, rights: &mut Rights) -> Result<()> {
-        let list = self.next_list.fetch_add(1, Ordering::SeqCst);
+        let list = self.maps.policy.next_list();
         let value = self.list_of(rights)?;
         maps::put(&self.maps.lists, "lists", &list, &value)?;
         if let Err(error) = self.control(CONTROL_SET_LIST, agent.id, list) {

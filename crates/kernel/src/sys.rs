@@ -3,8 +3,8 @@
 
 use crate::{Error, Result};
 use abi::control::{Control, Policy};
-use libbpf_rs::{AsRawLibbpf, RingBuffer};
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -50,32 +50,83 @@ impl SharedPolicy {
         }
     }
 
-    /// Publishes everything but the epoch and the slice, which the kernel writes itself.
+    /// Publishes who the daemon is and what it asks for; the rest the kernel writes itself, or is counted on.
     pub fn publish(&self, new: &Policy) {
-        let p = self.0.as_ptr();
-        // SAFETY: `p` points into a live mapping of a whole page, the fields are aligned, and
-        // the kernel reads them with single loads.
-        unsafe {
-            AtomicU32::from_ptr(&raw mut (*p).daemon_tgid).store(new.daemon_tgid, ORDER);
-            AtomicU64::from_ptr(&raw mut (*p).high_water).store(new.high_water, ORDER);
-            AtomicU64::from_ptr(&raw mut (*p).seal_water).store(new.seal_water, ORDER);
-            for (i, id) in new.guarded.into_iter().enumerate() {
-                AtomicU64::from_ptr((&raw mut (*p).guarded).cast::<u64>().add(i)).store(id, ORDER);
-            }
+        self.word(offset_of!(Policy, daemon_tgid)).store(new.daemon_tgid, ORDER);
+        self.long(offset_of!(Policy, high_water)).store(new.high_water, ORDER);
+        self.long(offset_of!(Policy, seal_water)).store(new.seal_water, ORDER);
+        self.long(offset_of!(Policy, grace_ns)).store(new.grace_ns, ORDER);
+        self.long(offset_of!(Policy, successor.dev)).store(new.successor.dev, ORDER);
+        self.long(offset_of!(Policy, successor.ino)).store(new.successor.ino, ORDER);
+        for (i, id) in new.guarded.into_iter().enumerate() {
+            self.long(offset_of!(Policy, guarded) + i * size_of::<u64>()).store(id, ORDER);
         }
     }
 
     /// How many times an agent was stopped because the ring was nearly full.
     pub fn throttles(&self) -> u64 {
-        // SAFETY: as in `publish`.
-        unsafe { AtomicU64::from_ptr(&raw mut (*self.0.as_ptr()).throttles) }.load(ORDER)
+        self.long(offset_of!(Policy, throttles)).load(ORDER)
     }
 
     /// Closes or opens the seal.
     pub fn set_sealed(&self, sealed: bool) {
-        // SAFETY: as in `publish`.
-        unsafe { AtomicU32::from_ptr(&raw mut (*self.0.as_ptr()).sealed) }
-            .store(sealed.into(), ORDER);
+        self.word(offset_of!(Policy, sealed)).store(sealed.into(), ORDER);
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.word(offset_of!(Policy, sealed)).load(ORDER) != 0
+    }
+
+    /// Which process the kernel has as the daemon.
+    pub fn daemon(&self) -> u32 {
+        self.word(offset_of!(Policy, daemon_tgid)).load(ORDER)
+    }
+
+    /// Whether agents were stopped for want of a daemon.
+    pub fn halted(&self) -> bool {
+        self.word(offset_of!(Policy, halted)).load(ORDER) != 0
+    }
+
+    /// They may act again.
+    pub fn end_halt(&self) {
+        self.word(offset_of!(Policy, halted)).store(0, ORDER);
+    }
+
+    /// A number that no list of rights had before, whichever daemon made it.
+    pub fn next_list(&self) -> u64 {
+        self.long(offset_of!(Policy, next_list)).fetch_add(1, ORDER) + 1
+    }
+
+    /// The last number that a list has.
+    pub fn last_list(&self) -> u64 {
+        self.long(offset_of!(Policy, next_list)).load(ORDER)
+    }
+
+    /// As [`SharedPolicy::next_list`], of a set; none when all were given out.
+    pub fn next_set(&self) -> Option<u32> {
+        let next = self.long(offset_of!(Policy, next_set)).fetch_add(1, ORDER) + 1;
+        u32::try_from(next).ok()
+    }
+
+    /// The last number that a set has.
+    pub fn last_set(&self) -> u64 {
+        self.long(offset_of!(Policy, next_set)).load(ORDER)
+    }
+
+    /// Lost events that are on record.
+    pub fn lost_told(&self) -> &AtomicU64 {
+        self.long(offset_of!(Policy, lost_told))
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: an aligned field of a live mapping of a whole page, which the kernel reads and writes with
+        // single accesses, and nobody here but through atomics.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().byte_add(offset).cast()) }
+    }
+
+    fn long(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: as in `word`.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr().byte_add(offset).cast()) }
     }
 }
 
@@ -111,22 +162,6 @@ pub(crate) fn thread_key() -> u64 {
 /// The error that the last system call left.
 pub(crate) fn last(action: &'static str) -> Error {
     Error::System { action, source: io::Error::last_os_error() }
-}
-
-/// The ring's own epoll descriptor.
-pub(crate) fn ring_fd<'a>(ring: &'a RingBuffer<'_>) -> BorrowedFd<'a> {
-    // SAFETY: the descriptor is the ring's and lives as long as the ring, which is borrowed.
-    unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) }
-}
-
-/// Bytes in the ring that were not read yet.
-pub(crate) fn ring_used(ring: &RingBuffer<'_>) -> u64 {
-    use libbpf_rs::libbpf_sys::{ring__avail_data_size, ring_buffer__ring};
-    // SAFETY: the ring buffer is live while it is borrowed, and has at least the one ring.
-    unsafe {
-        let one = ring_buffer__ring(ring.as_libbpf_object().as_ptr(), 0);
-        if one.is_null() { 0 } else { ring__avail_data_size(one) as u64 }
-    }
 }
 
 /// Waits until every check that is under way has ended: they run where RCU waits for them.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Where things are pinned and made, and how large tables are.
@@ -26,6 +27,8 @@ pub struct LoadOptions {
     pub max_addresses: u32,
     /// Bytes of the audit ring; a power of two.
     pub ring_bytes: u32,
+    /// How long agents may run without a daemon.
+    pub grace: Duration,
 }
 
 impl Default for LoadOptions {
@@ -40,6 +43,7 @@ impl Default for LoadOptions {
             max_grants: 1 << 20,
             max_addresses: 1 << 18,
             ring_bytes: 16 << 20,
+            grace: Duration::from_secs(10),
         }
     }
 }

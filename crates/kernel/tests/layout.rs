@@ -41,7 +41,24 @@ macro_rules! same {
 fn sizes_and_offsets_agree_with_the_compiled_programs() {
     let btf = Btf::from_path(env!("COCONUT_BPF_OBJECT")).expect("the object has BTF");
     let b = &btf;
-    same!(b, KernelAgent { aid, list, state, flags, denials, uses, program, interpreter, mapped });
+    same!(
+        b,
+        KernelAgent {
+            aid,
+            list,
+            state,
+            flags,
+            denials,
+            uses,
+            program,
+            interpreter,
+            mapped,
+            main,
+            ended,
+            status,
+            reserved
+        }
+    );
     same!(b, RightsList { sets, count, net, abstracts, reserved });
     same!(b, FileKey { dev, ino });
     same!(b, FileNode { file, sets, epoch });
@@ -67,7 +84,15 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             moves,
             throttles,
             mount_namespace,
-            guarded
+            guarded,
+            successor,
+            gone_ns,
+            grace_ns,
+            halted,
+            admissions,
+            next_list,
+            next_set,
+            lost_told
         }
     );
     same!(b, Control { op, reserved, value, cgroup, file, interpreter, sets, grant, padding });

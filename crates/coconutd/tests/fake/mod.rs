@@ -227,6 +227,9 @@ fn node(path: &Path) -> Option<Node> {
 pub struct Port(pub Arc<Fake>);
 
 impl KernelPort for Port {
+    fn adopted(&self) -> bool {
+        false
+    }
     fn seal(&self) -> Result<()> {
         self.0.step("seal")
     }
@@ -425,16 +428,23 @@ impl AuditLog for Logged {
 struct Source(Receiver<Event>);
 
 impl EventSource for Source {
-    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Event)) -> Result<usize> {
+    fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(&Event, u64)) -> Result<usize> {
         match self.0.recv_timeout(timeout) {
             Ok(event) => {
-                sink(&event);
+                sink(&event, 0);
                 Ok(1)
             }
             Err(_) => Ok(0),
         }
     }
-    fn lost(&self) -> Result<u64> {
+    fn release(&mut self, _position: u64) {}
+    fn position(&self) -> u64 {
+        0
+    }
+    fn waiting(&self, _position: u64) -> HashMap<AgentId, Counters> {
+        HashMap::new()
+    }
+    fn lost(&mut self) -> Result<u64> {
         Ok(0)
     }
 }
