@@ -474,6 +474,14 @@ struct KernelAgent {
    */
   uint32_t status;
   /**
+   * [`crate::control::Policy::round`] at its last event.
+   */
+  uint32_t round;
+  /**
+   * Its events in that round.
+   */
+  uint32_t burst;
+  /**
    * Reserved, zero.
    */
   uint32_t reserved;
@@ -869,6 +877,18 @@ struct Policy {
    * The daemon's own note for the next: the number that the next list of rights gets.
    */
   uint64_t next_list;
+  /**
+   * Bytes in the ring above which those are stopped that made more than `share` events in this round.
+   */
+  uint64_t share_water;
+  /**
+   * Events of one agent.
+   */
+  uint32_t share;
+  /**
+   * Raised by the reader whenever the ring is nearly empty.
+   */
+  uint32_t round;
   /**
    * As `next_list`, of the next set.
    */

@@ -44,6 +44,20 @@ static __always_inline void throttle(struct KernelAgent *a)
 }
 
 /*
+ * Whether the agent has to wait: the ring is nearly full, or it is filling and this agent has had its share
+ * since it was nearly empty. So those who flood it stop one another, and nobody else.
+ */
+static __always_inline bool has_to_wait(struct KernelAgent *a, __u64 used)
+{
+	if (a->round != policy.round) {
+		a->round = policy.round;
+		a->burst = 0;
+	}
+	a->burst++;
+	return used > policy.share_water && (used > policy.high_water || a->burst > policy.share);
+}
+
+/*
  * Counts, takes room in the ring and fills the head; NULL if there is no room. Else nothing else runs
  * on this CPU until event_submit(): a number that is taken later than its room would come out of
  * order, which the reader could not tell from a loss, and the scratch text is this CPU's, too.
@@ -63,7 +77,7 @@ static __always_inline struct Event *event_begin(struct KernelAgent *a, __u64 wh
 			__sync_fetch_and_add(&a->denials, 1);
 		else
 			__sync_fetch_and_add(&a->uses, 1);
-		if (unlikely(used > policy.high_water))
+		if (unlikely(has_to_wait(a, used)))
 			throttle(a);
 	}
 	e = NULL;

@@ -147,6 +147,10 @@ pub struct KernelAgent {
     pub ended: u32,
     /// How it ended, as `wait(2)` tells it: whoever was its parent then may be gone.
     pub status: u32,
+    /// [`crate::control::Policy::round`] at its last event.
+    pub round: u32,
+    /// Its events in that round.
+    pub burst: u32,
     /// Reserved, zero.
     pub reserved: u32,
 }

@@ -52,6 +52,12 @@ pub struct Policy {
     pub admissions: u32,
     /// The daemon's own note for the next: the number that the next list of rights gets.
     pub next_list: u64,
+    /// Bytes in the ring above which those are stopped that made more than `share` events in this round.
+    pub share_water: u64,
+    /// Events of one agent.
+    pub share: u32,
+    /// Raised by the reader whenever the ring is nearly empty.
+    pub round: u32,
     /// As `next_list`, of the next set.
     pub next_set: u64,
     /// As `next_list`: lost events that are on record.

@@ -226,10 +226,22 @@ pub struct Entry {
     /// Bytes of these texts that were too many for the log and are left out.
     #[serde(default)]
     pub cut: u32,
+    /// How many times it happened: more than once where somebody did the same as fast as he could.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub count: u32,
     /// Position in the kernel's ring behind the event that this record ends; 0 for a record of no event. A
     /// daemon that takes over goes on behind the newest.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ring: u64,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_once(value: &u32) -> bool {
+    *value == 1
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference

@@ -39,6 +39,13 @@ pub struct Record {
     /// Bytes of these texts that were too many for the log and are left out.
     #[serde(default)]
     pub cut: u32,
+    /// How many times it happened: more than once where an agent did the same as fast as it could.
+    #[serde(default = "once")]
+    pub count: u32,
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// `GET /v1/audit/records`: which records; every filter that is given must hold.

@@ -35,6 +35,7 @@ fn entry(i: u64) -> Entry {
         object: format!("/srv/input/src/module/file-{}.rs", i % 1_000),
         detail: String::new(),
         cut: 0,
+        count: 1,
         ring: 0,
     }
 }

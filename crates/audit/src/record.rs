@@ -45,6 +45,8 @@ struct Wire<'a> {
     cut: Option<u32>,
     #[n(13)]
     ring: Option<u64>,
+    #[n(14)]
+    count: Option<u32>,
 }
 
 /// A record that borrows its texts from a leaf.
@@ -78,6 +80,8 @@ pub struct RecordView<'a> {
     pub cut: u32,
     /// Position in the kernel's ring; [`Entry::ring`].
     pub ring: u64,
+    /// How many times it happened.
+    pub count: u32,
 }
 
 /// A record that owns its texts.
@@ -98,6 +102,7 @@ pub struct Record {
     pub prev: Hash,
     pub cut: u32,
     pub ring: u64,
+    pub count: u32,
 }
 
 /// The bytes are no record.
@@ -128,6 +133,7 @@ pub(crate) fn encode(leaf: &mut Vec<u8>, seq: u64, entry: &Entry, prev: Hash) ->
         prev: filled(prev).map(ByteArray::from),
         cut: filled(entry.cut),
         ring: filled(entry.ring),
+        count: (entry.count > 1).then_some(entry.count),
     };
     // Writing to a vector cannot fail.
     let _ = minicbor::encode(&wire, &mut *leaf);
@@ -154,6 +160,7 @@ impl<'a> RecordView<'a> {
             prev: wire.prev.as_ref().map_or(NO_PREV, |b| **b),
             cut: wire.cut.unwrap_or_default(),
             ring: wire.ring.unwrap_or_default(),
+            count: wire.count.unwrap_or(1),
         }
     }
 
@@ -174,6 +181,7 @@ impl<'a> RecordView<'a> {
             prev: self.prev,
             cut: self.cut,
             ring: self.ring,
+            count: self.count,
         }
     }
 }
@@ -226,13 +234,14 @@ impl Record {
             detail: self.detail.clone(),
             cut: self.cut,
             ring: self.ring,
+            count: self.count,
         })
     }
 }
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Record", 13)?;
+        let mut out = serializer.serialize_struct("Record", 14)?;
         out.serialize_field("seq", &self.seq)?;
         out.serialize_field("time_ns", &self.time_ns)?;
         out.serialize_field("aid", &self.aid)?;
@@ -246,6 +255,7 @@ impl Serialize for Record {
         out.serialize_field("detail", &self.detail)?;
         out.serialize_field("prev", &hex(&self.prev))?;
         out.serialize_field("cut", &self.cut)?;
+        out.serialize_field("count", &self.count)?;
         out.end()
     }
 }
@@ -268,6 +278,7 @@ mod tests {
             detail: String::new(),
             cut: 0,
             ring: 0,
+            count: 1,
         }
     }
 
@@ -281,6 +292,20 @@ mod tests {
         assert_eq!(list[0].0.to_record().to_entry(), Ok(entry()));
         assert_eq!((list[1].0.seq, list[1].0.prev), (10, first));
         assert_eq!(record_hash(list[0].1), first);
+    }
+
+    #[test]
+    fn once_needs_no_room_and_more_is_kept() {
+        let mut leaf = Vec::new();
+        let first = encode(&mut leaf, 9, &entry(), NO_PREV);
+        let length = leaf.len();
+        let many = Entry { count: 70_000, ring: 4096, ..entry() };
+        encode(&mut leaf, 10, &many, first);
+        // An index and five bytes, an index and three bytes.
+        assert_eq!(leaf.len() - 2 * length, 34 + 6 + 4);
+        let list: Vec<_> = records(&leaf).map(|r| r.unwrap().0.to_record()).collect();
+        assert_eq!((list[0].count, list[1].count), (1, 70_000));
+        assert_eq!(list[1].to_entry(), Ok(many));
     }
 
     #[test]

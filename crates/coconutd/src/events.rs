@@ -1,5 +1,8 @@
 //! The kernel's events: one thread takes them from the ring, in order, into records and states.
 
+mod fold;
+
+use self::fold::Fold;
 use crate::change::Owner;
 use crate::port::EventSource;
 use crate::sink::own;
@@ -26,8 +29,9 @@ pub fn start(
     logged: u64,
 ) -> std::io::Result<()> {
     let daemon = Arc::downgrade(daemon);
-    let sequences = HashMap::new();
-    let run = move || Drain { daemon, source, sequences, logged, handed: 0 }.run();
+    let (sequences, fold) = (HashMap::new(), Fold::default());
+    let mut drain = Drain { daemon, source, sequences, fold, logged, handed: 0 };
+    let run = move || drain.run();
     std::thread::Builder::new().name("events".into()).spawn(run).map(|_| ())
 }
 
@@ -36,6 +40,7 @@ struct Drain {
     source: Box<dyn EventSource>,
     /// Last sequence number of each CPU.
     sequences: HashMap<u32, u64>,
+    fold: Fold,
     /// Up to here an earlier daemon brought everything into the log.
     logged: u64,
     /// Behind the last event that has records.
@@ -43,19 +48,10 @@ struct Drain {
 }
 
 impl Drain {
-    fn run(mut self) {
+    fn run(&mut self) {
         while let Some(daemon) = self.daemon.upgrade() {
-            let Drain { source, sequences, logged, handed, .. } = &mut self;
-            let mut take = |event: &Event, position: u64| {
-                if position > *logged || position == 0 {
-                    if take(&daemon, sequences, event, position) {
-                        *handed = position;
-                    }
-                } else {
-                    sequences.insert(event.cpu, event.sequence);
-                }
-            };
-            match source.poll(WAIT, &mut take) {
+            let polled = self.batch(&daemon);
+            match polled {
                 Ok(0) => daemon.emptied.notify_waiters(),
                 Ok(_) => daemon.drained.notify_waiters(),
                 Err(error) => {
@@ -67,6 +63,37 @@ impl Drain {
             self.release(&daemon);
             self.count_lost(&daemon);
         }
+    }
+
+    /// What is in the ring, as one batch of records.
+    fn batch(&mut self, daemon: &Daemon) -> kernel::Result<usize> {
+        let Drain { source, sequences, fold, logged, handed, .. } = self;
+        let (mut owners, mut last, mut whole) = (Vec::new(), 0, None);
+        let mut take = |event: &Event, position: u64| {
+            if position > *logged || position == 0 {
+                whole.get_or_insert_with(|| daemon.batch.lock());
+                let owner = take(daemon, sequences, fold, event);
+                owners.extend(owner.map(|owner| (owner, AgentId(event.aid))));
+                last = position;
+            } else {
+                sequences.insert(event.cpu, event.sequence);
+            }
+        };
+        let polled = source.poll(WAIT, &mut take);
+        let entries = fold.finish(last);
+        // Of events that have no records nothing has to get into the log.
+        if !entries.is_empty() {
+            *handed = last;
+        }
+        daemon.sink.record_all(entries);
+        drop(whole);
+        // Told as it is by then: a quarantine that came in between stays one.
+        for (owner, aid) in owners {
+            if let Err(error) = owner.tell(daemon, aid) {
+                tracing::debug!(%error, "the kernel did not take the new state");
+            }
+        }
+        polled
     }
 
     /// What is in the log needs its room in the ring no longer.
@@ -86,32 +113,28 @@ impl Drain {
     }
 }
 
-/// Whether it has records.
-fn take(daemon: &Daemon, sequences: &mut HashMap<u32, u64>, event: &Event, position: u64) -> bool {
+/// Makes an event's records; whom to tell if the agent has a new state.
+fn take(
+    daemon: &Daemon,
+    sequences: &mut HashMap<u32, u64>,
+    fold: &mut Fold,
+    event: &Event,
+) -> Option<Arc<Owner>> {
     if let Some(gap) = gap(sequences, event) {
         daemon.lost.fetch_add(gap, Ordering::AcqRel);
         let detail = format!("missing={gap} cpu={} before={}", event.cpu, event.sequence);
-        daemon.sink.record(own(Kind::Gap, "sequence", detail));
+        fold.note(own(Kind::Gap, "sequence", detail));
     }
-    let Some(mut said) = translate::said(event) else { return false };
+    let mut said = translate::said(event)?;
     if let Some(target) = translate::target(event) {
         said.object = daemon.uuid_of(target).map_or_else(
             || "a process outside the agent".to_owned(),
             |uuid| format!("agent {uuid}"),
         );
     }
-    let (mut entries, owner) = daemon.inner().book(event, &said);
-    if let Some(last) = entries.last_mut() {
-        last.ring = position;
-    }
-    daemon.sink.record_all(entries);
-    // Told as it is by then: a quarantine that came in between stays one.
-    if let Some(owner) = owner
-        && let Err(error) = owner.tell(daemon, AgentId(event.aid))
-    {
-        tracing::debug!(%error, "the kernel did not take the new state");
-    }
-    true
+    let (entries, owner) = daemon.inner().book(event, &said);
+    fold.take(event.aid, entries, event.time_ns);
+    owner
 }
 
 /// How many sequence numbers of the event's CPU are missing in front of it.

@@ -249,15 +249,18 @@ async fn settle(daemon: &Daemon, aid: AgentId) {
     loop {
         let (drained, emptied) = (daemon.drained.notified(), daemon.emptied.notified());
         let Ok(counters) = daemon.kernel.counters(aid) else { return };
-        let logged = {
+        let (logged, all) = {
             let mut inner = daemon.inner();
             let Some(info) = inner.info.get_mut(&aid) else { return };
             info.last_counters = Some(counters);
-            if info.kernel_denials >= counters.denials && info.uses >= counters.uses {
-                return;
-            }
-            info.kernel_denials
+            let all = info.kernel_denials >= counters.denials && info.uses >= counters.uses;
+            (info.kernel_denials, all)
         };
+        if all {
+            // They are booked; their records are before its end's when the batch is whole.
+            drop(blocking(|| daemon.batch.lock()));
+            return;
+        }
         if empty && logged >= counters.denials {
             return;
         }

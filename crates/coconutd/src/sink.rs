@@ -348,6 +348,7 @@ pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> 
         object: object.into(),
         detail: detail.into(),
         cut: 0,
+        count: 1,
         ring: 0,
     }
 }

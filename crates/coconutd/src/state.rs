@@ -154,6 +154,8 @@ pub struct Daemon {
     pub trust: Trust,
     /// Tenants' weights are changed one at a time.
     pub weights: tokio::sync::Mutex<()>,
+    /// Held from when a batch of kernel events is booked until its records are on their way to the log.
+    pub batch: Mutex<()>,
     /// Told after each batch of kernel events.
     pub drained: Notify,
     /// A look at the ring found nothing in it.
@@ -224,6 +226,7 @@ impl Daemon {
             lanes: LaneHub::default(),
             trust: parts.trust,
             weights: tokio::sync::Mutex::default(),
+            batch: Mutex::default(),
             drained: Notify::new(),
             emptied: Notify::new(),
             expiry: Notify::new(),

@@ -110,6 +110,7 @@ mod tests {
             object: format!("/secret/{n}"),
             detail: String::new(),
             cut: 0,
+            count: 1,
         };
         PlainLog::of(&[record(0), record(1), record(2)])
     }

@@ -24,6 +24,7 @@ fn entry(n: u64) -> Entry {
         object: format!("/srv/secret/{n}"),
         detail: String::new(),
         cut: 0,
+        count: 1,
         ring: 0,
     }
 }

@@ -109,6 +109,8 @@ impl Kernel {
             main: 0,
             ended: 0,
             status: 0,
+            round: 0,
+            burst: 0,
             reserved: 0,
         };
         maps::put(&self.shared.maps.agents, "agents", &cgroup.as_raw_fd(), &value)?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use zerocopy::FromBytes;
 
 /// Most events that are handed over at a time: the rest stays in the ring, where it makes agents wait.
-const BATCH: usize = 64 * 1024;
+const BATCH: usize = 8 * 1024;
 
 /// Reads what the kernel programs decided; one thread of the daemon owns it.
 ///
@@ -133,7 +133,11 @@ impl EventReader {
         let throttled = &self.kernel.maps.throttled;
         // To find nothing in an empty table takes a look at each of its 32,768 buckets.
         let throttles = self.kernel.maps.policy.throttles();
-        if throttles == self.resumed || self.ring.used() > self.kernel.low_water {
+        if self.ring.used() > self.kernel.low_water {
+            return;
+        }
+        self.kernel.maps.policy.next_round();
+        if throttles == self.resumed {
             return;
         }
         self.resumed = throttles;

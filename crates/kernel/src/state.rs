@@ -19,6 +19,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use zerocopy::FromZeros;
 
+/// Of so many bytes of the ring one event may be one agent's that floods it: a sixteenth of them, as an event takes
+/// about 430.
+const SHARE_BYTES: u32 = 8 << 10;
+
 /// What the ring's reader needs too.
 pub(crate) struct Shared {
     pub options: LoadOptions,
@@ -106,6 +110,8 @@ impl Shared {
             daemon_tgid: std::process::id(),
             high_water: ring / 4 * 3,
             seal_water: ring / 2,
+            share_water: ring / 8 * 3,
+            share: self.options.ring_bytes / SHARE_BYTES,
             grace_ns: self.options.grace.as_nanos().try_into().unwrap_or(u64::MAX),
             guarded,
             successor,

@@ -55,6 +55,8 @@ impl SharedPolicy {
         self.word(offset_of!(Policy, daemon_tgid)).store(new.daemon_tgid, ORDER);
         self.long(offset_of!(Policy, high_water)).store(new.high_water, ORDER);
         self.long(offset_of!(Policy, seal_water)).store(new.seal_water, ORDER);
+        self.long(offset_of!(Policy, share_water)).store(new.share_water, ORDER);
+        self.word(offset_of!(Policy, share)).store(new.share, ORDER);
         self.long(offset_of!(Policy, grace_ns)).store(new.grace_ns, ORDER);
         self.long(offset_of!(Policy, successor.dev)).store(new.successor.dev, ORDER);
         self.long(offset_of!(Policy, successor.ino)).store(new.successor.ino, ORDER);
@@ -66,6 +68,11 @@ impl SharedPolicy {
     /// How many times an agent was stopped because the ring was nearly full.
     pub fn throttles(&self) -> u64 {
         self.long(offset_of!(Policy, throttles)).load(ORDER)
+    }
+
+    /// The ring is nearly empty: what each agent may put there is counted anew.
+    pub fn next_round(&self) {
+        self.word(offset_of!(Policy, round)).fetch_add(1, ORDER);
     }
 
     /// Closes or opens the seal.

@@ -56,6 +56,8 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             main,
             ended,
             status,
+            round,
+            burst,
             reserved
         }
     );
@@ -91,6 +93,9 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             halted,
             admissions,
             next_list,
+            share_water,
+            share,
+            round,
             next_set,
             lost_told
         }

@@ -9,6 +9,7 @@ mod net;
 mod revoke;
 mod seal;
 mod shared;
+mod shares;
 mod tasks;
 mod unix;
 
@@ -20,7 +21,7 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 11] = [
+pub const GROUPS: [(&str, Group); 12] = [
     ("mapped", mapped::run),
     ("launch", launch::run),
     ("shared", shared::run),
@@ -31,6 +32,7 @@ pub const GROUPS: [(&str, Group); 11] = [
     ("tasks", tasks::run),
     ("forbidden", forbidden::run),
     ("audit", audit::run),
+    ("shares", shares::run),
     ("seal", seal::run),
 ];
 

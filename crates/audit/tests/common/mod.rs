@@ -22,6 +22,7 @@ pub fn entry(agent: u128, i: u64) -> Entry {
         object: format!("/srv/input/{i}"),
         detail: String::new(),
         cut: 0,
+        count: 1,
         ring: 0,
     }
 }

@@ -132,6 +132,7 @@ fn shown(record: &::audit::Record) -> Record {
         object: record.object.clone(),
         detail: record.detail.clone(),
         cut: record.cut,
+        count: record.count,
     }
 }
 

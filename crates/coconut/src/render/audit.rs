@@ -55,6 +55,13 @@ pub fn record(record: &Record, width: usize) -> String {
         0 => object,
         bytes => format!("{} [+{bytes} bytes]", cut(&object, room.saturating_sub(17))),
     };
+    let object = match record.count {
+        1 => object,
+        times => {
+            let times = format!(" ×{times}");
+            format!("{}{times}", cut_path(&object, room.saturating_sub(times.width())))
+        }
+    };
     let left = room.saturating_sub(object.width() + 1);
     let detail = if left >= 5 && !detail.is_empty() { cut(&detail, left) } else { String::new() };
     let line = format!("{head}{object}");
@@ -117,6 +124,7 @@ mod tests {
             object: "/home/maya/.ssh/id_ed25519".into(),
             detail: "hook=file_open errno=EACCES comm=cat".into(),
             cut: 0,
+            count: 1,
         };
         let text = record(&record_of, 80);
         fits(&text, 80);
@@ -139,8 +147,13 @@ mod tests {
         );
         let wide = plain(&record(&record_of, usize::MAX));
         assert!(wide.ends_with("id_ed25519 hook=file_open errno=EACCES comm=cat\n"), "{wide}");
+        let storm_of = record_of.clone();
         let newer = Record { kind: Code::Unknown(99), cut: 7, ..record_of };
         let text = plain(&record(&newer, 120));
         assert!(text.contains("99        fs.read") && text.contains("[+7 bytes]"), "{text}");
+        let storm = Record { count: 41_234, ..storm_of };
+        let text = record(&storm, 80);
+        fits(&text, 80);
+        assert!(plain(&text).ends_with("/.ssh/id_ed25519 ×41234\n"), "{}", plain(&text));
     }
 }

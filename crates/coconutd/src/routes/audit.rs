@@ -243,6 +243,7 @@ fn shown(daemon: &Daemon, record: &audit::RecordView<'_>) -> Record {
         object: record.object.to_owned(),
         detail: record.detail.to_owned(),
         cut: record.cut,
+        count: record.count,
     }
 }
 
@@ -261,5 +262,6 @@ fn fresh(daemon: &Daemon, written: &Written) -> Record {
         object: entry.object.clone(),
         detail: entry.detail.clone(),
         cut: entry.cut,
+        count: entry.count,
     }
 }
