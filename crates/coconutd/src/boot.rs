@@ -4,7 +4,10 @@ use crate::audit_log::{self, Opened};
 use crate::config::Config;
 use crate::identity::Listener;
 use crate::output::{Limits, Shelf};
-use crate::port::{KernelPort, Lookup, Machine};
+use crate::port::{EventSource, KernelPort, Lookup, Machine};
+use crate::registry::Registry;
+use crate::registry::keeper::Keeper;
+use crate::registry::restore::{self, Adoption};
 use crate::rights::Room;
 use crate::rights::system::System;
 use crate::sink::{AuditLog, Sink, own};
@@ -20,8 +23,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use supervisor::SetKeys;
 use tokio::net::UnixListener;
+
+/// At the daemon's end agents that are being started are waited for, so long.
+const STARTING: Duration = Duration::from_secs(10);
 
 /// What is started with, beside the kernel.
 pub struct Start {
@@ -35,6 +42,8 @@ pub struct Start {
     pub lookup: Option<LookupOn>,
     /// What the log is seen through; none is nothing.
     pub log: Option<LogThrough>,
+    /// What keeps files open while there is no daemon.
+    pub keeper: Arc<dyn Keeper>,
 }
 
 /// Makes what names are looked up by.
@@ -75,7 +84,9 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let log_key = key;
     let shelf = Shelf::open(&config.agent_logs, output_limits(&config))
         .with_context(|| format!("agents' output in {}", config.agent_logs.display()))?;
+    let registry = Registry::open(&config.run, !kernel.adopted(), start.keeper)?;
     let parts = Parts {
+        registry,
         config,
         shelf,
         kernel,
@@ -91,15 +102,36 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     };
     let daemon = Daemon::new(parts);
     daemon.sealed.store(true, Ordering::Release);
+    let adoption = take_over(&daemon, source.as_ref(), logged).await?;
     record_boot(&daemon, &release, repaired).await;
+    daemon.sink.record_all(adoption.entries);
+    daemon.sink.flush().await;
     events::start(&daemon, source, logged)?;
+    adoption.agents.into_iter().for_each(|adopted| reap::take_up(&daemon, adopted));
     tokio::spawn(change::rights::expire(daemon.clone()));
+    tokio::spawn(Registry::keep_up(Arc::downgrade(&daemon)));
     serve(&daemon)?;
     let follower = daemon.clone();
     tokio::spawn(async move {
         follower.system.follow(&follower.rights, follower.lookup.as_ref()).await;
     });
     Ok(daemon)
+}
+
+/// An earlier daemon's agents, if it left the policy in the kernel.
+async fn take_over(
+    daemon: &Arc<Daemon>,
+    source: &dyn EventSource,
+    logged: u64,
+) -> anyhow::Result<Adoption> {
+    if !daemon.kernel.adopted() {
+        return Ok(Adoption::default());
+    }
+    let mut adoption = restore::restore(daemon).await.context("the registry")?;
+    change::blocking(|| restore::finish(daemon, &mut adoption, source, logged))
+        .context("the agents of the coconutd before this one")?;
+    change::blocking(|| daemon.registry.flush(daemon)).context("the registry")?;
+    Ok(adoption)
 }
 
 /// A trust store that cannot be read trusts nobody; the daemon goes on and says so.
@@ -200,26 +232,30 @@ fn bind(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Ends every agent and the policy, records it, and signs a last checkpoint over all that was decided.
-///
-/// # Errors
-/// When `unload` fails; the end is on record all the same.
-pub async fn stop(
-    daemon: &Arc<Daemon>,
-    unload: impl FnOnce() -> kernel::Result<()>,
-) -> kernel::Result<()> {
-    let agents = reap::end_all(daemon).await;
-    let unloaded = unload();
-    // Nothing is decided any more. What was, up to PID 1's last refused call, is in the ring.
+/// Ends this daemon, with its agents where the machine goes down; else they go on, and the next takes them over. A
+/// last checkpoint covers all that was decided until then.
+pub async fn stop(daemon: &Arc<Daemon>, goes_down: bool) {
+    let agents = if goes_down { reap::end_all(daemon).await } else { stand(daemon).await };
     let emptied = daemon.emptied.notified();
     daemon.kernel.read_events_now();
     emptied.await;
-    daemon.sink.record(own(Kind::Shutdown, "coconutd", format!("agents={agents}")));
+    let detail = format!("agents={agents} ended={goes_down}");
+    daemon.sink.record(own(Kind::Shutdown, "coconutd", detail));
     daemon.sink.flush().await;
+    change::blocking(|| daemon.remember());
     let config = &daemon.config;
     for socket in [config.api_socket(), config.stdio_socket()] {
         let _ = std::fs::remove_file(config.operator_socket(&socket));
         let _ = std::fs::remove_file(socket);
     }
-    unloaded
+}
+
+/// No more changes begin; how many agents there are.
+async fn stand(daemon: &Arc<Daemon>) -> usize {
+    daemon.stopping.store(true, Ordering::Release);
+    let deadline = tokio::time::Instant::now() + STARTING;
+    while daemon.starting.load(Ordering::Acquire) > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    daemon.inner().supervisor.living_count()
 }

@@ -9,6 +9,7 @@
 //! | [`change`] | every change, as a transaction that owns its guards |
 //! | [`events`], [`translate`] | the kernel's decisions, in the log's words |
 //! | [`reap`] | the end of agents |
+//! | [`registry`] | what the next daemon needs to know |
 //! | [`output`] | what background agents write |
 //! | [`sink`], [`audit_log`] | the way into the log |
 //! | [`state`], [`view`], [`lanes`] | what is known, and how it is shown |
@@ -30,6 +31,7 @@ pub mod members;
 pub mod output;
 pub mod port;
 pub mod reap;
+pub mod registry;
 pub mod rights;
 pub mod routes;
 pub mod sink;

@@ -1,13 +1,17 @@
-//! coconutd: loads the policy, seals it, serves the API until PID 1 ends it.
+//! coconutd: loads the policy and seals it, or takes it over; serves the API until PID 1 ends it.
 
 use anyhow::{Context, bail};
 use api::status::{Feature, Level};
 use coconutd::boot::{self, Start};
 use coconutd::config::Config;
 use coconutd::features;
+use coconutd::registry::keeper::Systemd;
 use kernel::{Kernel, LoadOptions};
-use std::process::ExitCode;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -54,8 +58,8 @@ async fn live() -> anyhow::Result<()> {
     if !missing.is_empty() {
         bail!("this kernel lacks {}", missing.join(", "));
     }
-    let loading = tokio::task::spawn_blocking(|| Kernel::load(&LoadOptions::default()));
-    let kernel = Arc::new(loading.await?.context("cannot load the policy")?);
+    let starting = tokio::task::spawn_blocking(|| Kernel::start(&LoadOptions::default()));
+    let kernel = Arc::new(starting.await?.context("cannot load the policy")?);
     let mut features = features;
     features.extend(kernel.weaker().iter().map(|program| Feature {
         name: program.clone(),
@@ -69,6 +73,7 @@ async fn live() -> anyhow::Result<()> {
         release: probed.release,
         lookup: None,
         log: None,
+        keeper: Arc::new(Systemd),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let daemon = boot::start(start, kernel.clone()).await?;
@@ -79,7 +84,53 @@ async fn live() -> anyhow::Result<()> {
     // Only PID 1 can send it: the seal refuses everybody else's.
     terminate.recv().await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    tracing::info!("stopping: ending every agent");
-    // Unloaded, so that the next coconutd can load its own.
-    Ok(boot::stop(&daemon, || kernel.unload()).await?)
+    tracing::info!("stopping");
+    await_successor(&kernel);
+    let goes_down = tokio::task::spawn_blocking(goes_down).await.unwrap_or(false);
+    boot::stop(&daemon, goes_down).await;
+    Ok(())
+}
+
+/// How long the service manager may take to say what it is at.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The machine is shut down, and agents with it; else only this process is to end.
+fn goes_down() -> bool {
+    let mut asked = match Command::new("systemctl")
+        .arg("is-system-running")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+    {
+        Ok(asked) => asked,
+        Err(error) => {
+            tracing::error!(%error, "cannot ask whether the machine goes down; agents go on");
+            return false;
+        }
+    };
+    let deadline = Instant::now() + ANSWER;
+    while Instant::now() < deadline {
+        if let Ok(Some(_)) = asked.try_wait() {
+            let mut said = String::new();
+            let told = asked.stdout.take().map(|mut out| out.read_to_string(&mut said));
+            return matches!(told, Some(Ok(_))) && said.trim() == "stopping";
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = asked.kill();
+    false
+}
+
+/// What lies where this program lay is what follows it: a new version, after an upgrade.
+fn await_successor(kernel: &Kernel) {
+    let own = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let name = own.to_string_lossy();
+    let path = name.strip_suffix(" (deleted)").unwrap_or(&name);
+    let expected = std::fs::File::open(path)
+        .map_err(anyhow::Error::from)
+        .and_then(|file| Ok(kernel.expect_successor(file.as_fd())?));
+    if let Err(error) = expected {
+        tracing::error!(path, error = format!("{error:#}"), "only this very program can follow");
+    }
 }

@@ -5,7 +5,8 @@ use abi::event::Event;
 use abi::{AgentId, AgentState};
 use futures_util::future::BoxFuture;
 use kernel::{
-    Counters, EventReader, Handle, Kernel, Launch, Mapping, NewAgent, Process, Result, Rule, SetId,
+    Counters, EventReader, Exited, Footing, Found, Handle, Kernel, Launch, Mapping, NewAgent,
+    Process, Result, Rule, SetId, Standing,
 };
 use manifest::AbsPath;
 use resolve::programs::{Leases, Program, ProgramError, Programs};
@@ -61,6 +62,10 @@ pub trait KernelPort: Send + Sync + 'static {
     fn populated(&self, aid: AgentId) -> Result<bool>;
     fn remove_agent(&self, aid: AgentId) -> Result<()>;
     fn counters(&self, aid: AgentId) -> Result<Counters>;
+    fn footing(&self, aid: AgentId) -> Result<Footing>;
+    fn adopt_agent(&self, standing: &Standing, sets: &[SetId]) -> Result<Found>;
+    fn adoption_done(&self) -> Result<Vec<AgentId>>;
+    fn exit_of(&self, aid: AgentId) -> Result<Option<Exited>>;
     fn peer_of_tcp(&self, client: SocketAddr, server: SocketAddr) -> Result<Option<AgentId>>;
     fn agent_of_pidfd(&self, fd: BorrowedFd<'_>) -> Result<Option<AgentId>>;
     fn read_events_now(&self);
@@ -165,6 +170,18 @@ impl KernelPort for Kernel {
     }
     fn counters(&self, aid: AgentId) -> Result<Counters> {
         Kernel::counters(self, aid)
+    }
+    fn footing(&self, aid: AgentId) -> Result<Footing> {
+        Kernel::footing(self, aid)
+    }
+    fn adopt_agent(&self, standing: &Standing, sets: &[SetId]) -> Result<Found> {
+        Kernel::adopt_agent(self, standing, sets)
+    }
+    fn adoption_done(&self) -> Result<Vec<AgentId>> {
+        Kernel::adoption_done(self)
+    }
+    fn exit_of(&self, aid: AgentId) -> Result<Option<Exited>> {
+        Kernel::exit_of(self, aid)
     }
     fn peer_of_tcp(&self, client: SocketAddr, server: SocketAddr) -> Result<Option<AgentId>> {
         Kernel::peer_of_tcp(self, client, server)

@@ -2,10 +2,11 @@
 
 use crate::change::blocking;
 use crate::clock;
-use crate::output::Pump;
+use crate::output::{Output, Pump};
+use crate::registry::restore::Adopted;
 use crate::state::{Daemon, Ending};
 use crate::stdio;
-use abi::{AgentId, Kind};
+use abi::{AgentId, AgentState, Kind};
 use api::Exit;
 use api::broker::LaneEvent;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -25,7 +26,7 @@ const STALLED: Duration = Duration::from_secs(60);
 const SLOW: Duration = Duration::from_millis(50);
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Waited {
     status: Option<i32>,
     signal: Option<i32>,
@@ -47,6 +48,32 @@ pub fn watch(
     if let Some(leash) = leash {
         let holder = daemon.clone();
         tokio::spawn(async move { hold(&holder, aid, leash).await });
+    }
+}
+
+/// Goes on with an agent of an earlier daemon's.
+pub fn take_up(daemon: &Arc<Daemon>, adopted: Adopted) {
+    let Adopted { aid, process, output } = adopted;
+    let pump = output.and_then(|pipe| go_on(daemon, aid, pipe));
+    if let Some(process) = process {
+        return watch(daemon, aid, process, None, pump);
+    }
+    let waiter = daemon.clone();
+    tokio::spawn(async move { finish(&waiter, aid, Waited::default(), pump).await });
+}
+
+fn go_on(daemon: &Arc<Daemon>, aid: AgentId, pipe: OwnedFd) -> Option<Pump> {
+    let (uuid, tenant) = {
+        let inner = daemon.inner();
+        let agent = inner.supervisor.get(aid).ok()?;
+        (agent.uuid, agent.tenant.clone())
+    };
+    match daemon.shelf.go_on(uuid, &tenant) {
+        Ok(kept) => Some(Output::of(pipe, kept).start()),
+        Err(error) => {
+            tracing::error!(%uuid, %error, "an agent's output is not kept any more");
+            None
+        }
     }
 }
 
@@ -84,6 +111,7 @@ pub fn end(daemon: &Daemon, aid: AgentId, ending: &Ending) -> bool {
     }
     drop(inner);
     tell_parents(daemon, &reparented);
+    daemon.remember();
     for target in &doomed {
         // A frozen cgroup is killed all the same; thawing first would let it run.
         if let Err(error) = daemon.kernel.kill(*target) {
@@ -105,7 +133,7 @@ fn end_first(daemon: &Daemon, aid: AgentId) {
 }
 
 async fn wait(pidfd: OwnedFd) -> Waited {
-    let unknown = Waited { status: None, signal: None };
+    let unknown = Waited::default();
     // Its successor is `unsafe`, which no crate but `kernel` may be; an `OwnedFd` keeps what that
     // one asks for.
     #[allow(deprecated)]
@@ -138,12 +166,24 @@ async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited, output: Opti
         output.finish().await;
     }
     settle(daemon, aid).await;
-    let exit = book_end(daemon, aid, waited);
+    let exit = book_end(daemon, aid, known(daemon, aid, waited));
     remove(daemon, aid).await;
     daemon.sink.flush().await;
-    if let Some(agent) = let_go(daemon, aid, exit) {
+    let agent = let_go(daemon, aid, exit);
+    blocking(|| daemon.remember());
+    if let Some(agent) = agent {
+        daemon.registry.forget_output(agent);
         daemon.lanes.tell(LaneEvent::Gone { agent });
     }
+}
+
+/// Of a process whose parent was an earlier daemon the kernel has noted how it ended.
+fn known(daemon: &Daemon, aid: AgentId, waited: Waited) -> Waited {
+    if waited != Waited::default() {
+        return waited;
+    }
+    let noted = daemon.kernel.exit_of(aid).ok().flatten().unwrap_or_default();
+    Waited { status: noted.status, signal: noted.signal }
 }
 
 /// Takes an agent without processes out of the kernel, however often that has to be tried: its slot
@@ -292,10 +332,15 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
         (None, Some(0)) => End::Clean,
         (None, _) => End::Failed,
     };
+    let state = inner.supervisor.get(aid).map(supervisor::Agent::state);
+    let started = !matches!(state, Ok(AgentState::Spawning | AgentState::Attested));
+    // An earlier daemon may have come as far as this.
+    let booked = state.is_ok_and(AgentState::is_terminal);
     let mut entry = inner.entry(aid, Kind::Exit);
     entry.object = match (waited.status, waited.signal) {
         (Some(status), _) => format!("status {status}"),
         (_, Some(signal)) => format!("signal {signal}"),
+        _ if !started => "never started".into(),
         _ => "unknown".into(),
     };
     if let Some(ending) = &ending {
@@ -308,7 +353,10 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
         info.pid = None;
     }
     drop(inner);
-    daemon.sink.record_all(std::iter::once(entry).chain(step.map(|(_, entry)| entry)).collect());
+    if !booked {
+        let entries = std::iter::once(entry).chain(step.map(|(_, entry)| entry));
+        daemon.sink.record_all(entries.collect());
+    }
     Exit {
         status: waited.status,
         signal: waited.signal,

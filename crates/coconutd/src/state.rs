@@ -9,6 +9,7 @@ use crate::lanes::LaneHub;
 use crate::members::Members;
 use crate::output::Shelf;
 use crate::port::{KernelPort, Lookup};
+use crate::registry::Registry;
 use crate::rights::launch::Given;
 use crate::rights::system::System;
 use crate::rights::{KernelSet, Room};
@@ -98,6 +99,8 @@ pub struct Info {
     pub calls: u64,
     /// Its end, for all who wait.
     pub exit: watch::Sender<Option<api::Exit>>,
+    /// Its place in the kernel, once its program runs: for the next daemon.
+    pub footing: Option<kernel::Footing>,
 }
 
 /// Inference of one tenant since the daemon started.
@@ -136,6 +139,8 @@ pub struct Daemon {
     pub sink: Sink,
     /// Where names are looked up.
     pub lookup: Arc<dyn Lookup>,
+    /// What the next daemon needs to know.
+    pub registry: Registry,
     /// The sets in the kernel.
     pub rights: Room,
     /// Those that come with the system.
@@ -191,6 +196,8 @@ pub struct Parts {
     pub sink: Sink,
     /// Where names are looked up.
     pub lookup: Arc<dyn Lookup>,
+    /// What the next daemon needs to know.
+    pub registry: Registry,
     /// The sets in the kernel.
     pub rights: Room,
     /// Those that come with the system.
@@ -219,6 +226,7 @@ impl Daemon {
             kernel: parts.kernel,
             sink: parts.sink,
             lookup: parts.lookup,
+            registry: parts.registry,
             rights: parts.rights,
             system: parts.system,
             stdio: Waiting::default(),

@@ -32,7 +32,7 @@ impl Node {
     }
 
     /// It is this file only while it is kept open.
-    fn in_memory(self) -> bool {
+    pub fn in_memory(self) -> bool {
         self.dev & FILE_IN_MEMORY != 0
     }
 }
@@ -46,6 +46,13 @@ pub struct Handle {
     /// Folders above that are known by their inodes in memory, kept there also when the file is
     /// moved elsewhere. The descriptor keeps its mount, and nothing is unmounted beneath.
     _pins: Vec<OwnedFd>,
+}
+
+impl AsFd for Handle {
+    /// While this is open the file's numbers are nobody else's.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 impl Handle {

@@ -39,6 +39,7 @@ pub use features::{Features, Lockdown};
 pub use handle::{Handle, Node};
 pub use kernel::Kernel;
 pub use launch::Waiting;
+pub use sys::passed;
 pub use types::{
     Counters, Launch, LoadOptions, Mapping, Namespaces, NewAgent, Process, Rule, SETS_MAX, Scope,
     SetId,

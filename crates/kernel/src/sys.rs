@@ -220,6 +220,13 @@ pub(crate) fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
     done == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
+/// A descriptor that the service manager passed on to this process.
+pub fn passed(fd: std::os::fd::RawFd) -> OwnedFd {
+    use std::os::fd::FromRawFd;
+    // SAFETY: it was passed to this process, whose first threads ask for it once and own it from then on.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
 /// Ends a child and waits for it, so that nothing of it is left.
 pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
     let none = core::ptr::null::<u8>();

@@ -45,6 +45,11 @@ pub struct Denials {
 }
 
 impl Denials {
+    /// As an earlier daemon had them.
+    pub(crate) fn at(total: u64, latest: impl Iterator<Item = Attempt>) -> Self {
+        Denials { latest: latest.take(KEPT).collect(), total }
+    }
+
     pub(crate) fn note(&mut self, attempt: Attempt) {
         self.total += attempt.count;
         let same = |known: &Attempt| {

@@ -261,7 +261,7 @@ impl Supervisor {
     /// Books what was planned, once the kernel has it. Agents that are gone by now are passed over.
     pub fn commit(&mut self, changes: &[Change], now_ns: u64) {
         for change in changes {
-            let Some(agent) = self.agents.get_mut(&change.aid) else { continue };
+            let Ok(agent) = self.get_mut(change.aid) else { continue };
             agent.sets.clone_from(&change.sets);
             agent.next_rule = agent.next_rule.max(change.next_rule);
             for taken in &change.removed {

@@ -96,18 +96,23 @@ impl Supervisor {
     pub fn commit_weights(&mut self, weights: &[(AgentId, u32)]) -> Vec<AgentId> {
         let mut changed = BTreeSet::new();
         for (aid, weight) in weights {
-            let Some(agent) = self.agents.get_mut(aid) else { continue };
+            let Ok(agent) = self.get_mut(*aid) else { continue };
             agent.weight = *weight;
             let uuid = agent.uuid;
             changed.insert(*aid);
             for below in self.descendants(*aid) {
-                let agent = self.agents.get_mut(&below);
+                let agent = self.get_mut(below);
                 let above = agent.into_iter().flat_map(|agent| agent.above.iter_mut());
                 above.filter(|above| above.uuid == uuid).for_each(|above| above.weight = *weight);
                 changed.insert(below);
             }
         }
         changed.into_iter().collect()
+    }
+
+    /// Weights that somebody gave to tenants.
+    pub fn weighed(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.lanes.weights.iter().map(|(name, weight)| (name.as_str(), *weight))
     }
 
     /// Tenants that have living agents or a weight of their own, with their weights.

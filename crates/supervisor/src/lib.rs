@@ -16,6 +16,7 @@ mod narrow;
 mod parts;
 mod registry;
 mod resolve;
+mod saved;
 mod sets;
 mod slots;
 mod tree;
@@ -31,6 +32,9 @@ pub use narrow::Taken;
 pub use parts::Part;
 pub use registry::{Limits, Supervisor, UnknownAgent};
 pub use resolve::{Candidate, ResolveError};
+pub use saved::{
+    RestoreError, SavedAgent, SavedAttempt, SavedHeld, SavedPlace, SavedRule, SavedSet,
+};
 pub use sets::{Held, HeldSet, Inode, Place, RuleSet, SetKey, SetKeys, SetRule};
 pub use slots::Slots;
 pub use tree::EndPlan;

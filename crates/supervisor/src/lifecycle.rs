@@ -108,6 +108,11 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
+    /// Where an earlier daemon left it.
+    pub(crate) fn at(state: AgentState) -> Self {
+        Lifecycle { state }
+    }
+
     /// Where it is.
     pub fn state(&self) -> AgentState {
         self.state

@@ -49,6 +49,8 @@ pub struct Supervisor {
     pub(crate) limits: Limits,
     pub(crate) lanes: Lanes,
     pub(crate) keys: Arc<SetKeys>,
+    /// Agents that are not as they were written down.
+    pub(crate) changed: BTreeSet<AgentId>,
 }
 
 impl Supervisor {
@@ -65,6 +67,7 @@ impl Supervisor {
             limits,
             lanes: Lanes::default(),
             keys,
+            changed: BTreeSet::new(),
         }
     }
 
@@ -78,7 +81,22 @@ impl Supervisor {
         self.by_uuid.insert(uuid, aid);
         self.living.insert(&agent);
         self.agents.insert(aid, agent);
+        self.changed.insert(aid);
         self.note_expiry(aid);
+    }
+
+    /// Books an agent of an earlier daemon's.
+    pub(crate) fn take_up(&mut self, agent: Agent) {
+        if !agent.state().is_terminal() {
+            return self.enter(agent);
+        }
+        self.changed.insert(agent.aid);
+        self.by_uuid.insert(agent.uuid, agent.aid);
+        self.ended.insert(&agent);
+        if agent.released {
+            self.gone.push_back(agent.aid);
+        }
+        self.agents.insert(agent.aid, agent);
     }
 
     /// Puts an agent in its place among the expiries.
@@ -114,6 +132,7 @@ impl Supervisor {
     }
 
     pub(crate) fn get_mut(&mut self, aid: AgentId) -> Result<&mut Agent, UnknownAgent> {
+        self.changed.insert(aid);
         self.agents.get_mut(&aid).ok_or(UnknownAgent(aid))
     }
 
@@ -224,6 +243,7 @@ impl Supervisor {
         for child in children {
             let _ = self.hand_over(child, heir);
         }
+        self.changed.insert(aid);
         if let Some(agent) = self.agents.remove(&aid) {
             self.ended.remove(&agent);
             self.by_uuid.remove(&agent.uuid);

@@ -143,7 +143,11 @@ impl RuleSet {
         Self::build(key, Some(from.key), rules.into())
     }
 
-    fn build(key: SetKey, from: Option<SetKey>, rules: Arc<[Option<SetRule>]>) -> Arc<RuleSet> {
+    pub(crate) fn build(
+        key: SetKey,
+        from: Option<SetKey>,
+        rules: Arc<[Option<SetRule>]>,
+    ) -> Arc<RuleSet> {
         let there = || rules.iter().flatten();
         let live = there().count();
         let earliest = there().filter_map(|rule| rule.expires_ns).min();

@@ -11,12 +11,14 @@ pub struct Slots {
     taken: Vec<bool>,
     free: Vec<u32>,
     capacity: u32,
+    /// Every generation that is given out is above this.
+    floor: u32,
 }
 
 impl Slots {
     /// Nothing given out; at most `capacity` at once.
     pub fn new(capacity: u32) -> Self {
-        Slots { generations: Vec::new(), taken: Vec::new(), free: Vec::new(), capacity }
+        Slots { generations: Vec::new(), taken: Vec::new(), free: Vec::new(), capacity, floor: 0 }
     }
 
     /// An id that nobody had before; none if all slots are taken.
@@ -24,7 +26,7 @@ impl Slots {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if (self.generations.len() as u32) < self.capacity => {
-                self.generations.push(0);
+                self.generations.push(self.floor);
                 self.taken.push(false);
                 self.generations.len() as u32 - 1
             }
@@ -34,6 +36,43 @@ impl Slots {
         *generation += 1;
         self.taken[slot as usize] = true;
         Some(AgentId::new(slot, *generation))
+    }
+
+    /// The highest generation that was given out.
+    pub fn highest(&self) -> u32 {
+        self.generations.iter().copied().max().unwrap_or(0).max(self.floor)
+    }
+
+    /// From now on every id has a generation above this.
+    pub fn start_above(&mut self, highest: u32) {
+        self.floor = self.floor.max(highest);
+        self.generations.iter_mut().for_each(|last| *last = (*last).max(highest));
+    }
+
+    /// Has an id that was given out before; `taken` while it is somebody's. False if its slot is another's,
+    /// or beyond all slots.
+    pub fn occupy(&mut self, id: AgentId, taken: bool) -> bool {
+        let slot = id.slot();
+        if slot >= self.capacity {
+            return false;
+        }
+        while self.generations.len() as u32 <= slot {
+            self.free.push(self.generations.len() as u32);
+            self.generations.push(self.floor);
+            self.taken.push(false);
+        }
+        let at = slot as usize;
+        if taken {
+            if std::mem::replace(&mut self.taken[at], true) {
+                return false;
+            }
+            self.free.retain(|free| *free != slot);
+            self.generations[at] = id.generation();
+        } else {
+            let last = &mut self.generations[at];
+            *last = (*last).max(id.generation());
+        }
+        true
     }
 
     /// Takes an id back. A slot whose generations are used up is never given out again.

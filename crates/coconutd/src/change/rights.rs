@@ -67,6 +67,7 @@ pub async fn grant(
             })?
         };
         records.written().await?;
+        blocking(|| daemon.remember());
         tell_lanes(&daemon, &changed);
         daemon.expiry.notify_one();
         let changed = if changed.is_empty() { vec![aid] } else { changed };
@@ -185,7 +186,9 @@ pub async fn revoke(
                 let now = clock::boot_ns();
                 let plan = daemon.inner().supervisor.plan_revoke(aid, &rule, now);
                 let Revocation { changes, .. } = plan.map_err(revoke_refusal)?;
-                Ok(enforce(&daemon, changes, &caller.name(), room, started))
+                let done = enforce(&daemon, changes, &caller.name(), room, started);
+                daemon.remember();
+                Ok(done)
             })?
         };
         done.records.written().await?;
@@ -354,6 +357,7 @@ async fn expire_one(daemon: Arc<Daemon>, aid: AgentId) -> Answer<()> {
             let entries = removals(&daemon, std::slice::from_ref(&made), "expiry");
             let taken = maps.then(|| (aid, made.change.removed.clone()));
             sets::book(&daemon, vec![made], clock::boot_ns());
+            daemon.remember();
             Ok(Some((taken, room.record(entries))))
         })?
     };

@@ -56,6 +56,10 @@ pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) 
         match started {
             Ok(process) => {
                 plan.activate(&daemon, aid);
+                if let Some(output) = &plan.output {
+                    daemon.registry.keep_output(plan.uuid, output.reading());
+                }
+                blocking(|| daemon.remember());
                 let pump = plan.output.map(Output::start);
                 reap::watch(&daemon, aid, process, plan.handed.map(|handed| handed.leash), pump);
                 Ok(aid)
@@ -223,7 +227,12 @@ impl Plan {
     ) -> Answer<(AgentId, Durable)> {
         let aid = self.admit(daemon, tree).map_err(|refusal| refusal.step("attenuation"))?;
         match self.make_in_kernel(daemon, aid) {
-            Ok(()) => Ok((aid, room.record(self.records(daemon, aid)))),
+            Ok(()) => {
+                let records = self.records(daemon, aid);
+                // The next daemon has to know whom it finds.
+                daemon.remember();
+                Ok((aid, room.record(records)))
+            }
             Err(refusal) => {
                 undo(daemon, aid, &refusal);
                 Err(refusal)
@@ -287,6 +296,7 @@ impl Plan {
             tokens: 0,
             calls: 0,
             exit: tokio::sync::watch::Sender::new(None),
+            footing: None,
         }
     }
 
@@ -366,9 +376,11 @@ impl Plan {
             return Err(refused(format!("{real} was written to while it was started")));
         }
         let pidfd = process.pidfd.try_clone().map_err(|e| Refusal::failed(e.to_string()))?;
+        let footing = daemon.kernel.footing(aid).ok();
         if let Some(info) = daemon.inner().info.get_mut(&aid) {
             info.pid = Some(process.pid);
             info.pidfd = Some(Arc::new(pidfd));
+            info.footing = footing;
         }
         Ok(process)
     }

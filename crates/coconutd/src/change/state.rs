@@ -118,6 +118,7 @@ async fn step(
                     }
                     return Err(error.into());
                 }
+                daemon.remember();
                 Ok(room.record(Vec::from_iter(entry)))
             })?
         };

@@ -56,6 +56,7 @@ pub async fn tenant(
         let records = room.record(vec![entry]);
         drop(_one_at_a_time);
         records.written().await?;
+        blocking(|| daemon.remember());
         tell_lanes(&daemon, &changed);
         Ok(())
     })
@@ -90,6 +91,7 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
             })?
         };
         records.written().await?;
+        blocking(|| daemon.remember());
         tell_lanes(&daemon, &changed);
         Ok(())
     })

@@ -4,7 +4,7 @@ use super::shelf::Kept;
 use crate::change::blocking;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -42,6 +42,16 @@ impl Output {
         let (pipe, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         fcntl_setfl(&pipe, fcntl_getfl(&pipe)? | OFlags::NONBLOCK)?;
         Ok((Output { pipe, kept }, theirs))
+    }
+
+    /// The same of an agent that an earlier daemon started.
+    pub fn of(pipe: OwnedFd, kept: Kept) -> Output {
+        Output { pipe, kept }
+    }
+
+    /// Its end of the pipe.
+    pub fn reading(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
     }
 
     /// Where it is kept.

@@ -116,6 +116,26 @@ impl Shelf {
         Ok(Kept { shelf: self.clone(), agent, file, stays: false })
     }
 
+    /// The place of an agent whose output an earlier daemon took: what comes is added.
+    ///
+    /// # Errors
+    /// When its file cannot be opened.
+    pub fn go_on(self: &Arc<Self>, agent: Uuid, tenant: &str) -> std::io::Result<Kept> {
+        let newer = self.newer(agent);
+        if !newer.exists() {
+            return self.keep(agent, tenant);
+        }
+        let file = OpenOptions::new().append(true).open(&newer)?;
+        let mut books = self.books();
+        let (newer, older) = books.agents.get(&agent).map_or((0, 0), |h| (h.newer, h.older));
+        books.forget(agent);
+        books.agents.insert(agent, Held { tenant: tenant.to_owned(), ..Held::default() });
+        books.tenants.entry(tenant.to_owned()).or_default().running.insert(agent);
+        books.set(agent, |held| (held.newer, held.older) = (newer, older));
+        drop(books);
+        Ok(Kept { shelf: self.clone(), agent, file, stays: true })
+    }
+
     /// The file that an agent's output goes to.
     pub fn newer(&self, agent: Uuid) -> PathBuf {
         self.folder.join(format!("{agent}.log"))

@@ -114,6 +114,22 @@ impl Room {
         (targets.len() == set.positions().len()).then(|| self.enter(set.clone(), targets))
     }
 
+    /// Gives out the names of sets.
+    pub fn keys(&self) -> &SetKeys {
+        &self.shared.keys
+    }
+
+    /// A set that an earlier daemon had, with what its rules stand on.
+    pub fn take_up(&self, set: Arc<RuleSet>, targets: Vec<Target>) -> Arc<KernelSet> {
+        let own = set.from().is_none();
+        let made = self.enter(set, targets);
+        if own {
+            let entry = (made.set.key(), Arc::downgrade(&made));
+            lock(&self.shared.tables).by_content.insert(made.set.positions().clone(), entry);
+        }
+        made
+    }
+
     fn find(&self, key: SetKey) -> Option<Arc<KernelSet>> {
         lock(&self.shared.tables).by_key.get(&key).and_then(Weak::upgrade)
     }

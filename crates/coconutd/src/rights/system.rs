@@ -119,6 +119,11 @@ impl System {
         self.profiles.get(name)
     }
 
+    /// Every set of the system's.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<KernelSet>> {
+        self.profiles.values().chain(self.implied.values())
+    }
+
     /// Names of the profiles, in order.
     pub fn profiles(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.profiles.keys().map(String::as_str).collect();

@@ -13,16 +13,19 @@ use coconutd::boot::{self, Start};
 use coconutd::callers::Sizes;
 use coconutd::config::Config;
 use coconutd::port::{EventSource, KernelPort, Lookup, Machine, Ready, Resolved};
+use coconutd::registry::keeper::Keeper;
 use coconutd::sink::AuditLog;
 use coconutd::state::Daemon;
 use futures_util::future::BoxFuture;
 use kernel::{
-    Counters, Error, Handle, Launch, Mapping, NewAgent, Node, Result, Rule, Scope, SetId,
+    Counters, Error, Exited, Footing, Found, Handle, Launch, Mapping, NewAgent, Node, Process,
+    Result, Rule, Scope, SetId, Standing,
 };
 use manifest::AbsPath;
 use resolve::programs::{Program, ProgramError};
 use resolve::targets::{Absent, RuleError};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -44,6 +47,10 @@ pub struct Known {
     pub weight: u32,
     /// Nobody of it runs any more.
     pub killed: bool,
+    /// A daemon that follows another has taken it up.
+    pub adopted: bool,
+    /// How its process ended, as the kernel notes it.
+    pub exited: Option<Exited>,
 }
 
 /// What is done at a step: nothing, or a failure.
@@ -78,8 +85,35 @@ pub struct Fake {
     pub nothing_mapped: AtomicBool,
     /// What was wrong at some moment: a child with more than its parent, a set dropped that somebody holds.
     pub wrong: Mutex<Vec<String>>,
-    events: Sender<Event>,
+    /// The policy was there when the daemon came.
+    pub adopted: AtomicBool,
+    /// How many daemons there were before.
+    daemons: AtomicU64,
+    /// What is kept open while there is no daemon.
+    pub kept: Mutex<BTreeMap<String, OwnedFd>>,
+    events: Mutex<Sender<Event>>,
     source: Mutex<Option<Receiver<Event>>>,
+}
+
+/// Keeps files as the service manager does.
+pub struct Store(pub Arc<Fake>);
+
+impl Keeper for Store {
+    fn keep(&self, name: &str, file: BorrowedFd<'_>) {
+        let copy = file.try_clone_to_owned().unwrap();
+        if self.0.kept.lock().unwrap().insert(name.to_owned(), copy).is_some() {
+            self.0.wrong.lock().unwrap().push(format!("{name} is kept twice"));
+        }
+    }
+    fn forget(&self, name: &str) {
+        if self.0.kept.lock().unwrap().remove(name).is_none() {
+            self.0.wrong.lock().unwrap().push(format!("{name} is forgotten and was not kept"));
+        }
+    }
+    fn kept(&self) -> Vec<(String, OwnedFd)> {
+        let kept = self.0.kept.lock().unwrap();
+        kept.iter().map(|(name, fd)| (name.clone(), fd.try_clone().unwrap())).collect()
+    }
 }
 
 impl Fake {
@@ -97,7 +131,10 @@ impl Fake {
             mapped: Mutex::default(),
             nothing_mapped: AtomicBool::new(false),
             wrong: Mutex::default(),
-            events,
+            adopted: AtomicBool::new(false),
+            daemons: AtomicU64::new(0),
+            kept: Mutex::default(),
+            events: Mutex::new(events),
             source: Mutex::new(Some(source)),
         })
     }
@@ -105,12 +142,12 @@ impl Fake {
     /// The kernel refuses something: counted, and told.
     pub fn deny(&self, aid: AgentId, event: Event) {
         self.agents.lock().unwrap().get_mut(&aid).unwrap().denials += 1;
-        self.events.send(event).unwrap();
+        self.events.lock().unwrap().send(event).unwrap();
     }
 
     /// An event that is no denial.
     pub fn tell(&self, event: Event) {
-        self.events.send(event).unwrap();
+        self.events.lock().unwrap().send(event).unwrap();
     }
 
     /// How many steps there were so far.
@@ -224,11 +261,53 @@ fn node(path: &Path) -> Option<Node> {
 }
 
 /// The handle that the daemon is given.
-pub struct Port(pub Arc<Fake>);
+pub struct Port(pub Arc<Fake>, u64);
 
 impl KernelPort for Port {
     fn adopted(&self) -> bool {
-        false
+        self.0.adopted.load(Ordering::SeqCst)
+    }
+    fn footing(&self, aid: AgentId) -> Result<Footing> {
+        self.0.with(aid, |_| Footing { folder: format!("{aid:?}").into(), ..Footing::default() })
+    }
+    fn adopt_agent(&self, standing: &Standing, sets: &[SetId]) -> Result<Found> {
+        self.0.step("adopt")?;
+        let aid = standing.aid;
+        let found = self.0.with(aid, |known| {
+            known.sets = sets.to_vec();
+            known.adopted = true;
+            (known.pid, known.exited)
+        });
+        Ok(match found {
+            Err(_) => Found::Gone,
+            Ok((_, Some(exited))) => Found::Ended(exited),
+            Ok((None, None)) => Found::Ended(Exited::default()),
+            Ok((Some(pid), None)) => {
+                let pidfd = pidfd_open(as_pid(pid), PidfdFlags::empty());
+                let source =
+                    |e: rustix::io::Errno| Error::System { action: "find", source: e.into() };
+                Found::Running(Process { pid, pidfd: pidfd.map_err(source)? })
+            }
+        })
+    }
+    fn adoption_done(&self) -> Result<Vec<AgentId>> {
+        self.0.step("adoption_done")?;
+        let mut agents = self.0.agents.lock().unwrap();
+        let strangers: Vec<AgentId> =
+            agents.iter().filter(|(_, known)| !known.adopted).map(|(aid, _)| *aid).collect();
+        for aid in &strangers {
+            let known = agents.remove(aid).unwrap();
+            if let Some(pid) = known.pid {
+                let _ = kill_process(as_pid(pid), Signal::KILL);
+            }
+        }
+        agents.values_mut().for_each(|known| known.adopted = false);
+        let held: Vec<SetId> = agents.values().flat_map(|known| known.sets.clone()).collect();
+        self.0.sets.lock().unwrap().retain(|id, _| held.contains(id));
+        Ok(strangers)
+    }
+    fn exit_of(&self, aid: AgentId) -> Result<Option<Exited>> {
+        self.0.with(aid, |known| known.exited)
     }
     fn seal(&self) -> Result<()> {
         self.0.step("seal")
@@ -269,6 +348,10 @@ impl KernelPort for Port {
         Ok(())
     }
     fn drop_set(&self, set: SetId) -> Result<()> {
+        // Remains of a daemon that was killed in its own process: one that is killed does nothing more.
+        if self.1 != self.0.daemons.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         self.0.step("drop_set")?;
         let agents = self.0.agents.lock().unwrap();
         // Told and not thrown: after a test that failed this is a thread of the daemon's own.
@@ -455,7 +538,7 @@ fn as_pid(pid: u32) -> Pid {
 
 /// A daemon below a folder of its own, with the fake beneath it, serving real sockets.
 pub struct Running {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     pub fake: Arc<Fake>,
     pub daemon: Arc<Daemon>,
     runtime: tokio::runtime::Runtime,
@@ -479,7 +562,35 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config { agent_user: "nobody".into(), ..Config::below(folder.path()) };
         prepare(&mut config);
-        let fake = Fake::new();
+        Running::on_kernel(Fake::new(), folder, config)
+    }
+
+    /// The daemon ends between two steps, as if it were killed, and another follows.
+    pub fn followed(self) -> Running {
+        let Running { folder, fake, daemon, runtime } = self;
+        let config = daemon.config.clone();
+        // Whatever it was at ends where it waits; threads of its own end with what they hold.
+        fake.daemons.fetch_add(1, Ordering::SeqCst);
+        runtime.shutdown_timeout(Duration::from_secs(20));
+        let gone = Arc::downgrade(&daemon);
+        drop(daemon);
+        while gone.strong_count() > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // The writer of the log has it until its thread has ended.
+        let lock = std::fs::File::open(config.audit.join("lock")).unwrap();
+        while rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(lock);
+        let (events, source) = channel();
+        *fake.events.lock().unwrap() = events;
+        *fake.source.lock().unwrap() = Some(source);
+        fake.adopted.store(true, Ordering::SeqCst);
+        Running::on_kernel(fake, folder, config)
+    }
+
+    fn on_kernel(fake: Arc<Fake>, folder: tempfile::TempDir, config: Config) -> Running {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
             .enable_all()
@@ -495,9 +606,15 @@ impl Running {
                 Arc::new(Stepped { fake: looking, machine })
             })),
             log: Some(Box::new(move |log| Box::new(Logged { fake: logging, log }))),
+            keeper: Arc::new(Store(fake.clone())),
         };
-        let daemon = runtime.block_on(boot::start(start, Arc::new(Port(fake.clone())))).unwrap();
-        Running { _folder: folder, fake, daemon, runtime }
+        let daemon = runtime
+            .block_on(boot::start(
+                start,
+                Arc::new(Port(fake.clone(), fake.daemons.load(Ordering::SeqCst))),
+            ))
+            .unwrap();
+        Running { folder, fake, daemon, runtime }
     }
 
     pub fn client(&self) -> api::client::Client {
@@ -505,7 +622,7 @@ impl Running {
     }
 
     pub fn stop(&self) {
-        self.runtime.block_on(boot::stop(&self.daemon, || Ok(()))).unwrap();
+        self.runtime.block_on(boot::stop(&self.daemon, true));
         let wrong = self.fake.wrong.lock().unwrap();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }

@@ -1,0 +1,93 @@
+//! What the next daemon needs to know: agents, the sets that they hold, weights and sums, in a database that lies
+//! in memory and lives as long as the kernel state that it describes.
+//!
+//! [`rows`] is what lies in it, [`save`] writes what has changed, [`restore`] takes it up, [`keeper`] keeps files
+//! open while there is no daemon.
+
+pub mod keeper;
+pub mod restore;
+mod rows;
+mod save;
+
+use crate::clock;
+use anyhow::{Context, bail};
+use keeper::Keeper;
+use rusqlite::Connection;
+use save::Books;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The format of the tables. Bodies are JSON, whose readers skip what they do not know.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+    CREATE TABLE agents (aid INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
+    CREATE TABLE sets (key INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
+    CREATE TABLE tenants (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+";
+
+/// The registry.
+pub struct Registry {
+    open: Mutex<Open>,
+    keeper: Arc<dyn Keeper>,
+    /// `CLOCK_BOOTTIME` nanoseconds: no other daemon has begun then, so no other has used the same names.
+    since: u64,
+}
+
+/// What an agent's output is kept under.
+fn output_name(agent: uuid::Uuid) -> String {
+    format!("out-{agent}")
+}
+
+struct Open {
+    database: Connection,
+    books: Books,
+}
+
+impl Registry {
+    /// Opens the registry below `folder`; `fresh` throws away what lies there, which is of agents that are gone.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is of a version that this daemon does not read.
+    pub fn open(folder: &Path, fresh: bool, keeper: Arc<dyn Keeper>) -> anyhow::Result<Self> {
+        let folder = folder.join("registry");
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let path = folder.join("agents.db");
+        if fresh {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot begin {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        let database = open(&path).with_context(|| format!("the registry {}", path.display()))?;
+        let open = Mutex::new(Open { database, books: Books::default() });
+        Ok(Registry { open, keeper, since: clock::boot_ns() })
+    }
+
+    fn open_now(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<Connection> {
+    let database = Connection::open(path)?;
+    // A killed process loses nothing that was written; a power cut ends the agents, too.
+    database.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;")?;
+    let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version {
+        0 => database
+            .execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?,
+        VERSION => {}
+        other => bail!(
+            "it has the format {other}, this coconutd reads {VERSION}: start the version that wrote it, or \
+             restart the machine, which ends every agent"
+        ),
+    }
+    Ok(database)
+}

@@ -1,0 +1,418 @@
+//! An earlier daemon's agents are taken up: what the registry says is made true in the kernel.
+
+use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow, capability};
+use super::{Open, Registry, output_name};
+use crate::change::{Owner, Tree, sets};
+use crate::port::{EventSource, Target};
+use crate::rights::KernelSet;
+use crate::rights::launch::Given;
+use crate::sink::own;
+use crate::state::{Daemon, Info};
+use abi::caps::FileKey;
+use abi::{AgentId, AgentState, Entry, Kind};
+use anyhow::Context;
+use kernel::{Counters, Footing, Found, Handle, Process, SetId, Standing};
+use manifest::{Namespaces, Origin};
+use resolve::targets::Absent;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use supervisor::{RuleSet, SavedRule, SavedSet};
+
+/// An agent that was taken up and has not ended.
+pub struct Adopted {
+    /// Who.
+    pub aid: AgentId,
+    /// Its first process, if that runs.
+    pub process: Option<Process>,
+    /// The reading end of its output.
+    pub output: Option<OwnedFd>,
+}
+
+/// All that was taken up.
+#[derive(Default)]
+pub struct Adoption {
+    /// To be watched.
+    pub agents: Vec<Adopted>,
+    /// What has to be on record.
+    pub entries: Vec<Entry>,
+}
+
+/// What lies in the registry.
+struct Rows {
+    agents: Vec<AgentRow>,
+    sets: Vec<SetRow>,
+    tenants: HashMap<String, TenantRow>,
+    generation: u32,
+    admitted: u64,
+}
+
+impl Registry {
+    fn rows(&self) -> anyhow::Result<Rows> {
+        let open = self.open_now();
+        let bodies = |query: &str| -> anyhow::Result<Vec<String>> {
+            let mut query = open.database.prepare(query)?;
+            let rows = query.query_map([], |row| row.get(0))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        let meta = |name: &str| -> u64 {
+            let query = "SELECT value FROM meta WHERE name = ?1";
+            let found = open.database.query_row(query, [name], |row| row.get::<_, i64>(0));
+            found.map_or(0, i64::cast_unsigned)
+        };
+        let parse = |body: &String| serde_json::from_str(body).context("a row of the registry");
+        let agents = bodies("SELECT body FROM agents")?;
+        let mut agents: Vec<AgentRow> = agents.iter().map(parse).collect::<Result<_, _>>()?;
+        // Whoever made another is older.
+        agents.sort_by_key(|row| row.agent.uuid);
+        let parse = |body: &String| serde_json::from_str(body).context("a row of the registry");
+        let sets = bodies("SELECT body FROM sets ORDER BY key")?;
+        let sets = sets.iter().map(parse).collect::<Result<_, _>>()?;
+        let mut query = open.database.prepare("SELECT name, body FROM tenants")?;
+        let tenants = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+        let tenants = tenants
+            .filter_map(Result::ok)
+            .filter_map(|(name, body)| Some((name, serde_json::from_str(&body).ok()?)))
+            .collect();
+        let generation = u32::try_from(meta("generation")).unwrap_or(u32::MAX);
+        Ok(Rows { agents, sets, tenants, generation, admitted: meta("admitted") })
+    }
+}
+
+/// Takes up everything that the registry has. The agents stand still until [`finish`].
+///
+/// # Errors
+/// When the registry cannot be read.
+pub async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<Adoption> {
+    let rows = daemon.registry.rows()?;
+    let mut files = Files::of(daemon);
+    let mut adoption = Adoption::default();
+    {
+        let mut inner = daemon.inner();
+        inner.supervisor.reserve_generations(rows.generation);
+        inner.admitted = rows.admitted;
+        for (name, row) in &rows.tenants {
+            if let Some(weight) = row.weight
+                && let Err(error) = inner.supervisor.set_tenant_weight(name, weight)
+            {
+                tracing::error!(%error, name, "a tenant's weight");
+            }
+            inner.tenants.insert(name.clone(), row.used());
+        }
+    }
+    let sets = restore_sets(daemon, rows.sets, &mut files, &mut adoption.entries).await;
+    for row in rows.agents {
+        let (uuid, name) = (row.agent.uuid, row.agent.name.clone());
+        if let Err(error) = restore_agent(daemon, row, &sets, &mut files, &mut adoption) {
+            tracing::error!(%uuid, name, error = format!("{error:#}"), "an agent is not taken up");
+            let what = format!("agent {uuid} was not taken up and is ended: {error:#}");
+            adoption.entries.push(own(Kind::Degraded, what, format!("name={name}")));
+        }
+    }
+    daemon.registry.begin_anew(&files);
+    Ok(adoption)
+}
+
+/// Files that were kept open, by their names.
+struct Files {
+    open: HashMap<String, OwnedFd>,
+    handles: HashMap<String, Arc<Handle>>,
+}
+
+impl Files {
+    fn of(daemon: &Daemon) -> Files {
+        let open = daemon.registry.keeper.kept().into_iter().collect();
+        Files { open, handles: HashMap::new() }
+    }
+
+    fn handle(&mut self, daemon: &Daemon, name: &str) -> Option<Arc<Handle>> {
+        if let Some(known) = self.handles.get(name) {
+            return Some(known.clone());
+        }
+        let fd = self.open.remove(name)?;
+        let made = daemon.kernel.handle(fd);
+        let made = made.inspect_err(|error| tracing::warn!(name, %error, "a file that was kept"));
+        let made = Arc::new(made.ok()?);
+        self.handles.insert(name.to_owned(), made.clone());
+        Some(made)
+    }
+}
+
+impl Registry {
+    /// The tables are written anew with the next change; files keep the names that they are kept under.
+    fn begin_anew(&self, files: &Files) {
+        let mut open = self.open_now();
+        let Open { books, .. } = &mut *open;
+        books.adopt(files.handles.iter().map(|(name, handle)| (name.clone(), handle.clone())));
+        // Nobody needs the rest.
+        for name in files.open.keys().filter(|name| name.starts_with("file-")) {
+            self.keeper.forget(name);
+        }
+    }
+}
+
+type Sets = HashMap<u64, Arc<KernelSet>>;
+
+async fn restore_sets(
+    daemon: &Arc<Daemon>,
+    rows: Vec<SetRow>,
+    files: &mut Files,
+    entries: &mut Vec<Entry>,
+) -> Sets {
+    let mut sets: Sets = HashMap::new();
+    for SetRow { set, targets } in rows {
+        let old = set.key;
+        if let Some(system) = daemon.system.all().find(|own| same(own.set(), &set)) {
+            sets.insert(old, system.clone());
+            continue;
+        }
+        let from = set.from.and_then(|from| sets.get(&from).cloned());
+        let mut found = Vec::with_capacity(targets.len());
+        for (at, row) in targets.into_iter().enumerate() {
+            let rule = set.rules.get(at).and_then(Option::as_ref);
+            found.push(target(daemon, row, rule, from.as_deref(), at, files, entries).await);
+        }
+        let key = daemon.rights.keys().fresh();
+        let made = RuleSet::restored(key, from.map(|from| from.set().key()), set);
+        sets.insert(old, daemon.rights.take_up(made, found));
+    }
+    sets
+}
+
+/// The same rules of the system, wherever their names lead now.
+fn same(own: &RuleSet, saved: &SavedSet) -> bool {
+    let ours = |origin: &Origin| matches!(origin, Origin::Profile { .. } | Origin::Implied { .. });
+    own.positions().len() == saved.rules.len()
+        && own.positions().iter().zip(&saved.rules).all(|(own, saved)| match (own, saved) {
+            (Some(own), Some(saved)) => {
+                ours(&saved.origin)
+                    && own.rule == saved.rule
+                    && own.origin == saved.origin
+                    && own.expires_ns == saved.expires_ns
+            }
+            (None, None) => true,
+            _ => false,
+        })
+}
+
+async fn target(
+    daemon: &Arc<Daemon>,
+    row: TargetRow,
+    rule: Option<&SavedRule>,
+    from: Option<&KernelSet>,
+    at: usize,
+    files: &mut Files,
+    entries: &mut Vec<Entry>,
+) -> Target {
+    let name = match row {
+        TargetRow::Nothing => return Target::Nothing,
+        TargetRow::Everything => return Target::Everything,
+        TargetRow::Addresses(all) => return Target::Addresses(all),
+        TargetRow::Abstract(name) => return Target::Abstract(name),
+        TargetRow::File(name) => name,
+    };
+    let follows =
+        |r: &SavedRule| matches!(r.place, supervisor::SavedPlace::File { follows: true, .. });
+    if let (Some(from), Some(rule)) = (from, rule)
+        && follows(rule)
+        && let Some(followed) = from.target(at)
+    {
+        return followed;
+    }
+    if let Some(handle) = files.handle(daemon, &name) {
+        return Target::File(handle);
+    }
+    let Some(rule) = rule else { return Target::Nothing };
+    if let Some(found) = look_again(daemon, rule).await {
+        return found;
+    }
+    let what = format!("what `{}` stood on was not kept: the right is gone", rule.rule);
+    tracing::error!(what);
+    entries.push(own(Kind::Degraded, what, "at=adoption"));
+    Target::Nothing
+}
+
+/// By its name, if that leads to the same file.
+async fn look_again(daemon: &Arc<Daemon>, rule: &SavedRule) -> Option<Target> {
+    let supervisor::SavedPlace::File { nodes, .. } = &rule.place else { return None };
+    let asked = [(rule.rule.clone(), Absent::LeftOut)];
+    let found = daemon.lookup.rules("", &asked).await.ok()?.into_iter().next()?;
+    let Target::File(handle) = &found.target else { return None };
+    let node = handle.node();
+    // One that is known by its place in memory may be another by now.
+    let same = nodes.first() == Some(&(node.dev, node.ino)) && !node.in_memory();
+    same.then_some(found.target)
+}
+
+fn restore_agent(
+    daemon: &Arc<Daemon>,
+    row: AgentRow,
+    sets: &Sets,
+    files: &mut Files,
+    adoption: &mut Adoption,
+) -> anyhow::Result<()> {
+    let AgentRow { agent, info, held: gone } = row;
+    let held: Vec<Arc<KernelSet>> =
+        agent.sets.iter().filter_map(|held| sets.get(&held.key).cloned()).collect();
+    let mut rules: HashMap<u64, Arc<RuleSet>> = agent
+        .sets
+        .iter()
+        .filter_map(|held| Some((held.key, sets.get(&held.key)?.set().clone())))
+        .collect();
+    for set in gone {
+        rules.insert(set.key, RuleSet::restored(daemon.rights.keys().fresh(), None, set));
+    }
+    let (uuid, tenant) = (agent.uuid, agent.tenant.clone());
+    let state = AgentState::try_from(agent.state).unwrap_or(AgentState::TerminatedFailed);
+    let namespaces = if info.shares { Namespaces::Shared } else { Namespaces::Own };
+    let footing = info.footing.clone().map(|row| footing(daemon, row, files));
+    let (pid, ended) = (info.pid, info.exit.is_some());
+    let aid = {
+        let mut inner = daemon.inner();
+        let aid = inner.supervisor.restore(agent, &rules)?;
+        let parent = inner.supervisor.get(aid).ok().and_then(|agent| agent.parent);
+        let tree = parent.and_then(|parent| inner.info.get(&parent)).map(|info| info.tree.clone());
+        let info = of_row(uuid, info, tree.unwrap_or_default(), held.clone(), footing.clone());
+        inner.enter(aid, info);
+        aid
+    };
+    if ended && state.is_terminal() {
+        return Ok(());
+    }
+    let found = take_over(daemon, aid, &tenant, namespaces, pid, &held, footing);
+    let output = files.open.remove(&output_name(uuid));
+    match found {
+        Ok(Found::Running(process)) => {
+            adoption.agents.push(Adopted { aid, process: Some(process), output });
+            Ok(())
+        }
+        Ok(Found::Ended(_) | Found::Gone) => {
+            adoption.agents.push(Adopted { aid, process: None, output });
+            Ok(())
+        }
+        Err(error) => {
+            // Its end is booked by whoever watches it; the kernel ends what it was not told to keep.
+            adoption.agents.push(Adopted { aid, process: None, output });
+            Err(error.into())
+        }
+    }
+}
+
+fn take_over(
+    daemon: &Daemon,
+    aid: AgentId,
+    tenant: &str,
+    namespaces: Namespaces,
+    pid: Option<u32>,
+    held: &[Arc<KernelSet>],
+    footing: Option<Footing>,
+) -> kernel::Result<Found> {
+    let Some(footing) = footing else { return Ok(Found::Gone) };
+    let ids = sets::ids(held)?;
+    let agent = daemon.uuid_of(aid).unwrap_or_default();
+    let namespaces = match namespaces {
+        Namespaces::Own => kernel::Namespaces::Own { tmp_size: daemon.config.tmp_size },
+        Namespaces::Shared => kernel::Namespaces::Shared,
+    };
+    let standing = Standing { aid, agent, tenant: tenant.to_owned(), namespaces, pid, footing };
+    let found = daemon.kernel.adopt_agent(&standing, &ids)?;
+    let mut inner = daemon.inner();
+    let books = inner.supervisor.get(aid).map(|agent| agent.sets().to_vec()).unwrap_or_default();
+    if let Some(info) = inner.info.get_mut(&aid) {
+        sets::remember(info, &books, held, &ids);
+        info.pid = None;
+        if let Found::Running(process) = &found {
+            info.pid = Some(process.pid);
+            info.pidfd = process.pidfd.try_clone().ok().map(Arc::new);
+        }
+    }
+    Ok(found)
+}
+
+fn footing(daemon: &Daemon, row: FootingRow, files: &mut Files) -> Footing {
+    let private = row.private.into_iter().map(|(dev, ino, rights)| (FileKey { dev, ino }, rights));
+    Footing {
+        folder: row.folder,
+        private: private.collect(),
+        handles: row.handles.iter().filter_map(|name| files.handle(daemon, name)).collect(),
+    }
+}
+
+fn of_row(
+    uuid: uuid::Uuid,
+    row: InfoRow,
+    tree: Arc<Tree>,
+    sets: Vec<Arc<KernelSet>>,
+    footing: Option<Footing>,
+) -> Info {
+    let given = |(kind, object): (u32, String)| Given { kind: capability(kind), object };
+    let numbers =
+        row.numbers.into_iter().map(|(id, first, all)| (SetId(id), first, Arc::from(all)));
+    Info {
+        uuid,
+        command: row.command,
+        uid: row.uid,
+        owner: row.owner,
+        pid: row.pid,
+        pidfd: None,
+        tree,
+        kernel: Arc::new(Owner::default()),
+        sets,
+        numbers: numbers.collect(),
+        namespaces: if row.shares { Namespaces::Shared } else { Namespaces::Own },
+        launch: row.launch.into_iter().map(given).collect(),
+        started_ns: row.started_ns,
+        ended_ns: row.ended_ns,
+        origin: row.origin,
+        program_digest: row.program_digest,
+        log_file: row.log_file,
+        ending: row.ending.map(Into::into),
+        kernel_denials: row.kernel_denials,
+        daemon_denials: row.daemon_denials,
+        uses: row.uses,
+        last_counters: row.counters.map(|(denials, uses)| Counters { denials, uses }),
+        tokens: row.tokens,
+        calls: row.calls,
+        exit: tokio::sync::watch::Sender::new(row.exit),
+        footing,
+    }
+}
+
+/// Books what is in the log and what still waits in the ring, and lets the agents go on.
+///
+/// # Errors
+/// When the kernel does not let them.
+pub fn finish(
+    daemon: &Daemon,
+    adoption: &mut Adoption,
+    source: &dyn EventSource,
+    logged: u64,
+) -> kernel::Result<()> {
+    let waiting = source.waiting(logged);
+    for adopted in &adoption.agents {
+        let Ok(counted) = daemon.kernel.counters(adopted.aid) else { continue };
+        let left = waiting.get(&adopted.aid).copied().unwrap_or_default();
+        if let Some(info) = daemon.inner().info.get_mut(&adopted.aid) {
+            // Agents stand still: what is not in the ring is in the log.
+            info.kernel_denials = counted.denials.saturating_sub(left.denials);
+            info.uses = counted.uses.saturating_sub(left.uses);
+        }
+    }
+    for adopted in &adoption.agents {
+        let owner = daemon.inner().info.get(&adopted.aid).map(|info| info.kernel.clone());
+        if let Some(owner) = owner
+            && let Err(error) = owner.tell_now(daemon, adopted.aid)
+        {
+            tracing::debug!(%error, "an agent that is gone");
+        }
+    }
+    let strangers = daemon.kernel.adoption_done()?;
+    let running = adoption.agents.iter().filter(|adopted| adopted.process.is_some()).count();
+    let detail = format!(
+        "running={running} ended={} strangers={}",
+        adoption.agents.len() - running,
+        strangers.len()
+    );
+    adoption.entries.insert(0, own(Kind::Boot, "agents taken over", detail));
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! What has changed is written: agents with the sets that they hold, and no others.
+
+use super::rows::{AgentRow, EndingRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow};
+use super::{Open, Registry, output_name};
+use crate::port::Target;
+use crate::rights::KernelSet;
+use crate::state::{Daemon, Info, Inner};
+use abi::AgentId;
+use kernel::Handle;
+use rusqlite::{Connection, params};
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use supervisor::{SavedAgent, SavedSet};
+use uuid::Uuid;
+
+/// How long a change that nobody waits for may be unwritten.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What the tables have, so that each set lies there once and each file is kept once.
+#[derive(Default)]
+pub(super) struct Books {
+    /// Sets that each agent's row names.
+    held: HashMap<AgentId, Vec<u64>>,
+    sets: HashMap<u64, SetBook>,
+    /// By the address of what is counted: it stays while it is held here.
+    handles: HashMap<usize, HandleBook>,
+    /// Of each agent, what its footing needs.
+    footings: HashMap<AgentId, Vec<Arc<Handle>>>,
+    next_name: u64,
+    tenants: HashMap<String, TenantRow>,
+    meta: (u32, u64),
+    /// What an earlier daemon wrote goes with the next change.
+    anew: bool,
+    /// Files that were kept for an earlier daemon, until it is known who needs them.
+    adopted: Vec<Arc<Handle>>,
+}
+
+struct SetBook {
+    agents: u32,
+    handles: Vec<Arc<Handle>>,
+}
+
+struct HandleBook {
+    name: String,
+    users: u32,
+}
+
+/// An agent as it is now.
+struct Changed {
+    aid: AgentId,
+    agent: SavedAgent,
+    info: InfoRow,
+    sets: Vec<Arc<KernelSet>>,
+    /// Where those are gone, what they said.
+    held: Vec<SavedSet>,
+    footing: Option<kernel::Footing>,
+}
+
+impl Registry {
+    /// Writes what has changed since the last time. When it returns, the next daemon knows it.
+    ///
+    /// # Errors
+    /// When it could not be written; it is tried again with the next change.
+    pub fn flush(&self, daemon: &Daemon) -> Result<(), rusqlite::Error> {
+        let mut open = self.open_now();
+        let (changed, gone, tenants, meta) = {
+            let mut inner = daemon.inner();
+            let all = inner.supervisor.take_changed();
+            let (changed, gone) = look(&inner, all);
+            (changed, gone, tenants(&inner), (inner.supervisor.generation(), inner.admitted))
+        };
+        let ids: Vec<AgentId> = changed.iter().map(|one| one.aid).chain(gone.clone()).collect();
+        let Open { database, books } = &mut *open;
+        let written = books.write(database, self, changed, &gone, tenants, meta);
+        if written.is_err() {
+            let mut inner = daemon.inner();
+            ids.into_iter().for_each(|aid| inner.supervisor.touch(aid));
+        }
+        written
+    }
+
+    /// Writes what nobody waits for, as long as the daemon runs.
+    pub async fn keep_up(daemon: Weak<Daemon>) {
+        loop {
+            tokio::time::sleep(SOON).await;
+            let Some(daemon) = daemon.upgrade() else { return };
+            crate::change::blocking(|| daemon.remember());
+        }
+    }
+
+    /// Keeps the reading end of an agent's output.
+    pub fn keep_output(&self, agent: Uuid, pipe: BorrowedFd<'_>) {
+        self.keeper.keep(&output_name(agent), pipe);
+    }
+
+    /// All of it was read.
+    pub fn forget_output(&self, agent: Uuid) {
+        self.keeper.forget(&output_name(agent));
+    }
+}
+
+impl Daemon {
+    /// Writes what has changed for the next daemon; what cannot be written is tried again.
+    pub fn remember(&self) {
+        if let Err(error) = self.registry.flush(self) {
+            tracing::error!(%error, "a change is not in the registry: the next daemon would not know it");
+        }
+    }
+}
+
+fn look(inner: &Inner, all: BTreeSet<AgentId>) -> (Vec<Changed>, Vec<AgentId>) {
+    let (mut changed, mut gone) = (Vec::new(), Vec::new());
+    for aid in all {
+        match (inner.supervisor.saved(aid), inner.info.get(&aid)) {
+            (Some(agent), Some(info)) => changed.push(Changed {
+                aid,
+                agent,
+                info: row(info),
+                sets: info.sets.clone(),
+                held: ended(inner, aid, info),
+                footing: info.footing.clone(),
+            }),
+            _ => gone.push(aid),
+        }
+    }
+    (changed, gone)
+}
+
+fn ended(inner: &Inner, aid: AgentId, info: &Info) -> Vec<SavedSet> {
+    let agent = inner.supervisor.get(aid).ok();
+    let agent = agent.filter(|agent| info.sets.is_empty() && agent.state().is_terminal());
+    agent.into_iter().flat_map(|agent| agent.sets()).map(|held| held.set.saved()).collect()
+}
+
+fn tenants(inner: &Inner) -> HashMap<String, TenantRow> {
+    let mut all: HashMap<String, TenantRow> = HashMap::new();
+    for (name, weight) in inner.supervisor.weighed() {
+        all.entry(name.to_owned()).or_default().weight = Some(weight);
+    }
+    for (name, used) in &inner.tenants {
+        let weight = all.get(name).and_then(|row| row.weight);
+        all.insert(name.clone(), TenantRow::of(weight, *used));
+    }
+    all
+}
+
+fn row(info: &Info) -> InfoRow {
+    let numbers = info.numbers.iter().map(|(id, first, all)| (id.0, *first, all.to_vec()));
+    InfoRow {
+        command: info.command.clone(),
+        uid: info.uid,
+        owner: info.owner,
+        pid: info.pid,
+        shares: info.namespaces == manifest::Namespaces::Shared,
+        launch: info.launch.iter().map(|g| (g.kind as u32, g.object.clone())).collect(),
+        started_ns: info.started_ns,
+        ended_ns: info.ended_ns,
+        origin: info.origin.clone(),
+        program_digest: info.program_digest.clone(),
+        log_file: info.log_file.clone(),
+        ending: info.ending.as_ref().map(EndingRow::from),
+        kernel_denials: info.kernel_denials,
+        daemon_denials: info.daemon_denials,
+        uses: info.uses,
+        counters: info.last_counters.map(|c| (c.denials, c.uses)),
+        tokens: info.tokens,
+        calls: info.calls,
+        exit: info.exit.borrow().clone(),
+        numbers: numbers.collect(),
+        footing: None,
+    }
+}
+
+impl Books {
+    /// Everything is written anew, and these files are kept already.
+    pub(super) fn adopt(&mut self, files: impl Iterator<Item = (String, Arc<Handle>)>) {
+        self.anew = true;
+        for (name, handle) in files {
+            self.handles.insert(Arc::as_ptr(&handle) as usize, HandleBook { name, users: 0 });
+            self.adopted.push(handle);
+        }
+    }
+
+    /// What was kept and nobody needs is kept no longer.
+    fn settle(&mut self, registry: &Registry) {
+        for handle in std::mem::take(&mut self.adopted) {
+            let at = Arc::as_ptr(&handle) as usize;
+            if self.handles.get(&at).is_some_and(|book| book.users == 0)
+                && let Some(book) = self.handles.remove(&at)
+            {
+                registry.keeper.forget(&book.name);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        database: &mut Connection,
+        registry: &Registry,
+        changed: Vec<Changed>,
+        gone: &[AgentId],
+        tenants: HashMap<String, TenantRow>,
+        meta: (u32, u64),
+    ) -> Result<(), rusqlite::Error> {
+        let changes = database.transaction()?;
+        if self.anew {
+            changes.execute_batch("DELETE FROM agents; DELETE FROM sets; DELETE FROM tenants;")?;
+        }
+        for one in changed {
+            self.agent(&changes, registry, one)?;
+        }
+        for aid in gone {
+            changes.prepare_cached("DELETE FROM agents WHERE aid = ?1")?.execute([key(aid.0)])?;
+            self.holds(&changes, registry, *aid, Vec::new())?;
+            self.stands(registry, *aid, Vec::new());
+        }
+        for (name, row) in tenants {
+            if self.tenants.get(&name) != Some(&row) {
+                let put = "INSERT OR REPLACE INTO tenants VALUES (?1, ?2)";
+                changes.prepare_cached(put)?.execute(params![name, json(&row)])?;
+                self.tenants.insert(name, row);
+            }
+        }
+        if self.meta != meta {
+            for (name, value) in [("generation", u64::from(meta.0)), ("admitted", meta.1)] {
+                let put = "INSERT OR REPLACE INTO meta VALUES (?1, ?2)";
+                changes.prepare_cached(put)?.execute(params![name, key(value)])?;
+            }
+            self.meta = meta;
+        }
+        changes.commit()?;
+        if std::mem::take(&mut self.anew) {
+            self.settle(registry);
+        }
+        Ok(())
+    }
+
+    fn agent(
+        &mut self,
+        changes: &Connection,
+        registry: &Registry,
+        one: Changed,
+    ) -> Result<(), rusqlite::Error> {
+        let Changed { aid, agent, mut info, sets, held, footing } = one;
+        // New sets before what names them, and old ones after.
+        self.sets(changes, registry, &sets)?;
+        let named = match held.is_empty() {
+            true => agent.sets.iter().map(|held| held.key).collect(),
+            false => Vec::new(),
+        };
+        if let Some(footing) = footing {
+            let handles = footing.handles.iter().map(|h| self.name(registry, h)).collect();
+            self.stands(registry, aid, footing.handles);
+            let private = footing.private.iter().map(|(f, rights)| (f.dev, f.ino, *rights));
+            let (folder, private) = (footing.folder, private.collect());
+            info.footing = Some(FootingRow { folder, private, handles });
+        } else {
+            self.stands(registry, aid, Vec::new());
+        }
+        let put = "INSERT OR REPLACE INTO agents VALUES (?1, ?2)";
+        let body = json(&AgentRow { agent, info, held });
+        changes.prepare_cached(put)?.execute(params![key(aid.0), body])?;
+        self.holds(changes, registry, aid, named)
+    }
+
+    fn sets(
+        &mut self,
+        changes: &Connection,
+        registry: &Registry,
+        sets: &[Arc<KernelSet>],
+    ) -> Result<(), rusqlite::Error> {
+        for set in sets {
+            let own = set.set().key().0;
+            if self.sets.contains_key(&own) {
+                continue;
+            }
+            let targets: Vec<Target> =
+                (0..set.set().positions().len()).filter_map(|at| set.target(at)).collect();
+            let mut handles = Vec::new();
+            let rows = targets.iter().map(|target| {
+                TargetRow::of(target, || match target {
+                    Target::File(handle) => {
+                        handles.push(handle.clone());
+                        self.hold(registry, handle)
+                    }
+                    _ => String::new(),
+                })
+            });
+            let row = SetRow { targets: rows.collect(), set: set.set().saved() };
+            let put = "INSERT OR REPLACE INTO sets VALUES (?1, ?2)";
+            changes.prepare_cached(put)?.execute(params![key(own), json(&row)])?;
+            self.sets.insert(own, SetBook { agents: 0, handles });
+        }
+        Ok(())
+    }
+
+    /// What an agent holds from now on; sets that nobody holds go.
+    fn holds(
+        &mut self,
+        changes: &Connection,
+        registry: &Registry,
+        aid: AgentId,
+        sets: Vec<u64>,
+    ) -> Result<(), rusqlite::Error> {
+        for set in &sets {
+            if let Some(book) = self.sets.get_mut(set) {
+                book.agents += 1;
+            }
+        }
+        let before = match sets.is_empty() {
+            true => self.held.remove(&aid).unwrap_or_default(),
+            false => self.held.insert(aid, sets).unwrap_or_default(),
+        };
+        for set in before {
+            let Some(book) = self.sets.get_mut(&set) else { continue };
+            book.agents -= 1;
+            if book.agents == 0 {
+                changes.prepare_cached("DELETE FROM sets WHERE key = ?1")?.execute([key(set)])?;
+                let handles = self.sets.remove(&set).map(|book| book.handles).unwrap_or_default();
+                handles.iter().for_each(|handle| self.let_go(registry, handle));
+            }
+        }
+        Ok(())
+    }
+
+    /// What an agent's own mounts and standard files need.
+    fn stands(&mut self, registry: &Registry, aid: AgentId, handles: Vec<Arc<Handle>>) {
+        let same = |a: &[Arc<Handle>], b: &[Arc<Handle>]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        if self.footings.get(&aid).is_some_and(|before| same(before, &handles)) {
+            return;
+        }
+        handles.iter().for_each(|handle| {
+            self.hold(registry, handle);
+        });
+        let before = match handles.is_empty() {
+            true => self.footings.remove(&aid),
+            false => self.footings.insert(aid, handles),
+        };
+        before.iter().flatten().for_each(|handle| self.let_go(registry, handle));
+    }
+
+    fn name(&mut self, registry: &Registry, handle: &Arc<Handle>) -> String {
+        let name = self.hold(registry, handle);
+        self.let_go_later(handle);
+        name
+    }
+
+    /// One user more; the name that it is kept under.
+    fn hold(&mut self, registry: &Registry, handle: &Arc<Handle>) -> String {
+        let next = &mut self.next_name;
+        let book = self.handles.entry(Arc::as_ptr(handle) as usize).or_insert_with(|| {
+            *next += 1;
+            let name = format!("file-{}-{next}", registry.since);
+            registry.keeper.keep(&name, handle.as_fd());
+            HandleBook { name, users: 0 }
+        });
+        book.users += 1;
+        book.name.clone()
+    }
+
+    /// One user less, who is followed by another at once.
+    fn let_go_later(&mut self, handle: &Arc<Handle>) {
+        if let Some(book) = self.handles.get_mut(&(Arc::as_ptr(handle) as usize)) {
+            book.users -= 1;
+        }
+    }
+
+    /// One user less; without any it is not kept any more.
+    fn let_go(&mut self, registry: &Registry, handle: &Arc<Handle>) {
+        let at = Arc::as_ptr(handle) as usize;
+        let Some(book) = self.handles.get_mut(&at) else { return };
+        book.users -= 1;
+        if book.users == 0
+            && let Some(book) = self.handles.remove(&at)
+        {
+            registry.keeper.forget(&book.name);
+        }
+    }
+}
+
+/// SQLite's integers are signed.
+pub(super) fn key(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Maps with keys that are no texts and numbers that are none are not among what is written.
+    serde_json::to_string(value).unwrap_or_default()
+}
