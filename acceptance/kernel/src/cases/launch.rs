@@ -2,7 +2,7 @@
 
 use crate::world::{OWN, World, await_that, explain, on, rule};
 use abi::Capability::{AgentSignal, FsRead};
-use abi::event::{EVENT_EXEC, Hook};
+use abi::event::{EVENT_EXEC, EVENT_USE, Hook};
 use abi::{AgentId, AgentState};
 use anyhow::{Result, anyhow};
 use kernel::{Launch, NewAgent, Scope, SpawnStep, Waiting};
@@ -324,6 +324,9 @@ fn quarantine(w: &World) -> Result<()> {
     w.allowed(&a, "open /data/ok/f 0");
     w.kernel.set_state(aid, AgentState::Quarantined)?;
     w.kernel.freeze(aid)?;
+    w.drain();
+    let uses = || w.count(|e| e.aid == aid.0 && e.kind == EVENT_USE);
+    let before = uses();
     a.start("open /data/ok/f 0");
     std::thread::sleep(std::time::Duration::from_millis(30));
     w.kernel.thaw(aid)?;
@@ -331,5 +334,6 @@ fn quarantine(w: &World) -> Result<()> {
     let quarantine = abi::event::Hook::Quarantine as u32;
     let events = w.await_more(0, |e| e.aid == aid.0 && e.hook == quarantine);
     w.check("a quarantined agent is refused everything", events >= 1, || format!("{events}"));
+    w.same("also what it holds", &uses(), &before);
     w.end(&a)
 }
