@@ -47,6 +47,59 @@ fn as_root(world: &World, attempt: &str) -> Result<Outcome> {
     process.json(PATIENCE).with_context(|| attempt.to_owned())
 }
 
+/// Whether a record is of an attempt on the seal, by this hook of the kernel and by who is named so.
+fn is_attempt(detail: &str, hook: &str, who: &str) -> bool {
+    let has = |word: &str| detail.split_whitespace().any(|w| w == word);
+    has(&format!("op={hook}")) && has(who) && has("errno=EPERM")
+}
+
+/// How many such attempts are on record.
+fn attempts(world: &World, hook: &str, who: &str) -> Result<usize> {
+    let records = world.ctx.coconut.records(&["--kind", "seal"])?;
+    Ok(records.iter().filter(|r| is_attempt(&r.detail, hook, who)).count())
+}
+
+/// Waits for the record of an attempt that was made after there were so many.
+fn on_record(world: &World, what: &str, hook: &str, who: &str, before: usize) -> Result<()> {
+    world.until(&format!("the record of {what}"), || Ok(attempts(world, hook, who)? > before))
+}
+
+/// Whether an error is the seal's: what fails for another reason shows nothing.
+fn is_seal(what: &str, result: &std::io::Result<()>) -> Result<()> {
+    match result {
+        Ok(()) => bail!("{what} worked"),
+        Err(error) => {
+            let sealed = error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error());
+            ensure!(sealed, "{what}: {error}, which is not the seal's refusal");
+            Ok(())
+        }
+    }
+}
+
+/// What this process tries is refused by the seal, and on record as that.
+fn refused(
+    world: &World,
+    what: &str,
+    hook: &str,
+    attempt: impl FnOnce() -> std::io::Result<()>,
+) -> Result<()> {
+    let me = format!("pid={}", std::process::id());
+    let before = attempts(world, hook, &me)?;
+    is_seal(what, &attempt())?;
+    on_record(world, what, hook, &me, before)
+}
+
+/// The same of what the probe tries as root.
+fn refused_as_root(world: &World, hook: &str, attempt: &str) -> Result<()> {
+    let before = attempts(world, hook, PROBE)?;
+    let seen = as_root(world, attempt)?;
+    ensure!(seen.errno.as_deref() == Some("EPERM"), "{attempt}: {}", seen.short());
+    on_record(world, attempt, hook, PROBE, before)
+}
+
+/// The probe's processes, in records.
+const PROBE: &str = "comm=coconut-probe";
+
 fn daemon(world: &World) -> Result<u32> {
     let value: serde_json::Value = world.ctx.coconut.json(&["doctor"])?;
     let pid = value["daemon"]["pid"].as_u64().or_else(|| value["status"]["pid"].as_u64());
@@ -82,8 +135,7 @@ fn bpf(world: &World) -> Result<String> {
     for attempt in
         ["bpf-list".to_owned(), "bpf-map".to_owned(), format!("bpf-pin={}", pin.display())]
     {
-        let seen = as_root(world, &attempt)?;
-        ensure!(seen.errno.as_deref() == Some("EPERM"), "{attempt}: {}", seen.short());
+        refused_as_root(world, "bpf", &attempt)?;
     }
     // The control: the daemon's own bpf() still works, so what was refused was the caller.
     let file = world.file("after-seal.txt", "text\n")?;
@@ -106,21 +158,11 @@ fn a_pin() -> Result<PathBuf> {
     bail!("nothing is pinned in /sys/fs/bpf/coconut")
 }
 
-fn refused(what: &str, result: std::io::Result<()>) -> Result<()> {
-    match result {
-        Ok(()) => bail!("{what} worked"),
-        Err(error) => {
-            let denied = [Some(1), Some(13)].contains(&error.raw_os_error());
-            ensure!(denied, "{what}: {error}, which is no refusal");
-            Ok(())
-        }
-    }
-}
-
 fn pins(world: &World) -> Result<String> {
     let pin = a_pin()?;
-    refused("unlinking a pin", std::fs::remove_file(&pin))?;
-    refused("renaming a pin", std::fs::rename(&pin, pin.with_extension("moved")))?;
+    refused(world, "unlinking a pin", "path_unlink", || std::fs::remove_file(&pin))?;
+    let moved = pin.with_extension("moved");
+    refused(world, "renaming a pin", "path_unlink", || std::fs::rename(&pin, &moved))?;
     ensure!(pin.exists(), "the pin is gone");
     let control = world.file("unpinned", "")?;
     std::fs::rename(&control, format!("{control}.moved")).context("the control cannot rename")?;
@@ -130,13 +172,13 @@ fn pins(world: &World) -> Result<String> {
 
 fn bpffs(world: &World) -> Result<String> {
     let bpffs = Path::new("/sys/fs/bpf");
-    let seen = as_root(world, "umount=/sys/fs/bpf")?;
-    ensure!(seen.errno.as_deref() == Some("EPERM"), "umount: {}", seen.short());
-    let covered = mount(bpffs);
-    if covered.is_ok() {
+    refused_as_root(world, "sb_umount", "umount=/sys/fs/bpf")?;
+    let before = attempts(world, "sb_mount", "comm=mount")?;
+    if mount(bpffs).is_ok() {
         let _ = Command::new("umount").arg(bpffs).status();
         bail!("it could be covered by another mount");
     }
+    on_record(world, "the mount over it", "sb_mount", "comm=mount", before)?;
     ensure!(a_pin().is_ok(), "the pins are gone");
     let dir = world.ctx.work.join("mounted");
     std::fs::create_dir_all(&dir)?;
@@ -166,15 +208,17 @@ fn cgroup_of(pid: u32) -> Result<PathBuf> {
 
 fn kill(world: &World) -> Result<String> {
     let pid = daemon(world)?;
-    refused("kill -9 of the daemon", signal(pid))?;
+    refused(world, "kill -9 of the daemon", "task_kill", || signal(pid))?;
     let cgroup = cgroup_of(pid)?;
-    refused("cgroup.kill of the daemon", std::fs::write(cgroup.join("cgroup.kill"), "1"))?;
-    refused("freezing the daemon", std::fs::write(cgroup.join("cgroup.freeze"), "1"))?;
+    for file in ["cgroup.kill", "cgroup.freeze"] {
+        let what = format!("{file} of the daemon");
+        refused(world, &what, "cgroup_write", || std::fs::write(cgroup.join(file), "1"))?;
+    }
     alive(world, pid)?;
     let control = bystander(world)?;
     signal(control.pid).context("the control cannot kill")?;
     ensure!(control.end()? == 137, "the control's victim lives");
-    let dir = Path::new("/sys/fs/cgroup/coconut-acceptance");
+    let dir = Path::new("/sys/fs/cgroup/coconut-acceptance-kill");
     std::fs::create_dir_all(dir)?;
     std::fs::write(dir.join("cgroup.kill"), "1").context("the control cannot cgroup.kill")?;
     std::fs::remove_dir(dir)?;
@@ -215,35 +259,110 @@ fn cgroups(world: &World) -> Result<String> {
     let detail = world.ctx.coconut.show(&agent.name)?;
     let (pid, cgroup) =
         (detail.agent.pid.context("it has no process")?, PathBuf::from(&detail.cgroup));
-    let root = Path::new("/sys/fs/cgroup/cgroup.procs");
-    refused("lifting its memory limit", std::fs::write(cgroup.join("memory.max"), "max"))?;
-    refused("making a cgroup within", std::fs::create_dir(cgroup.join("within")))?;
-    // A move is not refused: who is moved does not live to run one instruction outside.
-    if std::fs::write(root, pid.to_string()).is_ok() {
-        world.until("the end of the moved process", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            Ok(stat.is_empty() || stat.contains(") Z "))
-        })?;
-    }
-    let control = bystander(world)?;
-    std::fs::write(root, control.pid.to_string()).context("the control cannot move a process")?;
+    let limit = || std::fs::write(cgroup.join("memory.max"), "max");
+    refused(world, "lifting its memory limit", "cgroup_write", limit)?;
+    let within = || std::fs::create_dir(cgroup.join("within"));
+    refused(world, "making a cgroup within", "path_unlink", within)?;
+    // The controls: in a cgroup that is no agent's, root does both.
+    let own = Path::new("/sys/fs/cgroup/coconut-acceptance");
+    std::fs::create_dir_all(own.join("within")).context("the control cannot make cgroups")?;
+    std::fs::write(own.join("cgroup.freeze"), "0").context("the control cannot write to one")?;
+    moved(world, pid, own)?;
+    std::fs::remove_dir(own.join("within"))?;
+    std::fs::remove_dir(own)?;
     Ok(String::new())
+}
+
+/// A move is not refused: who is moved does not live to run one instruction outside. A write that
+/// fails moves nobody, and a process that ends by itself would look the same.
+fn moved(world: &World, pid: u32, own: &Path) -> Result<()> {
+    let root = Path::new("/sys/fs/cgroup/cgroup.procs");
+    let me = format!("pid={}", std::process::id());
+    let control = bystander(world)?;
+    for procs in [own.join("cgroup.procs"), root.to_owned()] {
+        std::fs::write(&procs, control.pid.to_string()).context("the control cannot move")?;
+    }
+    ensure!(lives(pid), "the agent's process had ended before it was moved");
+    let before = attempts(world, "cgroup_move", &me)?;
+    std::fs::write(root, pid.to_string()).context("nobody was moved: the write failed")?;
+    world.until("the end of the moved process", || Ok(!lives(pid)))?;
+    on_record(world, "the move", "cgroup_move", &me, before)?;
+    ensure!(lives(control.pid), "the control: whoever is moved ends, agent or not");
+    Ok(())
+}
+
+/// It is there, and no zombie.
+fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 fn stop(world: &World) -> Result<String> {
     let pid = daemon(world)?;
     let done = Command::new("systemctl").args(["stop", "coconutd.service"]).output()?;
     ensure!(!done.status.success(), "systemctl stopped it");
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(said.contains("Operation refused"), "systemctl failed otherwise: {}", said.trim());
     alive(world, pid)?;
+    // The control: a service that is not the daemon is stopped so.
+    let unit = "coconut-acceptance-control.service";
+    for args in [
+        &["systemd-run", "--quiet", "--collect", "--unit", unit, "/usr/bin/sleep", "600"][..],
+        &["systemctl", "stop", unit][..],
+    ] {
+        let done = Command::new(args[0]).args(&args[1..]).output()?;
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        ensure!(done.status.success(), "control: {}: {}", args.join(" "), said.trim());
+    }
     Ok(String::from_utf8_lossy(&done.stderr).lines().next().unwrap_or_default().to_owned())
 }
 
 fn recorded(world: &World) -> Result<String> {
-    let count = || Ok::<_, anyhow::Error>(world.ctx.coconut.records(&["--kind", "seal"])?.len());
-    let before = count()?;
     let pid = daemon(world)?;
-    refused("kill -9 of the daemon", signal(pid))?;
-    as_root(world, "bpf-list")?;
-    world.until("both records", || Ok(count()? >= before + 2))?;
+    let me = format!("pid={}", std::process::id());
+    let before = attempts(world, "task_kill", &me)?;
+    for _ in 0..3 {
+        is_seal("kill -9 of the daemon", &signal(pid))?;
+    }
+    // Another attempt comes after them: once it is there, so must they be, each once.
+    refused_as_root(world, "bpf", "bpf-list")?;
+    let told = || Ok::<_, anyhow::Error>(attempts(world, "task_kill", &me)? - before);
+    world.until("the three records", || Ok(told()? >= 3))?;
+    ensure!(told()? == 3, "{} records of three attempts", told()?);
     Ok(String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Error;
+
+    #[test]
+    fn only_the_seals_own_refusal_counts() {
+        assert!(is_seal("a write", &Err(Error::from_raw_os_error(1))).is_ok());
+        for other in [2, 3, 13, 16, 22, 30] {
+            assert!(is_seal("a write", &Err(Error::from_raw_os_error(other))).is_err(), "{other}");
+        }
+        assert!(is_seal("a write", &Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_record_is_of_the_attempt_and_of_no_other() {
+        let detail = "op=task_kill comm=coconut-probe pid=7 errno=EPERM";
+        assert!(is_attempt(detail, "task_kill", "pid=7"));
+        assert!(is_attempt(detail, "task_kill", PROBE));
+        assert!(!is_attempt(detail, "task", "pid=7"));
+        assert!(!is_attempt(detail, "task_kill", "pid=77"));
+        assert!(!is_attempt("op=task_kill comm=x pid=7", "task_kill", "pid=7"));
+    }
+
+    #[test]
+    fn who_has_ended_does_not_live() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        assert!(lives(child.id()));
+        child.kill().unwrap();
+        while lives(child.id()) {}
+        child.wait().unwrap();
+        assert!(!lives(child.id()));
+    }
 }
