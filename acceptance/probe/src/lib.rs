@@ -26,10 +26,15 @@ pub struct Outcome {
 /// [`Outcome::evidence`] of an attempt that neither succeeded nor was refused within its limit.
 pub const LATE: &str = "nothing came of it in time";
 
+/// Errors of an attempt that was made wrongly, or that a machine in need ended: nobody refused it.
+const NO_REFUSAL: [&str; 4] = ["EBADF", "EFAULT", "EINTR", "EIO"];
+
 impl Outcome {
-    /// It was stopped: by an error, by a signal, or by a program's own refusal; not merely slow.
+    /// It was stopped: by an error that is a refusal, by a signal, or by a program's own refusal; not
+    /// merely slow, nor for a reason of its own.
     pub fn refused(&self) -> bool {
-        !self.ok && self.evidence != LATE
+        let failed = self.errno.as_ref().is_some_and(|e| NO_REFUSAL.contains(&e.as_str()));
+        !self.ok && self.evidence != LATE && !failed
     }
 
     /// A few words: the error's symbol, the signal, or what was got.
@@ -125,5 +130,19 @@ mod tests {
         assert_eq!(errno_name(13), "EACCES");
         assert_eq!(errno_name(1), "EPERM");
         assert_eq!(errno_name(4095), "4095");
+    }
+
+    #[test]
+    fn an_attempt_that_failed_by_itself_was_not_refused() {
+        let ended = |errno: &str| Outcome {
+            attempt: "open".into(),
+            target: String::new(),
+            ok: false,
+            errno: Some(errno.into()),
+            signal: None,
+            evidence: String::new(),
+        };
+        assert!(ended("EACCES").refused() && ended("ENOENT").refused());
+        assert!(NO_REFUSAL.iter().all(|errno| !ended(errno).refused()));
     }
 }

@@ -148,6 +148,11 @@ fn prompt(world: &World) -> Result<String> {
 fn no_gap(world: &World) -> Result<String> {
     let gaps = world.ctx.coconut.records(&["--kind", "gap"])?;
     ensure!(gaps.is_empty(), "{} gaps, the first: {:?}", gaps.len(), gaps[0]);
+    // The control: asked the same way, other kinds are found.
+    world.attempt(&[], "list=/root")?;
+    world.until("a denial on record", || {
+        Ok(!world.ctx.coconut.records(&["--kind", "denial"])?.is_empty())
+    })?;
     Ok(String::new())
 }
 
