@@ -77,7 +77,7 @@ struct Forgery {
     claim: &'static str,
     forge: fn(&Path, &str) -> Result<()>,
     /// The same to an ordinary log.
-    plain: Option<fn(&mut PlainLog, &str) -> Result<()>>,
+    plain: Option<fn(&PlainLog, &str) -> Result<()>>,
     /// What the operator gives `verify` besides the directory.
     with: &'static [&'static str],
 }
@@ -115,10 +115,7 @@ const FORGERIES: &[Forgery] = &[
         name: "truncate",
         claim: "the newest records cut off",
         forge: |log, _| tamper::truncate(log),
-        plain: Some(|log, _| {
-            log.truncate(3);
-            Ok(())
-        }),
+        plain: Some(|log, _| log.truncate(3)),
         with: &[],
     },
     Forgery {
@@ -136,7 +133,7 @@ fn demonstrate(ctx: &Context, r: &mut Recorder) -> Result<()> {
     let object = denied_object(ctx)?;
     let kept = Kept::take(ctx, "log")?;
     let records = ctx.coconut.records(&["--dir", &kept.log.display().to_string()])?;
-    let plain = PlainLog::of(&records);
+    let plain = PlainLog::write(&ctx.work.join("ordinary.log"), &records)?;
     r.columns("done to the log's files", "coconut audit verify", "an ordinary log");
     let ran = verify(ctx, &kept.log, &[("--key", &kept.key), ("--since", &old.checkpoint)])?;
     let sound = ran.code == 0;
@@ -190,9 +187,9 @@ fn forge(ctx: &Context, kept: &Kept, f: &Forgery, object: &str, plain: &PlainLog
     let control = match f.plain {
         None => None,
         Some(change) => {
-            let mut forged = plain.clone();
-            change(&mut forged, object)?;
-            unseen(plain, &forged)
+            let forged = plain.copy(&ctx.work.join(format!("ordinary-{}.log", f.name)))?;
+            change(&forged, object)?;
+            unseen(plain, &forged)?
         }
     };
     let check = Check::new(f.name, f.claim, found(&ran), verdict(&ran), control);
@@ -201,25 +198,22 @@ fn forge(ctx: &Context, kept: &Kept, f: &Forgery, object: &str, plain: &PlainLog
 
 fn roll_back(ctx: &Context, old: &Kept, kept: &Kept, plain: &PlainLog) -> Result<Check> {
     let ran = verify(ctx, &old.log, &[("--key", &kept.key), ("--since", &kept.checkpoint)])?;
-    let mut earlier = plain.clone();
-    earlier.truncate(5);
+    // What the ordinary log was when the older copy was taken.
+    let records = ctx.coconut.records(&["--dir", &old.log.display().to_string()])?;
+    let earlier = PlainLog::write(&ctx.work.join("ordinary-roll-back.log"), &records)?;
     let held = ran.code == INTEGRITY;
-    Ok(Check::new(
-        "roll-back",
-        "an older copy put back",
-        held,
-        verdict(&ran),
-        unseen(plain, &earlier),
-    ))
+    let control = unseen(plain, &earlier)?;
+    Ok(Check::new("roll-back", "an older copy put back", held, verdict(&ran), control))
 }
 
-/// The forged log differs, and its reader has nothing to say.
-fn unseen(plain: &PlainLog, forged: &PlainLog) -> Option<Control> {
-    match forged.read() {
-        Ok(_) if plain != forged => Control::new(true, "not noticed"),
+/// The forged file differs, and its reader has nothing to say.
+fn unseen(plain: &PlainLog, forged: &PlainLog) -> Result<Option<Control>> {
+    let changed = plain.differs(forged)?;
+    Ok(match forged.read() {
+        Ok(_) if changed => Control::new(true, "not noticed"),
         Ok(_) => Control::new(false, "nothing was changed"),
         Err(error) => Control::new(false, format!("noticed: {error}")),
-    }
+    })
 }
 
 /// The exit status for a changed log, and a place in it.
