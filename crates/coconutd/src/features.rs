@@ -18,12 +18,6 @@ pub fn list(found: &Features) -> Vec<Feature> {
         ),
         feature("sched_ext", found.sched_ext, Level::Weaker, yes(found.sched_ext)),
         feature(
-            "landlock",
-            found.landlock_abi > 0,
-            Level::Weaker,
-            format!("ABI {}", found.landlock_abi),
-        ),
-        feature(
             "shared-namespaces",
             found.shared_namespaces,
             Level::Weaker,

@@ -26,7 +26,6 @@ impl<'a> Probe<'a> {
             self.btf(),
             self.cgroup2(),
             self.lockdown(),
-            self.landlock(),
             self.sched_ext(),
         ]
     }
@@ -99,14 +98,6 @@ impl<'a> Probe<'a> {
                 feature("lockdown", Level::Weaker, other, Some(advice))
             }
         }
-    }
-
-    fn landlock(&self) -> Feature {
-        let active = self.read("sys/kernel/security/lsm").unwrap_or_default();
-        let on = active.split(',').any(|lsm| lsm == "landlock");
-        let found = if on { "active" } else { "not seen" };
-        let advice = "the second layer beneath the policy is missing: lsm=landlock,…";
-        judge("landlock", on, Level::Weaker, found, advice)
     }
 
     fn sched_ext(&self) -> Feature {
@@ -189,9 +180,13 @@ mod tests {
             ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n"),
             ("sys/kernel/sched_ext/state", "disabled"),
         ]);
-        for feature in Probe::new(root.path()).kernel() {
+        let kernel = Probe::new(root.path()).kernel();
+        for feature in &kernel {
             assert_eq!(feature.level, Level::Ok, "{feature:?}");
         }
+        // What nothing here uses makes no machine stronger, and is not named.
+        let named: Vec<&str> = kernel.iter().map(|feature| feature.name.as_str()).collect();
+        assert_eq!(named, ["kernel", "bpf-lsm", "btf", "cgroup2", "lockdown", "sched_ext"]);
     }
 
     #[test]
