@@ -7,10 +7,10 @@ mod summary;
 mod table;
 
 use crate::build::{self, cargo};
-use crate::cli::{direct, pass_through};
+use crate::channels::pass_through;
 use crate::context::Context;
 use crate::life::Patience;
-use crate::prepare::{self, Ready};
+use crate::prepare::{self, Ready, direct};
 use crate::ui::{Ui, seconds};
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, bail};

@@ -2,7 +2,7 @@
 
 use crate::life::Life;
 use anyhow::{Context as _, Result};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Child;
@@ -139,4 +139,23 @@ fn lines(listener: UnixListener, sender: Sender<Event>) -> JoinHandle<()> {
             }
         }
     })
+}
+
+/// The command's output is ours.
+pub fn pass_through() -> Watch {
+    Watch {
+        sink: Box::new(|is_stderr, bytes| {
+            // Nobody may be reading our output any more; the command still ends in peace.
+            let _ = if is_stderr {
+                std::io::stderr().write_all(bytes)
+            } else {
+                std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush())
+            };
+        }),
+        note: Box::new(|note| {
+            if note != "started" {
+                eprintln!("note: {note}");
+            }
+        }),
+    }
 }

@@ -1,17 +1,16 @@
 //! The commands of `./x`.
 
-use crate::channels::Watch;
+use crate::channels::pass_through;
 use crate::context::Context;
 use crate::kernel::Kernel;
 use crate::life::Patience;
-use crate::prepare::{self, Ready};
+use crate::prepare::{self, direct};
 use crate::ui::Ui;
 use crate::vm::{Boot, Vm};
 use crate::{bench, demo, sandbox, test};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -136,30 +135,6 @@ fn vm(cx: &Context, ui: &Ui, args: VmArgs) -> Result<ExitCode> {
     }
     let status = vm.run(cx, &ready.tools, &args.command, pass_through())?;
     Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
-}
-
-/// The boot that takes seconds.
-pub fn direct(ready: &Ready) -> Boot {
-    Boot::Direct { vmlinuz: ready.tree.vmlinuz.clone(), disk: ready.tree.disk.clone() }
-}
-
-/// The command's output is ours.
-pub fn pass_through() -> Watch {
-    Watch {
-        sink: Box::new(|is_stderr, bytes| {
-            // Nobody may be reading our output any more; the command still ends in peace.
-            let _ = if is_stderr {
-                std::io::stderr().write_all(bytes)
-            } else {
-                std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush())
-            };
-        }),
-        note: Box::new(|note| {
-            if note != "started" {
-                eprintln!("note: {note}");
-            }
-        }),
-    }
 }
 
 fn image(cx: &Context, ui: &Ui, args: &ImageArgs) -> Result<ExitCode> {

@@ -1,9 +1,9 @@
 //! `./x demo`: build, boot, show; what comes of it lies in `target/demo`.
 
-use crate::cli::{direct, pass_through};
+use crate::channels::pass_through;
 use crate::context::Context;
 use crate::life::Patience;
-use crate::prepare;
+use crate::prepare::{self, direct};
 use crate::sandbox::remove_tree;
 use crate::ui::{Ui, seconds};
 use crate::vm::Vm;

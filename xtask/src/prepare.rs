@@ -6,6 +6,7 @@ use crate::disk::Disk;
 use crate::tools::Tools;
 use crate::tree::Tree;
 use crate::ui::{Ui, seconds};
+use crate::vm::Boot;
 use crate::{build, kernel, packages, python, source};
 use anyhow::{Result, anyhow};
 use std::sync::OnceLock;
@@ -63,4 +64,9 @@ fn downloads(cx: &Context, ui: &Ui) -> Result<Tools> {
     python::prepare(cx, ui, &tools)?;
     kernel::Kernel::find(cx, ui, &tools)?;
     Ok(tools)
+}
+
+/// The boot that takes seconds.
+pub fn direct(ready: &Ready) -> Boot {
+    Boot::Direct { vmlinuz: ready.tree.vmlinuz.clone(), disk: ready.tree.disk.clone() }
 }

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::kernel::Kernel;
 use crate::key::{Key, Stamp};
-use crate::packages::Package;
+use crate::packages::{EPOCH, Package};
 use crate::sandbox::Sandbox;
 use crate::tools::Tools;
 use crate::ui::Ui;
@@ -13,8 +13,6 @@ use std::path::PathBuf;
 
 /// Fixed, so that equal inputs give equal disks.
 const UUID: &str = "0e9a6fe2-68f6-408c-bbeb-136054d20445";
-/// One moment for every time stamp in an image.
-pub const EPOCH: &str = "1790000000";
 /// Free space on the writable disk, for agents' work and the log.
 const FREE_MIB: u64 = 3072;
 

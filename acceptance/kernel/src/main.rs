@@ -3,6 +3,7 @@
 //! Run by `acceptance/kernel/run`. Without arguments every group of cases; with arguments those;
 //! with `bench` the measurements. As `actor` it is the program inside the agents.
 
+mod actor;
 mod adopt;
 mod bench;
 mod cases;
@@ -21,7 +22,7 @@ const RING_BYTES: u32 = 1 << 20;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        Some("actor") => ops::serve(ops::act),
+        Some("actor") => actor::serve(actor::act),
         Some("daemon") => adopt::daemon::serve(),
         Some("orphan") => adopt::daemon::orphan(&arguments[1], &arguments[2])?,
         Some("bench") => bench::run()?,

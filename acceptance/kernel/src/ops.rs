@@ -5,10 +5,9 @@
 #![allow(unsafe_code)]
 #![allow(clippy::undocumented_unsafe_blocks)] // every block is one system call on local memory
 
-use crate::uring;
+use crate::uring::{self, answer};
 use libc::*;
 use std::ffi::CString;
-use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -212,16 +211,8 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
             }
             "no-append" => answer(fcntl(fd(1), F_SETFL, 0)),
             "append" => answer(fcntl(fd(1), F_SETFL, O_APPEND)),
-            other => crate::bench::act(other, &words),
+            _ => -i64::from(ENOSYS),
         }
-    }
-}
-
-/// The call's result, or the negative errno.
-pub fn answer(result: impl TryInto<i64>) -> i64 {
-    match result.try_into().unwrap_or(i64::MAX) {
-        ..0 => -i64::from(unsafe { *__errno_location() }),
-        done => done,
     }
 }
 
@@ -466,25 +457,5 @@ fn take_fd(wire: &mut UnixStream) -> i64 {
             return -i64::from(EACCES);
         }
         CMSG_DATA(head).cast::<c_int>().read_unaligned().into()
-    }
-}
-
-/// Serves commands on standard input until it closes.
-pub fn serve(mut act: impl FnMut(&str, &mut UnixStream) -> i64) {
-    use std::os::fd::FromRawFd;
-    let mut wire = unsafe { UnixStream::from_raw_fd(0) };
-    let mut line = Vec::new();
-    let mut byte = [0u8];
-    while wire.read_exact(&mut byte).is_ok() {
-        if byte[0] != b'\n' {
-            line.push(byte[0]);
-            continue;
-        }
-        let text = String::from_utf8_lossy(&line).into_owned();
-        line.clear();
-        let result = act(&text, &mut wire);
-        if std::io::Write::write_all(&mut wire, &result.to_ne_bytes()).is_err() {
-            break;
-        }
     }
 }

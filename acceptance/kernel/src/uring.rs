@@ -56,7 +56,7 @@ impl Ring {
             self.word(11).store(1, Ordering::Release);
             let done = syscall(SYS_io_uring_enter, self.fd, 1, 1, 1, std::ptr::null::<u8>(), 0);
             if done < 0 {
-                return crate::ops::answer(done);
+                return answer(done);
             }
             while self.word(21).load(Ordering::Acquire) == 0 {
                 usleep(100);
@@ -66,5 +66,13 @@ impl Ring {
             close(self.fd);
             result
         }
+    }
+}
+
+/// The call's result, or the negative errno.
+pub fn answer(result: impl TryInto<i64>) -> i64 {
+    match result.try_into().unwrap_or(i64::MAX) {
+        ..0 => -i64::from(unsafe { *__errno_location() }),
+        done => done,
     }
 }

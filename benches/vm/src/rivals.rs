@@ -1,11 +1,13 @@
 //! Other ways to put a program into a box, as far as they are installed.
 
-use crate::spawn::PROGRAM;
 use anyhow::{Context as _, Result, ensure};
 use demo::Context;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// What everybody runs.
+pub const PROGRAM: &str = "/usr/bin/true";
 
 /// A rival.
 pub struct Rival {

@@ -1,6 +1,7 @@
 //! From asking for a program to its end: bare, in bwrap, in crun, as an agent.
 
-use crate::{Ratio, Row, rivals};
+use crate::rivals::{self, PROGRAM};
+use crate::{Ratio, Row};
 use anyhow::{Result, ensure};
 use api::agent::{AgentDetail, Exit, SpawnRequest, SpawnSource};
 use api::client::Client;
@@ -8,9 +9,6 @@ use demo::Context;
 use demo::statistics::percentile;
 use std::process::{Command, Stdio};
 use std::time::Instant;
-
-/// What everybody runs.
-pub const PROGRAM: &str = "/usr/bin/true";
 
 /// Measures all of them in turns, so that a slow moment of the machine hits each alike.
 ///

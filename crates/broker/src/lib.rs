@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod backend;
+pub mod callers;
 mod daemon;
 pub mod entrance;
 pub mod fair;

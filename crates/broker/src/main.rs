@@ -7,10 +7,11 @@ use coconut_broker::admission::{Admission, Policy};
 use coconut_broker::backend::Backend;
 use coconut_broker::backend::embedded::Embedded;
 use coconut_broker::backend::remote::Remote;
-use coconut_broker::entrance::{Callers, Sizes};
+use coconut_broker::callers::{Callers, Sizes};
+use coconut_broker::entrance;
 use coconut_broker::identity::Identity;
 use coconut_broker::identity::lanes::LaneBook;
-use coconut_broker::server::{self, Broker};
+use coconut_broker::server::Broker;
 use coconut_broker::usage::UsageLog;
 use inference::{Engine, EngineConfig, Model};
 use std::io::IsTerminal;
@@ -174,12 +175,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("cannot listen on {address}"))?;
         tracing::info!(address = %listener.local_addr()?, "listening");
-        servers.spawn(server::serve_tcp(broker.clone(), listener));
+        servers.spawn(entrance::serve_tcp(broker.clone(), listener));
     }
     for path in &args.unix {
         let listener = bind_unix(path)?;
         tracing::info!(socket = %path.display(), "listening");
-        servers.spawn(server::serve_unix(broker.clone(), listener));
+        servers.spawn(entrance::serve_unix(broker.clone(), listener));
     }
     coconut_broker::notify_ready();
     until_told(servers).await?;

@@ -2,7 +2,7 @@
 
 use crate::admission::{Admission, AtTurn, Refused};
 use crate::backend::{After, Backend, Start};
-use crate::entrance::{Callers, Door};
+use crate::callers::Callers;
 use crate::identity::{Caller, Connection, Identity};
 use crate::metrics::Metrics;
 use crate::openai::{ApiError, Call, Endpoint};
@@ -17,11 +17,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use connections::Patience;
 use inference::Event;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Largest request body.
@@ -43,21 +41,8 @@ pub struct Broker {
     pub callers: Callers,
 }
 
-/// Serves on a TCP listener until the task is dropped.
-pub async fn serve_tcp(broker: Arc<Broker>, listener: TcpListener) -> std::io::Result<()> {
-    let routes = routes(broker.clone());
-    connections::serve(Door { listener, broker }, routes, Patience::default()).await;
-    Ok(())
-}
-
-/// Serves on a UNIX socket until the task is dropped.
-pub async fn serve_unix(broker: Arc<Broker>, listener: UnixListener) -> std::io::Result<()> {
-    let routes = routes(broker.clone());
-    connections::serve(Door { listener, broker }, routes, Patience::default()).await;
-    Ok(())
-}
-
-fn routes(broker: Arc<Broker>) -> Router {
+/// What is served, to whoever was let in.
+pub(crate) fn routes(broker: Arc<Broker>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completion))

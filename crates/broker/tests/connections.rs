@@ -8,7 +8,7 @@ use api::broker::{InferLimits, Lane, LaneEvent, Peer};
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use coconut_broker::entrance::{Key, Sizes};
+use coconut_broker::callers::{Key, Sizes};
 use coconut_broker::identity::Identity;
 use coconut_broker::identity::lanes::LaneBook;
 use coconut_broker::usage::UsageLog;

@@ -1,6 +1,6 @@
 //! What a step of the engine costs, learnt from finished steps.
 
-use crate::step::Demand;
+use crate::demand::Demand;
 
 /// Features of a step: 1, tokens, outputs, cells.
 const FEATURES: usize = 4;

@@ -1,8 +1,9 @@
 //! The engine's thread: takes jobs, decodes step after step, streams text out.
 
 use crate::cost::{CostModel, Work};
+use crate::demand::{Demand, Share};
 use crate::sampling::{Sampler, Sampling};
-use crate::step::{Demand, Grant, Limits, Share, plan};
+use crate::step::{Grant, Limits, plan};
 use crate::text::TextStream;
 use crate::{Error, Model, Prompt, model};
 use llama_cpp_2::context::LlamaContext;

@@ -6,6 +6,7 @@
 //! the step that is under way. The engine knows nothing of tenants or HTTP.
 
 pub mod cost;
+pub mod demand;
 pub mod engine;
 pub mod model;
 pub mod sampling;
@@ -13,10 +14,10 @@ pub mod step;
 mod template;
 pub mod text;
 
+pub use demand::Share;
 pub use engine::{Engine, EngineConfig, Event, Finish, Job, Stats};
 pub use model::{Message, Model, Prompt};
 pub use sampling::Sampling;
-pub use step::Share;
 
 /// Why the engine could not be started or a request could not be prepared.
 #[derive(Debug, thiserror::Error)]

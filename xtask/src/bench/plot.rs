@@ -1,6 +1,5 @@
 //! The plot of `./x bench scale`: SVG by hand, in black and grey, told apart by marks and dashes.
 
-use super::scale::process_kib;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -201,6 +200,11 @@ fn grouped(value: f64) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+/// KiB of the same program alone.
+pub fn process_kib(figures: &Value) -> f64 {
+    figures["beside"][0]["kib_each"].as_f64().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn growth(figures: &Value) -> Table {
     let heads =
         ["scale: agents", "seconds", "agents/s", "p50 ms", "p99 ms", "KiB", "beyond", "daemon MiB"];
     let mut table = Table::new("Agents that sleep", &heads);
-    let process = process_kib(figures);
+    let process = plot::process_kib(figures);
     for point in list(&figures["checkpoints"]) {
         let kib = number(&point["kib_each"]);
         table.rows.push(vec![
@@ -73,11 +73,6 @@ fn growth(figures: &Value) -> Table {
         grouped(number(&figures["memory_mib"])),
     ));
     table
-}
-
-/// KiB of the same program alone.
-pub fn process_kib(figures: &Value) -> f64 {
-    list(&figures["beside"]).first().map_or(f64::NAN, |row| number(&row["kib_each"]))
 }
 
 /// One column for each way to run the program.

@@ -2,10 +2,9 @@
 
 use super::{Args, Tally};
 use crate::channels::Watch;
-use crate::cli::direct;
 use crate::context::Context;
 use crate::life::Patience;
-use crate::prepare::{self, Ready};
+use crate::prepare::{self, Ready, direct};
 use crate::sandbox::remove_tree;
 use crate::ui::{Step, Ui};
 use crate::vm::{Boot, Vm};

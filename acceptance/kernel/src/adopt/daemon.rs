@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{GRACE, tricks};
-use crate::ops;
+use crate::{actor, ops};
 use crate::world::{OWN, SELF};
 use abi::event::Event;
 use abi::{AgentId, AgentState, Capability};
@@ -36,7 +36,7 @@ struct Daemon {
 /// Runs until the wire is closed or it is told to end.
 pub fn serve() {
     let mut daemon = None;
-    ops::serve(|line, wire| {
+    actor::serve(|line, wire| {
         let words: Vec<&str> = line.split(' ').collect();
         let done = match words[0] {
             "take-fd" | "bpf" | "open" | "mmap" => Ok(ops::act(line, wire)),

@@ -5,9 +5,10 @@
 use coconut_broker::admission::{Admission, Policy};
 use coconut_broker::backend::Backend;
 use coconut_broker::backend::embedded::Embedded;
-use coconut_broker::entrance::{Callers, Sizes};
+use coconut_broker::callers::{Callers, Sizes};
+use coconut_broker::entrance::{serve_tcp, serve_unix};
 use coconut_broker::identity::Identity;
-use coconut_broker::server::{Broker, serve_tcp, serve_unix};
+use coconut_broker::server::Broker;
 use coconut_broker::usage::UsageLog;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};

@@ -2,7 +2,6 @@
 
 use super::Context;
 use super::keys::{key_error, store};
-use super::spawn::signature_path;
 use crate::cli;
 use crate::failure::{Done, Failure, file_error};
 use ::manifest::{Manifest, ManifestError, Problem, Profiles};
@@ -152,4 +151,11 @@ fn facts(manifest: &Manifest) -> ManifestFacts {
         capabilities: manifest.capability_texts(),
         further: manifest.further_texts(),
     }
+}
+
+/// `x.toml` → `x.toml.sig`.
+pub fn signature_path(manifest: &Path) -> PathBuf {
+    let mut name = manifest.as_os_str().to_owned();
+    name.push(".sig");
+    PathBuf::from(name)
 }

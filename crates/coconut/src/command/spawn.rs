@@ -5,7 +5,7 @@ use crate::cli::Spawn;
 use crate::failure::{Done, Failure, file_error};
 use api::agent::SpawnSource;
 use api::{AgentDetail, SpawnRequest};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// `coconut spawn`.
 pub fn spawn(cx: &Context, args: Spawn) -> Done {
@@ -32,10 +32,10 @@ pub fn manifest_source(
 ) -> Result<SpawnSource, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| file_error(path, e))?;
     super::manifests::parse(path, &text)?;
-    let signature = match std::fs::read_to_string(signature_path(path)) {
+    let signature = match std::fs::read_to_string(super::manifests::signature_path(path)) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(file_error(&signature_path(path), error)),
+        Err(error) => return Err(file_error(&super::manifests::signature_path(path), error)),
     };
     let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(SpawnSource::Manifest {
@@ -46,11 +46,4 @@ pub fn manifest_source(
         name,
         capabilities,
     })
-}
-
-/// `x.toml` → `x.toml.sig`.
-pub fn signature_path(manifest: &Path) -> PathBuf {
-    let mut name = manifest.as_os_str().to_owned();
-    name.push(".sig");
-    PathBuf::from(name)
 }

@@ -1,20 +1,7 @@
 //! Where functions begin and end, in each language that has them.
 
-use crate::rust;
+use crate::rust::{self, Function};
 use crate::tree::Source;
-
-/// One function with a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Function {
-    /// Its name.
-    pub name: String,
-    /// Line of its signature, from 1.
-    pub line: usize,
-    /// From the signature to the end of the body.
-    pub lines: usize,
-    /// It is a test or stands in test code.
-    pub test: bool,
-}
 
 /// Finds the functions of a file. Rust is parsed; the others are recognised by their layout.
 pub fn find(source: &Source) -> Vec<Function> {

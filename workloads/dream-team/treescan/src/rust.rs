@@ -1,10 +1,22 @@
 //! What a Rust file says of itself, from its syntax tree: functions, `unsafe`, public items, panics, tests.
 
-use crate::functions::Function;
 use proc_macro2::Span;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Meta, Visibility};
+
+/// One function with a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name.
+    pub name: String,
+    /// Line of its signature, from 1.
+    pub line: usize,
+    /// From the signature to the end of the body.
+    pub lines: usize,
+    /// It is a test or stands in test code.
+    pub test: bool,
+}
 
 /// A place where the compiler's guarantees are suspended.
 #[derive(Clone, Debug, PartialEq, Eq)]

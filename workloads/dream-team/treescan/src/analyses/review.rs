@@ -2,9 +2,10 @@
 
 use super::MOST_FINDINGS;
 use crate::count::{self, Lines};
-use crate::functions::{self, Function};
+use crate::functions;
 use crate::outcome::{Analysis, Finding, Severity, plural};
 use crate::rust;
+use crate::rust::Function;
 use crate::tree::{self, Source, Tree};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
