@@ -56,7 +56,7 @@ type Run = fn(&Context, &Ui, &Args) -> Result<Tally>;
 /// The parts, in the order in which a failure is cheapest.
 const PARTS: [(&str, &str, Run); 9] = [
     ("fmt", "formatting", parts::fmt),
-    ("sources", "dependency direction, unsafe, licences", parts::sources),
+    ("sources", "dependencies, unsafe, licences, circles of files", parts::sources),
     ("clippy", "lints", parts::clippy),
     ("unit", "unit, property and layout tests", parts::unit),
     ("image", "image: tools, packages, root tree", parts::image),

@@ -2,7 +2,7 @@
 
 use super::{Args, Tally};
 use crate::build::cargo;
-use crate::checks::{self, direction, licences};
+use crate::checks::{self, circles, direction, licences, unused};
 use crate::context::Context;
 use crate::prepare;
 use crate::ui::Ui;
@@ -20,13 +20,18 @@ pub fn fmt(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
     Ok(Tally::pass())
 }
 
-/// Licences, dependency direction, where `unsafe` may stand.
+/// Licences, dependency direction, where `unsafe` may stand, what nobody uses, circles of files.
 pub fn sources(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
     let step = ui.step("sources", "dependencies and licences");
     let metadata = checks::metadata(cx)?;
     let mut all = Tally::default();
-    let checks =
-        [licences::check(&metadata), direction::check(&metadata), direction::check_unsafe(cx)?];
+    let checks = [
+        licences::check(&metadata),
+        direction::check(cx, &metadata)?,
+        direction::check_unsafe(cx)?,
+        unused::check(cx, &metadata)?,
+        circles::check(cx, &metadata)?,
+    ];
     for wrong in checks {
         let tally = Tally::of(wrong);
         all.passed += tally.passed;
