@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::key::{Key, Stamp};
 use crate::ui::Ui;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -101,10 +101,53 @@ pub fn sign(cx: &Context, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
+/// What the command line prints of itself, under the names that `install` files know.
+const MANUAL: [(&str, &[&str]); 4] = [
+    ("coconut.1", &["man"]),
+    ("bash", &["completions", "bash"]),
+    ("zsh", &["completions", "zsh"]),
+    ("fish", &["completions", "fish"]),
+];
+
+/// Writes the man page and the shells' completions.
+pub fn manual(cx: &Context, ui: &Ui) -> Result<()> {
+    let step = ui.step("manual", "man page and completions");
+    let folder = cx.work.join("manual");
+    fs::create_dir_all(&folder)?;
+    for (name, words) in MANUAL {
+        let mut coconut = Command::new(cx.binary("coconut"));
+        let done = coconut.args(words).output().context("cannot start coconut")?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        ensure!(done.status.success(), "coconut {}: {}", words.join(" "), said.trim());
+        fs::write(folder.join(name), done.stdout)?;
+    }
+    step.done("");
+    Ok(())
+}
+
 fn private_folder(dir: &Path) -> Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
     fs::create_dir_all(dir.parent().context("no parent folder")?)?;
     Ok(fs::DirBuilder::new().mode(0o700).create(dir)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MANUAL;
+
+    #[test]
+    fn what_the_package_installs_of_the_manual_is_written() {
+        let install = include_str!("../../image/packages/coconut/install");
+        let words = install.lines().filter(|line| !line.starts_with('#'));
+        let mut installed: Vec<&str> = words
+            .flat_map(str::split_whitespace)
+            .filter_map(|word| word.strip_prefix("manual/"))
+            .collect();
+        let mut written = MANUAL.map(|(name, _)| name);
+        installed.sort_unstable();
+        written.sort_unstable();
+        assert_eq!(installed, written);
+    }
 }

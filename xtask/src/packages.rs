@@ -183,9 +183,10 @@ impl Item {
         if source == "-" {
             return Ok(Self { mode, source: Source::Folder, destination });
         }
-        let path = match source.strip_prefix("release/") {
-            Some(binary) => cx.binary(binary),
-            None => cx.path(source.trim_end_matches('/')),
+        let path = match source.split_once('/') {
+            Some(("release", binary)) => cx.binary(binary),
+            Some(("manual", file)) => cx.work.join("manual").join(file),
+            _ => cx.path(source.trim_end_matches('/')),
         };
         if !path.exists() {
             bail!("{} does not exist", path.display());

@@ -44,6 +44,7 @@ fn build_image(cx: &Context, ui: &Ui) -> Result<Ready> {
     })?;
     build::model(cx, ui)?;
     build::sign(cx, ui)?;
+    build::manual(cx, ui)?;
     let packages = packages::build(cx, ui)?;
     let tree = Tree::prepare(cx, ui, &tools, &packages)?;
     let accel = Accel::find(cx, ui, &tools, &tree.vmlinuz)?;

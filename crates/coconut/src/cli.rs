@@ -96,6 +96,14 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// What a shell reads to complete this program's commands and options
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The man page, in roff
+    #[command(hide = true)]
+    Man,
     /// Live view (not in this version)
     #[command(hide = true)]
     Top(Planned),

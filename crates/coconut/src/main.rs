@@ -1,11 +1,12 @@
 //! The command line; speaks api.
 //!
 //! [`cli`] is the grammar, [`command`] does, [`render`] shows, [`output`] decides between tables
-//! and JSON, [`failure`] turns what went wrong into a message, a hint and an exit code.
+//! and JSON, [`manual`] prints the man page and completions, [`failure`] turns what went wrong into a message, a hint and an exit code.
 
 mod cli;
 mod command;
 mod failure;
+mod manual;
 mod output;
 mod render;
 

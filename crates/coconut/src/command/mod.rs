@@ -17,6 +17,7 @@ mod stdio;
 
 use crate::cli::{self, Cli, Command};
 use crate::failure::{Done, Failure};
+use crate::manual;
 use crate::output::Output;
 use api::client::{Client, escape};
 use std::path::{Path, PathBuf};
@@ -79,9 +80,21 @@ pub fn dispatch(cli: Cli) -> Done {
         Command::Key(key) => keys::key(cx, &key),
         Command::Doctor => doctor::doctor(cx),
         Command::Demo { args } => demo::demo(cx, &args),
+        Command::Completions { shell } => printed(|to| manual::completions(shell, to)),
+        Command::Man => printed(|to| manual::page(to)),
         Command::Top(_) => Err(Failure::planned("top")),
         Command::Attest(_) => Err(Failure::planned("attest")),
         Command::Budget(_) => Err(Failure::planned("budget")),
+    }
+}
+
+/// A text on stdout; whoever reads no further has what it wanted.
+fn printed(write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>) -> Done {
+    match write(&mut std::io::stdout().lock()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::from_error(api::ErrorCode::Failed, anyhow::Error::new(error)))
+        }
+        _ => Ok(0),
     }
 }
 
