@@ -80,4 +80,35 @@ mod tests {
         let readme = include_str!("../../README.md");
         assert!(readme.contains(&table()), "put this into acceptance/README.md:\n{}", table());
     }
+
+    /// Whether there is a case of this name; one that ends in `*` means all that begin so.
+    fn is_there(name: &str) -> bool {
+        all().any(|case| match name.strip_suffix('*') {
+            Some(start) => case.name.starts_with(start),
+            None => case.name == name,
+        })
+    }
+
+    /// The names that a document gives behind `A:`, up to what keeps it otherwise.
+    fn named(text: &str) -> Vec<&str> {
+        let lists = text.lines().flat_map(|line| line.split("A: ").skip(1));
+        let own = lists.map(|list| {
+            let ends = ["|", ";", " U:", " K:", " K "].into_iter().filter_map(|end| list.find(end));
+            &list[..ends.min().unwrap_or(list.len())]
+        });
+        own.flat_map(|list| list.split('`').skip(1).step_by(2)).collect()
+    }
+
+    #[test]
+    fn documents_name_cases_that_are_there() {
+        for (document, text) in [
+            ("SPECIFICATION.md", include_str!("../../../SPECIFICATION.md")),
+            ("docs/threat-model.md", include_str!("../../../docs/threat-model.md")),
+        ] {
+            let named = named(text);
+            assert!(named.len() > 20, "{document} names {} cases", named.len());
+            let lost: Vec<&str> = named.into_iter().filter(|name| !is_there(name)).collect();
+            assert!(lost.is_empty(), "{document} names what is no case: {lost:?}");
+        }
+    }
 }
