@@ -88,7 +88,7 @@ fn operation(route: &Route) -> Value {
     let status = if route.response.is_empty() && !route.stream { "204" } else { "200" };
     let mut operation = json!({
         "summary": route.summary,
-        "x-coconut-caller": format!("{:?}", route.caller).to_lowercase(),
+        "x-coconut-caller": format!("{:?}", route.audience).to_lowercase(),
         "responses": {
             status: done,
             "default": {

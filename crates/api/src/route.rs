@@ -3,7 +3,7 @@
 
 /// Who may call a route at all; what a caller sees of others is decided per agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub enum Audience {
     /// Anybody on this machine, within what is theirs.
     Any,
     /// The broker's user and root.
@@ -18,7 +18,7 @@ pub struct Route {
     /// Path with `{id}` for parameters.
     pub path: &'static str,
     /// Who may call it.
-    pub caller: Caller,
+    pub audience: Audience,
     /// One line for people.
     pub summary: &'static str,
     /// Name of the request type; empty for none.
@@ -36,11 +36,19 @@ const fn any(
     response: &'static str,
     summary: &'static str,
 ) -> Route {
-    Route { method, path, caller: Caller::Any, summary, request, response, stream: false }
+    Route { method, path, audience: Audience::Any, summary, request, response, stream: false }
 }
 
 const fn stream(path: &'static str, response: &'static str, summary: &'static str) -> Route {
-    Route { method: "GET", path, caller: Caller::Any, summary, request: "", response, stream: true }
+    Route {
+        method: "GET",
+        path,
+        audience: Audience::Any,
+        summary,
+        request: "",
+        response,
+        stream: true,
+    }
 }
 
 const fn broker(
@@ -51,7 +59,7 @@ const fn broker(
     summary: &'static str,
 ) -> Route {
     let stream = matches!(response.as_bytes(), b"LaneEvent");
-    Route { method, path, caller: Caller::Broker, summary, request, response, stream }
+    Route { method, path, audience: Audience::Broker, summary, request, response, stream }
 }
 
 /// Every route.

@@ -10,7 +10,7 @@
 //!   often newcomers come and how often slots come free, because what was admitted together also
 //!   ends together ([`reserve`](crate::reserve)).
 
-use crate::fair::{Computed, FairQueue, Flow, Lane};
+use crate::fair::{Computed, FairQueue, Flow, Lineage};
 use crate::reserve::Reserve;
 use inference::Share;
 use std::collections::VecDeque;
@@ -135,7 +135,7 @@ impl Admission {
     /// queue is locked: it must not wait, and what it starts sees the queue as it is.
     pub async fn admit(
         self: &Arc<Self>,
-        lane: &Lane,
+        lane: &Lineage,
         at_turn: AtTurn,
     ) -> Result<Arc<Ticket>, Refused> {
         let (ticket, turn) = self.enter(lane, at_turn)?;
@@ -146,7 +146,7 @@ impl Admission {
 
     fn enter(
         self: &Arc<Self>,
-        lane: &Lane,
+        lane: &Lineage,
         at_turn: AtTurn,
     ) -> Result<(Arc<Ticket>, oneshot::Receiver<()>), Refused> {
         let (admit, turn) = oneshot::channel();

@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// How the caller wants an answer of the embedded engine.
-pub struct Wanted {
+pub struct AnswerForm {
     /// Which endpoint was called.
     pub endpoint: Endpoint,
     /// The model that answers.
@@ -29,13 +29,13 @@ pub struct Wanted {
 /// Answers with the engine's events.
 pub async fn events(
     events: UnboundedReceiver<Event>,
-    wanted: Wanted,
+    form: AnswerForm,
     mut session: Session,
 ) -> Response {
     session.hand_over();
-    let answer = Answer::new(wanted.endpoint, &wanted.model);
-    if wanted.stream {
-        let state = Streaming { events, answer, session, usage: wanted.include_usage, over: false };
+    let answer = Answer::new(form.endpoint, &form.model);
+    if form.stream {
+        let state = Streaming { events, answer, session, usage: form.include_usage, over: false };
         let body = stream::unfold(state, |mut s| async move { s.next().await.map(|b| (b, s)) });
         return event_stream(Body::from_stream(body));
     }

@@ -6,7 +6,7 @@ use crate::callers::Callers;
 use crate::identity::{Caller, Connection, Identity};
 use crate::metrics::Metrics;
 use crate::openai::{ApiError, Call, Endpoint};
-use crate::respond::{self, Wanted};
+use crate::respond::{self, AnswerForm};
 use crate::session::Session;
 use crate::usage::UsageLog;
 use api::broker::Usage;
@@ -153,7 +153,7 @@ impl Broker {
             prompt_tokens: prepared.prompt_tokens,
             ..record
         };
-        let wanted = Wanted {
+        let form = AnswerForm {
             endpoint: call.endpoint,
             model: prepared.model.clone(),
             stream: call.stream,
@@ -174,20 +174,20 @@ impl Broker {
         )?;
         let session =
             Session::new(ticket, reservation, record, self.usage.clone(), self.metrics.clone());
-        Ok(self.run(reply, wanted, session).await)
+        Ok(self.run(reply, form, session).await)
     }
 
     /// From here on the session writes the record, whatever happens.
-    async fn run(&self, reply: Reply<'_>, wanted: Wanted, mut session: Session) -> Response {
+    async fn run(&self, reply: Reply<'_>, form: AnswerForm, mut session: Session) -> Response {
         let begin = match reply {
-            Reply::Events(events) => return respond::events(events, wanted, session).await,
+            Reply::Events(events) => return respond::events(events, form, session).await,
             Reply::Upstream(begin) => begin,
         };
         let Some(ticket) = session.ticket() else {
             return ApiError::unavailable("the call lost its place").into_response();
         };
         match begin(ticket).await {
-            Ok(answer) => respond::upstream(answer, wanted.stream, session).await,
+            Ok(answer) => respond::upstream(answer, form.stream, session).await,
             Err(error) => {
                 session.failed(&error.message);
                 error.into_response()

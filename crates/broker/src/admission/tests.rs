@@ -5,8 +5,8 @@ use crate::fair::Level;
 use futures_util::FutureExt;
 use std::pin::pin;
 
-fn lane(tenant: &str) -> Lane {
-    Lane { tenant: Level::new(tenant, 100), agents: vec![Level::new("x", 100)] }
+fn lane(tenant: &str) -> Lineage {
+    Lineage { tenant: Level::new(tenant, 100), agents: vec![Level::new("x", 100)] }
 }
 
 fn admission(slots: usize, yields: bool, fifo: bool) -> Arc<Admission> {

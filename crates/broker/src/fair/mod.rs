@@ -69,9 +69,9 @@ impl Level {
     }
 }
 
-/// Who asks. Its own requests weigh beside those of the agents below it what it weighs itself.
+/// Who asks, and below whom it stands. Its own requests weigh beside those of the agents below it what it weighs itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lane {
+pub struct Lineage {
     /// The tenant, among tenants.
     pub tenant: Level,
     /// The agents from the topmost down to the one that asks, each in the part of the one before it.
@@ -104,7 +104,7 @@ impl<R> FairQueue<R> {
     }
 
     /// Opens an account for one request, queued as `make` makes it from its flow.
-    pub fn arrive(&mut self, lane: &Lane, make: impl FnOnce(Flow) -> R) -> Flow {
+    pub fn arrive(&mut self, lane: &Lineage, make: impl FnOnce(Flow) -> R) -> Flow {
         let tenant = self.nodes.enter(ROOT, &lane.tenant.name, lane.tenant.weight);
         let (mut at, mut weight) = (tenant, lane.tenant.weight);
         for agent in &lane.agents {

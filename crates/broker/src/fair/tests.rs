@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 const CREDIT: u32 = 1000;
 
-fn lane(tenant: &str, tenant_weight: u32, agent: &str, agent_weight: u32) -> Lane {
+fn lane(tenant: &str, tenant_weight: u32, agent: &str, agent_weight: u32) -> Lineage {
     below(Level::new(tenant, tenant_weight), &[(agent, agent_weight)])
 }
 
-fn below(tenant: Level, agents: &[(&str, u32)]) -> Lane {
-    Lane {
+fn below(tenant: Level, agents: &[(&str, u32)]) -> Lineage {
+    Lineage {
         tenant,
         agents: agents.iter().map(|(name, weight)| Level::new(*name, *weight)).collect(),
     }
@@ -79,7 +79,7 @@ fn many_agents_do_not_win_more_for_their_tenant() {
 }
 
 /// The tokens that each of many lanes gets while all have requests waiting, by turns of 50.
-fn shared(lanes: &[Lane], rounds: usize) -> Vec<f64> {
+fn shared(lanes: &[Lineage], rounds: usize) -> Vec<f64> {
     let mut queue = FairQueue::new(CREDIT);
     for (nth, lane) in lanes.iter().enumerate() {
         queue.arrive(lane, |_| nth);
@@ -117,7 +117,7 @@ fn children_share_their_parents_part_and_their_children_theirs() {
     assert!(near(many / 41.0, got[3]) && near(got[3], got[20]), "{got:?}");
 
     // The control: agents that nobody knows to be of one family.
-    let flat = |lane: &Lane| Lane {
+    let flat = |lane: &Lineage| Lineage {
         agents: lane.agents[lane.agents.len() - 1..].to_vec(),
         ..lane.clone()
     };
@@ -350,13 +350,13 @@ proptest! {
     /// Any tree: whoever asks gets its part of the part of whoever is above.
     #[test]
     fn parts_are_of_parts(parents in prop::collection::vec((any::<usize>(), 50u32..400), 1..9)) {
-        let mut lanes: Vec<Lane> = vec![below(Level::new("t", 100), &[("top", 100)])];
+        let mut lanes: Vec<Lineage> = vec![below(Level::new("t", 100), &[("top", 100)])];
         for (nth, (parent, weight)) in parents.iter().enumerate() {
             let mut lane = lanes[parent % lanes.len()].clone();
             lane.agents.push(Level::new(nth.to_string(), *weight));
             lanes.push(lane);
         }
-        let part = |lane: &Lane| {
+        let part = |lane: &Lineage| {
             let mut part = 1.0;
             for depth in 0..lane.agents.len() {
                 let (above, at) = (&lane.agents[..=depth], &lane.agents[depth]);

@@ -153,10 +153,10 @@ impl LaneBook {
 }
 
 /// The lane as the fair queue takes it: agents by their ids, which are unique.
-fn levels(lane: &Lane) -> fair::Lane {
+fn levels(lane: &Lane) -> fair::Lineage {
     let above = lane.above.iter().map(|above| (above.agent, above.weight));
     let agents = above.chain(std::iter::once((lane.agent, lane.weight)));
-    fair::Lane {
+    fair::Lineage {
         tenant: fair::Level::new(lane.tenant.as_str(), lane.tenant_weight),
         agents: agents.map(|(agent, weight)| fair::Level::new(agent.to_string(), weight)).collect(),
     }

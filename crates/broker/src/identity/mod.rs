@@ -4,7 +4,7 @@ pub mod lanes;
 pub mod limits;
 mod peer;
 
-use crate::fair::{Lane, Level};
+use crate::fair::{Level, Lineage};
 use crate::openai::ApiError;
 use api::broker::InferLimits;
 use axum::http::HeaderMap;
@@ -57,7 +57,7 @@ pub struct Caller {
     /// The agent; nil for a caller that is no agent.
     pub agent: Uuid,
     /// Who pays, and whose part it is.
-    pub lane: Lane,
+    pub lane: Lineage,
     /// Limits of its capability; none is unlimited.
     pub limits: Option<InferLimits>,
     /// What it has in flight and has used.
@@ -70,7 +70,7 @@ pub enum Identity {
     Daemon {
         /// The lanes.
         book: Arc<LaneBook>,
-        /// Lane of local processes that are no agents; none refuses them.
+        /// What local processes that are no agents are served as; none refuses them.
         host_tenant: Option<String>,
     },
     /// No daemon: the peer's user is the tenant.
@@ -139,7 +139,8 @@ impl Identity {
 }
 
 fn plain(tenant: String, key: String) -> Caller {
-    let lane = Lane { tenant: Level::new(tenant, WEIGHT), agents: vec![Level::new(key, WEIGHT)] };
+    let lane =
+        Lineage { tenant: Level::new(tenant, WEIGHT), agents: vec![Level::new(key, WEIGHT)] };
     Caller { agent: Uuid::nil(), lane, limits: None, state: Arc::default() }
 }
 

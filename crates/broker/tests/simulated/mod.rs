@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use coconut_broker::admission::{Admission, Policy, Ticket, Waited};
-use coconut_broker::fair::{Lane, Level};
+use coconut_broker::fair::{Level, Lineage};
 use inference::Share;
 use inference::cost::Cost;
 use inference::demand::Demand;
@@ -222,7 +222,7 @@ impl Tenant {
 
     async fn one(self: Rc<Self>, prompt: u32, tokens: u32) {
         let began = Instant::now();
-        let lane = Lane {
+        let lane = Lineage {
             tenant: Level::new(self.name.as_str(), self.weight),
             agents: vec![Level::new("a", 100)],
         };
