@@ -243,7 +243,7 @@ impl World {
         });
     }
 
-    /// Refused to somebody outside every agent, with one seal event.
+    /// Refused to somebody outside every agent, with a seal event at least: some calls pass two hooks.
     pub fn sealed(&self, actor: &Actor, line: &str, errno: i32) {
         self.drain();
         let before = self.count(|e| e.kind == EVENT_SEAL);
