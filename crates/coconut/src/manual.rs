@@ -75,17 +75,7 @@ pub fn page(to: &mut dyn Write) -> std::io::Result<()> {
     let mut roff = Roff::new();
     roff.control("SH", ["SYNOPSIS"]);
     roff.text([bold("coconut"), roman(" [--json] [--wide] "), italic("COMMAND"), roman(" …")]);
-    roff.control("SH", ["DESCRIPTION"]);
-    roff.text([roman(
-        "An agent is a program that the kernel knows: by an identity of its own, with the rights that \
-         its manifest says and no others, a share of processor and models, and a record of what it did. \
-         This program asks the daemon coconutd for all of that, or reads the audit log by itself.",
-    )]);
-    roff.control("PP", []);
-    roff.text([roman(
-        "An agent is named by its AID, by the last digits of it (four or more), or by its name. \
-         Everything after -- is the agent's own program and its arguments.",
-    )]);
+    description(&mut roff);
     roff.control("SH", ["OPTIONS"]);
     all.get_arguments().for_each(|argument| option(&mut roff, argument));
     roff.control("SH", ["COMMANDS"]);
@@ -106,15 +96,24 @@ pub fn page(to: &mut dyn Write) -> std::io::Result<()> {
             ("COLUMNS", "Width of tables where it is not the terminal's."),
         ],
     );
-    roff.control("SH", ["EXAMPLES"]);
-    for (line, what) in EXAMPLES {
-        roff.control("TP", []);
-        roff.text([bold(line)]);
-        roff.text([roman(what)]);
-    }
+    listed(&mut roff, "EXAMPLES", &EXAMPLES);
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman("systemctl(1), journalctl(1), capabilities(7), cgroups(7)")]);
     roff.to_writer(to)
+}
+
+fn description(roff: &mut Roff) {
+    roff.control("SH", ["DESCRIPTION"]);
+    roff.text([roman(
+        "An agent is a program that the kernel knows: by an identity of its own, with the rights that \
+         its manifest says and no others, a share of processor and models, and a record of what it did. \
+         This program asks the daemon coconutd for all of that, or reads the audit log by itself.",
+    )]);
+    roff.control("PP", []);
+    roff.text([roman(
+        "An agent is named by its AID, by the last digits of it (four or more), or by its name. \
+         Everything after -- is the agent's own program and its arguments.",
+    )]);
 }
 
 const EXAMPLES: [(&str, &str); 4] = [

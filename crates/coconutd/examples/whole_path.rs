@@ -31,20 +31,7 @@ fn main() {
     running.on(running.daemon.sink.flush());
     let (before, bytes) = (running.daemon.sink.records(), size(&running.daemon.config.audit));
     let (start, computed) = (Instant::now(), computed());
-    for sequence in 0..events {
-        let at = sequence as usize % (ring.len() / size_of::<Event>()) * size_of::<Event>();
-        let mut event = Event::read_from_bytes(&ring[at..at + size_of::<Event>()]).unwrap();
-        event.sequence = sequence + 1;
-        running.fake.tell(event);
-        while sequence % 1_000 == 0
-            && sequence > running.daemon.sink.records() - before + ON_THEIR_WAY
-        {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
-    while running.daemon.sink.records() - before < events {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    push(&running, &ring, events);
     running.on(running.daemon.sink.flush());
     let (wall, computed) = (start.elapsed(), self::computed() - computed);
     let written = running.daemon.sink.records() - before;
@@ -60,6 +47,24 @@ fn main() {
         1.0 / each(computed.as_secs_f64()),
         each(bytes as f64),
     );
+}
+
+/// Hands the events over as fast as they are taken, and returns when all are records.
+fn push(running: &Running, ring: &[u8], events: u64) {
+    let records = || running.daemon.sink.records();
+    let before = records();
+    for sequence in 0..events {
+        let at = sequence as usize % (ring.len() / size_of::<Event>()) * size_of::<Event>();
+        let mut event = Event::read_from_bytes(&ring[at..at + size_of::<Event>()]).unwrap();
+        event.sequence = sequence + 1;
+        running.fake.tell(event);
+        while sequence % 1_000 == 0 && sequence > records() - before + ON_THEIR_WAY {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    while records() - before < events {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What the kernel would have written: opens of files by a rule of each agent's.
