@@ -7,7 +7,7 @@
 use crate::kernel::{Kernel, check_count};
 use crate::maps::{self, Maps};
 use crate::sets::Sets;
-use crate::state::{Agent, Rights, lock};
+use crate::state::{Agent, Before, Rights, lock};
 use crate::{Error, Handle, LoadOptions, Namespaces, Process, Result, SetId, cgroup, object, sys};
 use abi::AgentId;
 use abi::agent::KernelAgent;
@@ -67,13 +67,6 @@ pub struct Exited {
     pub status: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-}
-
-/// The highest numbers that the earlier daemon gave out.
-#[derive(Clone, Copy)]
-pub(crate) struct Before {
-    lists: u64,
-    sets: u64,
 }
 
 impl Exited {

@@ -42,6 +42,13 @@ pub(crate) struct Shared {
     pub discarded: Sender<Discarded>,
 }
 
+/// The highest numbers that an earlier daemon gave out.
+#[derive(Clone, Copy)]
+pub(crate) struct Before {
+    pub lists: u64,
+    pub sets: u64,
+}
+
 /// Agents by both of their names in the kernel.
 #[derive(Default)]
 pub(crate) struct Agents {

@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 
 use super::{GRACE, tricks};
-use crate::{actor, ops};
 use crate::world::{OWN, SELF};
+use crate::{actor, ops};
 use abi::event::Event;
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result};
