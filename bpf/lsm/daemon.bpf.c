@@ -17,10 +17,10 @@ extern int bpf_task_work_schedule_signal(struct task_struct *task, struct bpf_ta
 /* Between two looks at whether something of an agent's runs that should not. */
 #define AGAIN_NS 1000000000ull
 
-/* Strings of a program's arguments and environment that are looked through. */
-#define STRINGS_MAX 256
+/* Parts of a program's arguments and environment that are looked through: a string, or a piece of a long one. */
+#define PARTS_MAX 1024
 /* Longest of them; a power of two. */
-#define STRING_MAX 512
+#define PART_MAX 512
 
 /* Runs in the process that it is about, where it is next about to do something of its own. */
 static int stop_itself(struct bpf_map *map, void *key, void *value)
@@ -130,13 +130,13 @@ static __always_inline bool is_name_of_loader(const char *s)
  */
 static __noinline bool loads_other_code(unsigned long at, unsigned long end)
 {
-	bool found = true;
+	bool found = true, begins = true;
 	struct scratch *s;
 	int i;
 
 	bpf_preempt_disable();
 	s = scratch();
-	bpf_for(i, 0, STRINGS_MAX) {
+	bpf_for(i, 0, PARTS_MAX) {
 		long n;
 
 		if (!s)
@@ -145,10 +145,12 @@ static __noinline bool loads_other_code(unsigned long at, unsigned long end)
 			found = false;
 			break;
 		}
-		n = bpf_probe_read_user_str(s->text, STRING_MAX, (void *)at);
-		if (n <= 0 || n == STRING_MAX || is_name_of_loader(s->text))
+		n = bpf_probe_read_user_str(s->text, PART_MAX, (void *)at);
+		if (n <= 0 || (begins && is_name_of_loader(s->text)))
 			break;
-		at += n;
+		/* One that was cut goes on where it was. */
+		begins = n < PART_MAX;
+		at += begins ? n : n - 1;
 	}
 	bpf_preempt_enable();
 	return found;

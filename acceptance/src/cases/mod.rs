@@ -13,6 +13,7 @@ mod lent;
 mod lifecycle;
 mod manifests;
 mod records;
+mod restart;
 mod rights;
 mod schemas;
 mod seal;
@@ -51,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         records::CASES,
         hoard::CASES,
         seal::CASES,
+        restart::CASES,
         shutdown::CASES,
     ];
     tables.into_iter().flatten()

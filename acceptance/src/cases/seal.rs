@@ -32,7 +32,6 @@ pub const CASES: &[Case] = &[
         promise: "a process that root moves out of its agent does not live; nobody changes an agent's cgroup",
         run: cgroups,
     },
-    Case { name: "seal.stop", promise: "the daemon cannot be stopped by hand", run: stop },
     Case {
         name: "seal.recorded",
         promise: "every attempt on the seal is on record",
@@ -295,26 +294,6 @@ fn moved(world: &World, pid: u32, own: &Path) -> Result<()> {
 fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
-}
-
-fn stop(world: &World) -> Result<String> {
-    let pid = daemon(world)?;
-    let done = Command::new("systemctl").args(["stop", "coconutd.service"]).output()?;
-    ensure!(!done.status.success(), "systemctl stopped it");
-    let said = String::from_utf8_lossy(&done.stderr);
-    ensure!(said.contains("Operation refused"), "systemctl failed otherwise: {}", said.trim());
-    alive(world, pid)?;
-    // The control: a service that is not the daemon is stopped so.
-    let unit = "coconut-acceptance-control.service";
-    for args in [
-        &["systemd-run", "--quiet", "--collect", "--unit", unit, "/usr/bin/sleep", "600"][..],
-        &["systemctl", "stop", unit][..],
-    ] {
-        let done = Command::new(args[0]).args(&args[1..]).output()?;
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        ensure!(done.status.success(), "control: {}: {}", args.join(" "), said.trim());
-    }
-    Ok(String::from_utf8_lossy(&done.stderr).lines().next().unwrap_or_default().to_owned())
 }
 
 fn recorded(world: &World) -> Result<String> {

@@ -70,7 +70,9 @@ fn all_ended(records: &[Record], ours: Uuid) -> Result<()> {
 
 /// The next start goes on with the same log.
 fn start_again(world: &World, before: &Kept) -> Result<()> {
-    let done = Command::new("systemctl").args(["start", "coconutd.service"]).output()?;
+    let done = Command::new("systemctl")
+        .args(["start", "coconutd.service", "coconut-agents.service"])
+        .output()?;
     ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr).trim());
     world.expect(0, &["run", "--", "/usr/bin/true"])?;
     let now = Kept::take(&world.ctx, "after-start")?;
@@ -80,13 +82,15 @@ fn start_again(world: &World, before: &Kept) -> Result<()> {
     Ok(())
 }
 
-/// `systemctl stop` is refused; a change to a target that does not want the daemon is not.
+/// A change to a target that wants neither the daemon nor agents, as at a shutdown.
 fn stop_as_at_shutdown() -> Result<()> {
     let units = units(&["list-units", "--state=active"])?;
     let kept: Vec<&str> = units
         .lines()
         .filter_map(|line| line.split_whitespace().next())
-        .filter(|unit| !unit.starts_with("coconutd") && !unit.starts_with("coconut-broker"))
+        .filter(|unit| {
+            !["coconutd", "coconut-broker", "coconut-agents"].iter().any(|o| unit.starts_with(o))
+        })
         // Targets of the boot pull the daemon in again.
         .filter(|unit| !["multi-user.target", "graphical.target"].contains(unit))
         .collect();

@@ -10,11 +10,16 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
 /// Longest line of a stream that is taken.
 const LINE_MAX: usize = 1 << 20;
+/// A coconutd that is restarted is there again within this time.
+const COMES_BACK: Duration = Duration::from_secs(30);
+/// Between two looks at whether it is.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a request got no answer that could be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +37,7 @@ pub enum ClientError {
     #[error(transparent)]
     Refused(#[from] ErrorBody),
     /// The connection broke in the middle of an answer.
-    #[error("coconutd broke off its answer")]
+    #[error("coconutd broke off its answer: what was asked may or may not have been done")]
     Broken(#[source] hyper::Error),
     /// The answer does not fit the schema.
     #[error("coconutd answered in a way that this version does not understand")]
@@ -67,7 +72,11 @@ impl ClientError {
                     .into(),
             ),
             Self::Refused(body) => body.hint.clone(),
-            Self::Broken(_) => Some("see `journalctl -u coconutd`".into()),
+            Self::Broken(_) => Some(
+                "it may have been restarted, which ends no agent: look with `coconut ps` or `coconut cap ls` \
+                 before you ask again"
+                    .into(),
+            ),
             Self::Garbled(_) => {
                 Some("are coconut and coconutd of one version? `coconut --version`".into())
             }
@@ -106,6 +115,31 @@ impl Client {
         self.call::<(), T>(Method::GET, path, None)
     }
 
+    /// The same for an answer that may take as long as an agent lives: if coconutd is restarted meanwhile, the
+    /// next one is asked.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; when coconutd does not come back.
+    pub fn wait<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let mut lost: Option<Instant> = None;
+        loop {
+            let error = match self.get(path) {
+                Err(error @ ClientError::Broken(_)) => {
+                    // It was there: what is lost now is lost anew.
+                    lost = Some(Instant::now());
+                    error
+                }
+                // Only where there was one before: else nobody starts it.
+                Err(error) if lost.is_some() && error.code() == ErrorCode::Unavailable => error,
+                other => return other,
+            };
+            if lost.is_none_or(|lost| lost.elapsed() > COMES_BACK) {
+                return Err(error);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Every agent that the caller may see, page by page; with `all` ended ones too.
     ///
     /// # Errors
@@ -127,7 +161,7 @@ impl Client {
     }
 
     /// Records of the log, the oldest first. An answer that is broken off is asked for again from
-    /// there on, as long as each gets further.
+    /// there on, as long as each gets further; one that follows the log, as long as coconutd comes back.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -138,6 +172,8 @@ impl Client {
         mut each: impl FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
         let mut from: Option<u64> = None;
+        let mut lost: Option<Instant> = None;
+        let follows = pairs.contains(&("follow", "true"));
         loop {
             let numbers = [("from", from), ("limit", limit)];
             let numbers = numbers.map(|(name, n)| (name, n.map(|n| n.to_string())));
@@ -150,7 +186,15 @@ impl Client {
                 each(record)
             });
             match answer {
-                Err(ClientError::Broken(_)) if from > before && limit != Some(0) => {}
+                Err(ClientError::Broken(_)) if limit != Some(0) && (from > before || follows) => {
+                    lost = Some(Instant::now());
+                }
+                Err(error)
+                    if error.code() == ErrorCode::Unavailable
+                        && lost.is_some_and(|lost| lost.elapsed() < COMES_BACK) =>
+                {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
                 other => return other,
             }
         }

@@ -61,8 +61,11 @@ pub enum Command {
     /// End an agent and all its processes
     Kill {
         /// The agents.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "all")]
         aid: Vec<String>,
+        /// Every agent that you may see: what happens when the machine goes down.
+        #[arg(long, conflicts_with_all = ["aid", "signal"])]
+        all: bool,
         /// Only send this signal to its first process: TERM, HUP, 10…
         #[arg(long, short)]
         signal: Option<String>,

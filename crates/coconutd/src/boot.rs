@@ -232,14 +232,14 @@ fn bind(path: &Path, mode: u32) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Ends this daemon, with its agents where the machine goes down; else they go on, and the next takes them over. A
-/// last checkpoint covers all that was decided until then.
-pub async fn stop(daemon: &Arc<Daemon>, goes_down: bool) {
-    let agents = if goes_down { reap::end_all(daemon).await } else { stand(daemon).await };
+/// Ends this daemon. Its agents go on, and the next takes them over; a last checkpoint covers all that was decided
+/// until then.
+pub async fn stop(daemon: &Arc<Daemon>) {
+    let agents = stand(daemon).await;
     let emptied = daemon.emptied.notified();
     daemon.kernel.read_events_now();
     emptied.await;
-    let detail = format!("agents={agents} ended={goes_down}");
+    let detail = format!("agents={agents}");
     daemon.sink.record(own(Kind::Shutdown, "coconutd", detail));
     daemon.sink.flush().await;
     change::blocking(|| daemon.remember());

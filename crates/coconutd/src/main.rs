@@ -7,11 +7,9 @@ use coconutd::config::Config;
 use coconutd::features;
 use coconutd::registry::keeper::Systemd;
 use kernel::{Kernel, LoadOptions};
-use std::io::Read;
 use std::os::fd::AsFd;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -86,40 +84,8 @@ async fn live() -> anyhow::Result<()> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
     await_successor(&kernel);
-    let goes_down = tokio::task::spawn_blocking(goes_down).await.unwrap_or(false);
-    boot::stop(&daemon, goes_down).await;
+    boot::stop(&daemon).await;
     Ok(())
-}
-
-/// How long the service manager may take to say what it is at.
-const ANSWER: Duration = Duration::from_secs(5);
-
-/// The machine is shut down, and agents with it; else only this process is to end.
-fn goes_down() -> bool {
-    let mut asked = match Command::new("systemctl")
-        .arg("is-system-running")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-    {
-        Ok(asked) => asked,
-        Err(error) => {
-            tracing::error!(%error, "cannot ask whether the machine goes down; agents go on");
-            return false;
-        }
-    };
-    let deadline = Instant::now() + ANSWER;
-    while Instant::now() < deadline {
-        if let Ok(Some(_)) = asked.try_wait() {
-            let mut said = String::new();
-            let told = asked.stdout.take().map(|mut out| out.read_to_string(&mut said));
-            return matches!(told, Some(Ok(_))) && said.trim() == "stopping";
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let _ = asked.kill();
-    false
 }
 
 /// What lies where this program lay is what follows it: a new version, after an upgrade.

@@ -20,8 +20,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-/// At the daemon's end: so long without the end of another agent is a fault.
-const STALLED: Duration = Duration::from_secs(60);
 /// Longest pause between two looks at processes that were killed.
 const SLOW: Duration = Duration::from_millis(50);
 
@@ -162,6 +160,7 @@ async fn wait(pidfd: OwnedFd) -> Waited {
 async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited, output: Option<Pump>) {
     blocking(|| end_children(daemon, aid));
     clear_cgroup(daemon, aid).await;
+    let kept = output.is_some();
     if let Some(output) = output {
         output.finish().await;
     }
@@ -171,8 +170,10 @@ async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited, output: Opti
     daemon.sink.flush().await;
     let agent = let_go(daemon, aid, exit);
     blocking(|| daemon.remember());
+    if kept {
+        daemon.registry.forget_output(aid);
+    }
     if let Some(agent) = agent {
-        daemon.registry.forget_output(agent);
         daemon.lanes.tell(LaneEvent::Gone { agent });
     }
 }
@@ -363,28 +364,4 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
         reason: ending.map(|ending| ending.reason),
         state,
     }
-}
-
-/// Ends every agent and returns, when all are gone and their ends are on record, how many there were.
-pub async fn end_all(daemon: &Arc<Daemon>) -> usize {
-    daemon.stopping.store(true, Ordering::Release);
-    // Whoever is admitted has asked under this lock whether the daemon stops.
-    let living: Vec<AgentId> = daemon.inner().supervisor.living().map(|a| a.aid).collect();
-    let waits: Vec<_> = {
-        let inner = daemon.inner();
-        living
-            .iter()
-            .filter_map(|aid| inner.info.get(aid))
-            .map(|info| info.exit.subscribe())
-            .collect()
-    };
-    for aid in &living {
-        blocking(|| end(daemon, *aid, &Ending::new(End::Clean, "coconutd stops")));
-    }
-    for mut wait in waits {
-        if tokio::time::timeout(STALLED, wait.wait_for(Option::is_some)).await.is_err() {
-            tracing::error!("an agent does not end");
-        }
-    }
-    living.len()
 }

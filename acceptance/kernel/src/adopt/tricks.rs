@@ -13,7 +13,7 @@ const WHILE: Duration = Duration::from_secs(3);
 pub fn play(trick: &str, command: &mut Command) -> Result<()> {
     match trick {
         "plain" => {
-            command.env("PATH", "/bin").env("NOTIFY_SOCKET", "/run/x");
+            command.env("PATH", "/bin").env("LISTEN_FDNAMES", "x:".repeat(9_000));
         }
         "preload" => {
             command.env("LD_PRELOAD", "/nothing");
@@ -25,10 +25,10 @@ pub fn play(trick: &str, command: &mut Command) -> Result<()> {
             command.env("GLIBC_TUNABLES", "glibc.malloc.check=3");
         }
         "many" => {
-            command.envs((0..300).map(|i| (format!("V{i}"), "x")));
+            command.envs((0..1_100).map(|i| (format!("V{i}"), "x")));
         }
         "long" => {
-            command.env("V", "x".repeat(5_000));
+            command.env("A", "x".repeat(5_000)).env("LD_PRELOAD", "/nothing");
         }
         "filter" => filter()?,
         // SAFETY: plain numbers and NUL-terminated strings; this process has one thread.

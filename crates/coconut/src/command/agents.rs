@@ -51,7 +51,7 @@ struct Ended<'a> {
 
 /// `coconut wait`: 0 when it ended clean, 1 when it failed or was ended.
 pub fn wait(cx: &Context, aid: &str) -> Done {
-    let exit: Exit = cx.client()?.get(&agent_path(aid, "/wait"))?;
+    let exit: Exit = cx.client()?.wait(&agent_path(aid, "/wait"))?;
     let ended = Ended { agent: aid, exit: &exit };
     cx.out.answer("coconut.wait/1", &ended, |_| format!("{}\n", ending(aid, &exit)))?;
     Ok(u8::from(exit.state != abi::AgentState::TerminatedClean))
@@ -86,6 +86,38 @@ pub fn kill(cx: &Context, agents: &[String], signal: Option<&str>) -> Done {
         }
     }
     Ok(0)
+}
+
+/// Agents that are ended at the same time: each end waits for the log.
+const AT_ONCE: usize = 16;
+
+/// `coconut kill --all`.
+pub fn kill_all(cx: &Context) -> Done {
+    let list = list(cx, false)?;
+    let agents: Vec<String> = list.agents.iter().map(|agent| agent.aid.to_string()).collect();
+    let ended = std::thread::scope(|scope| {
+        let share = agents.len().div_ceil(AT_ONCE).max(1);
+        let threads: Vec<_> = agents
+            .chunks(share)
+            .map(|share| scope.spawn(|| share.iter().map(|aid| end(cx, aid)).collect::<Vec<_>>()))
+            .collect();
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_default());
+        ended.flatten().collect::<Result<Vec<_>, Failure>>()
+    })?;
+    for (aid, exit) in ended.iter().flatten() {
+        let item = Ended { agent: aid, exit };
+        cx.out.item("coconut.kill/1", &item, |_| format!("{}\n", ending(aid, exit)))?;
+    }
+    Ok(0)
+}
+
+/// None for one that has gone with its parent and is forgotten.
+fn end(cx: &Context, aid: &str) -> Result<Option<(String, Exit)>, Failure> {
+    match cx.client()?.post(&agent_path(aid, "/kill"), &()) {
+        Ok(exit) => Ok(Some((aid.to_owned(), exit))),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// `coconut quarantine` and `release`.

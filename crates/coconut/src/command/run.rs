@@ -49,7 +49,7 @@ pub fn run(cx: &Context, args: Run) -> Done {
     let detail: AgentDetail = client.post("/v1/agents", &request)?;
     let aid = detail.agent.aid;
     forward(signals, cx.socket.clone(), aid.to_string());
-    let exit: Exit = client.get(&agent_path(&aid.to_string(), "/wait"))?;
+    let exit: Exit = client.wait(&agent_path(&aid.to_string(), "/wait"))?;
     if cx.out.json {
         // stdout is the program's.
         output::note("coconut.run/1", &Ran { aid, exit: &exit });

@@ -57,7 +57,7 @@ pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) 
             Ok(process) => {
                 plan.activate(&daemon, aid);
                 if let Some(output) = &plan.output {
-                    daemon.registry.keep_output(plan.uuid, output.reading());
+                    daemon.registry.keep_output(aid, output.reading());
                 }
                 blocking(|| daemon.remember());
                 let pump = plan.output.map(Output::start);

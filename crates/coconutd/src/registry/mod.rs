@@ -9,7 +9,7 @@ pub mod restore;
 mod rows;
 mod save;
 
-use crate::clock;
+use abi::AgentId;
 use anyhow::{Context, bail};
 use keeper::Keeper;
 use rusqlite::Connection;
@@ -32,13 +32,11 @@ const TABLES: &str = "
 pub struct Registry {
     open: Mutex<Open>,
     keeper: Arc<dyn Keeper>,
-    /// `CLOCK_BOOTTIME` nanoseconds: no other daemon has begun then, so no other has used the same names.
-    since: u64,
 }
 
 /// What an agent's output is kept under.
-fn output_name(agent: uuid::Uuid) -> String {
-    format!("out-{agent}")
+fn output_name(agent: AgentId) -> String {
+    format!("o{:x}.{:x}", agent.slot(), agent.generation())
 }
 
 struct Open {
@@ -67,7 +65,7 @@ impl Registry {
         }
         let database = open(&path).with_context(|| format!("the registry {}", path.display()))?;
         let open = Mutex::new(Open { database, books: Books::default() });
-        Ok(Registry { open, keeper, since: clock::boot_ns() })
+        Ok(Registry { open, keeper })
     }
 
     fn open_now(&self) -> MutexGuard<'_, Open> {

@@ -1,6 +1,7 @@
 //! An earlier daemon's agents are taken up: what the registry says is made true in the kernel.
 
 use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow, capability};
+use super::save::number;
 use super::{Open, Registry, output_name};
 use crate::change::{Owner, Tree, sets};
 use crate::port::{EventSource, Target};
@@ -145,7 +146,7 @@ impl Registry {
         let Open { books, .. } = &mut *open;
         books.adopt(files.handles.iter().map(|(name, handle)| (name.clone(), handle.clone())));
         // Nobody needs the rest.
-        for name in files.open.keys().filter(|name| name.starts_with("file-")) {
+        for name in files.open.keys().filter(|name| number(name).is_some()) {
             self.keeper.forget(name);
         }
     }
@@ -280,7 +281,7 @@ fn restore_agent(
         return Ok(());
     }
     let found = take_over(daemon, aid, &tenant, namespaces, pid, &held, footing);
-    let output = files.open.remove(&output_name(uuid));
+    let output = files.open.remove(&output_name(aid));
     match found {
         Ok(Found::Running(process)) => {
             adoption.agents.push(Adopted { aid, process: Some(process), output });

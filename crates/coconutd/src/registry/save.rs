@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use supervisor::{SavedAgent, SavedSet};
-use uuid::Uuid;
 
 /// How long a change that nobody waits for may be unwritten.
 const SOON: Duration = Duration::from_secs(1);
@@ -91,12 +90,12 @@ impl Registry {
     }
 
     /// Keeps the reading end of an agent's output.
-    pub fn keep_output(&self, agent: Uuid, pipe: BorrowedFd<'_>) {
+    pub fn keep_output(&self, agent: AgentId, pipe: BorrowedFd<'_>) {
         self.keeper.keep(&output_name(agent), pipe);
     }
 
     /// All of it was read.
-    pub fn forget_output(&self, agent: Uuid) {
+    pub fn forget_output(&self, agent: AgentId) {
         self.keeper.forget(&output_name(agent));
     }
 }
@@ -178,6 +177,7 @@ impl Books {
     pub(super) fn adopt(&mut self, files: impl Iterator<Item = (String, Arc<Handle>)>) {
         self.anew = true;
         for (name, handle) in files {
+            self.next_name = self.next_name.max(number(&name).unwrap_or(0));
             self.handles.insert(Arc::as_ptr(&handle) as usize, HandleBook { name, users: 0 });
             self.adopted.push(handle);
         }
@@ -354,7 +354,7 @@ impl Books {
         let next = &mut self.next_name;
         let book = self.handles.entry(Arc::as_ptr(handle) as usize).or_insert_with(|| {
             *next += 1;
-            let name = format!("file-{}-{next}", registry.since);
+            let name = short(*next);
             registry.keeper.keep(&name, handle.as_fd());
             HandleBook { name, users: 0 }
         });
@@ -380,6 +380,24 @@ impl Books {
             registry.keeper.forget(&book.name);
         }
     }
+}
+
+/// All names together are one variable of the next daemon's environment, which the kernel limits to 128 KiB
+/// (`MAX_ARG_STRLEN`).
+fn short(mut number: u64) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut name = String::new();
+    while number > 0 {
+        name.insert(0, char::from(DIGITS[(number % 36) as usize]));
+        number /= 36;
+    }
+    name.insert(0, 'f');
+    name
+}
+
+/// The number of a name that [`short`] made.
+pub(super) fn number(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_prefix('f')?, 36).ok()
 }
 
 /// SQLite's integers are signed.

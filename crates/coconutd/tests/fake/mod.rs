@@ -13,9 +13,10 @@ use coconutd::boot::{self, Start};
 use coconutd::callers::Sizes;
 use coconutd::config::Config;
 use coconutd::port::{EventSource, KernelPort, Lookup, Machine, Ready, Resolved};
+use coconutd::reap;
 use coconutd::registry::keeper::Keeper;
 use coconutd::sink::AuditLog;
-use coconutd::state::Daemon;
+use coconutd::state::{Daemon, Ending};
 use futures_util::future::BoxFuture;
 use kernel::{
     Counters, Error, Exited, Footing, Found, Handle, Launch, Mapping, NewAgent, Node, Process,
@@ -622,9 +623,26 @@ impl Running {
     }
 
     pub fn stop(&self) {
-        self.runtime.block_on(boot::stop(&self.daemon, true));
+        self.runtime.block_on(async {
+            self.end_all().await;
+            boot::stop(&self.daemon).await;
+        });
         let wrong = self.fake.wrong.lock().unwrap();
         assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    /// Ends every agent and returns when all are gone.
+    async fn end_all(&self) {
+        let living: Vec<AgentId> =
+            self.daemon.inner().supervisor.living().map(|agent| agent.aid).collect();
+        let exits = living.iter().map(|aid| self.daemon.inner().info[aid].exit.subscribe());
+        for mut exit in exits.collect::<Vec<_>>() {
+            let ending = Ending::new(supervisor::End::Clean, "the test is over");
+            living.iter().for_each(|aid| {
+                reap::end(&self.daemon, *aid, &ending);
+            });
+            exit.wait_for(Option::is_some).await.unwrap();
+        }
     }
 
     /// Runs something on the daemon's runtime.

@@ -1,0 +1,246 @@
+//! The daemon ends and starts again, by hand, by a signal, in somebody else's hands: agents go on under the policy,
+//! nothing that they did is missing in the log, and without a daemon they do not run for long.
+
+use super::Case;
+use crate::world::{PATIENCE, World};
+use anyhow::{Context as _, Result, bail, ensure};
+use demo::agent::{Agent, Spec};
+use demo::control::{Process, User};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// The table.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "restart.kept",
+        promise: "a restart of the daemon ends no agent and loses no record; who waits for one is told of its end",
+        run: kept,
+    },
+    Case {
+        name: "restart.terminated",
+        promise: "a daemon that is told to end by PID 1 is there again, with its agents, and the seal never opens",
+        run: terminated,
+    },
+    Case {
+        name: "restart.halted",
+        promise: "without a daemon agents stop after the grace period, nobody lets them go on, and the next daemon does",
+        run: halted,
+    },
+    Case {
+        name: "restart.substitute",
+        promise: "a daemon with somebody else's code in it is not let in, and that is on record",
+        run: substitute,
+    },
+];
+
+const UNIT: &str = "coconutd.service";
+const DROP_IN: &str = "/run/systemd/system/coconutd.service.d/acceptance.conf";
+
+fn systemctl(args: &[&str]) -> Result<String> {
+    let done = Command::new("systemctl").args(args).output()?;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    ensure!(done.status.success(), "systemctl {}: {}", args.join(" "), said.trim());
+    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
+
+fn daemon() -> Result<u32> {
+    let pid = systemctl(&["show", "--property=MainPID", "--value", UNIT])?;
+    Ok(pid.parse()?)
+}
+
+/// Waits until another daemon answers than this one.
+fn follower(world: &World, before: u32) -> Result<()> {
+    world.until("the next daemon", || {
+        let other = daemon()?;
+        Ok(other != 0 && other != before && world.call(&["ps"])?.code == 0)
+    })
+}
+
+/// An agent that counts on in a file and asks for what it may not have.
+fn counter(world: &World, name: &str) -> Result<String> {
+    let folder = world.ctx.work.join(name);
+    std::fs::create_dir_all(&folder)?;
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&folder, all)?;
+    let file = folder.join("count").display().to_string();
+    let secret = world.file(&format!("{name}-secret"), "TOPSECRET")?;
+    let words = format!(
+        "n=0; while :; do n=$((n+1)); echo $n >{file}; echo line $n; cat {secret} 2>&1; sleep 0.2; done"
+    );
+    let write = format!("fs.write={}", folder.display());
+    world.background(name, &["fs.exec=@shell", "fs.read=@shell", &write], &words)?;
+    world.until("its first count", || Ok(Path::new(&file).exists()))?;
+    Ok(file)
+}
+
+fn count(file: &str) -> u64 {
+    std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn counts_on(world: &World, file: &str) -> Result<()> {
+    let before = count(file);
+    world.until("it to count on", || Ok(count(file) > before + 1))
+}
+
+/// Refusals by the kernel are on record as often as the kernel counted them, and the log is sound.
+fn books_are_true(world: &World, name: &str) -> Result<u64> {
+    world.expect(0, &["kill", name])?;
+    let shown = world.ctx.coconut.show(name)?;
+    let counters = shown.counters;
+    ensure!(counters.kernel_denials > 0, "the kernel refused it nothing");
+    ensure!(
+        counters.kernel_denials == counters.log_kernel_denials,
+        "the kernel counted {}, the log has {}",
+        counters.kernel_denials,
+        counters.log_kernel_denials
+    );
+    let aid = shown.agent.aid.to_string();
+    let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "denial"])?;
+    let logged: u64 = records.iter().map(|record| u64::from(record.count)).sum();
+    ensure!(
+        logged == counters.kernel_denials + counters.log_daemon_denials,
+        "{logged} refusals on record, {} counted",
+        counters.kernel_denials
+    );
+    let gaps = world.ctx.coconut.records(&["--kind", "gap"])?;
+    ensure!(gaps.is_empty(), "a gap: {:?}", gaps.first());
+    world.expect(0, &["audit", "verify"])?;
+    Ok(logged)
+}
+
+fn kept(world: &World) -> Result<String> {
+    let name = world.ctx.unique("kept");
+    let file = counter(world, &name)?;
+    let before = world.ctx.coconut.show(&name)?;
+    let short = Spec {
+        name: world.ctx.unique("waited-for"),
+        tenant: "maya".to_owned(),
+        caps: ["fs.exec=@shell", "fs.read=@shell"].map(str::to_owned).into(),
+        command: ["/usr/bin/dash", "-c", "sleep 6; exit 7"].map(str::to_owned).into(),
+        ..Spec::default()
+    };
+    let short = Agent::start(&world.ctx.coconut, short)?;
+    let pid = daemon()?;
+    systemctl(&["restart", UNIT])?;
+    ensure!(daemon()? != pid, "it is the same daemon");
+    let after = world.ctx.coconut.show(&name)?;
+    ensure!(
+        (after.agent.aid, after.agent.pid) == (before.agent.aid, before.agent.pid),
+        "another agent has its name"
+    );
+    counts_on(world, &file)?;
+    // The command that waits for it goes on waiting.
+    let ran = short.end(PATIENCE)?;
+    ensure!(ran.code == 7, "`coconut run`: {}", ran.summary());
+    // Rights are this daemon's to give and to take.
+    let write = format!("fs.write={}", Path::new(&file).parent().context("a folder")?.display());
+    world.expect(0, &["cap", "revoke", &name, &write])?;
+    let stopped = count(&file);
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(count(&file) <= stopped + 1, "it writes on after its right was revoked");
+    let last = world.expect(0, &["logs", &name])?.stdout;
+    let line = format!("line {}", stopped + 2);
+    ensure!(last.contains(&line), "its output is not kept any more");
+    let logged = books_are_true(world, &name)?;
+    Ok(format!("({logged} refusals)"))
+}
+
+fn terminated(world: &World) -> Result<String> {
+    let name = world.ctx.unique("terminated");
+    let file = counter(world, &name)?;
+    for _ in 0..3 {
+        let pid = daemon()?;
+        systemctl(&["kill", "--signal=TERM", UNIT])?;
+        let bpf =
+            Process::start(User::ROOT, &world.ctx.probe, &["try".into(), "bpf-list".into()], None)?;
+        let outcome: probe::Outcome = bpf.json(PATIENCE)?;
+        ensure!(outcome.refused(), "root called bpf() while there was no daemon: {outcome:?}");
+        follower(world, pid)?;
+        counts_on(world, &file)?;
+    }
+    let logged = books_are_true(world, &name)?;
+    Ok(format!("(3 times, {logged} refusals)"))
+}
+
+/// Whatever a case did to the unit is taken back.
+struct DropIn;
+
+impl DropIn {
+    fn put(text: &str) -> Result<DropIn> {
+        let folder = Path::new(DROP_IN).parent().context("a folder")?;
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(DROP_IN, text)?;
+        systemctl(&["daemon-reload"])?;
+        Ok(DropIn)
+    }
+}
+
+impl Drop for DropIn {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(DROP_IN);
+        let _ = systemctl(&["daemon-reload"]);
+        let _ = systemctl(&["reset-failed", UNIT]);
+        let _ = systemctl(&["start", UNIT]);
+    }
+}
+
+fn state_of(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?')
+}
+
+fn halted(world: &World) -> Result<String> {
+    let name = world.ctx.unique("halted");
+    let file = counter(world, &name)?;
+    let pid = world.ctx.coconut.show(&name)?.agent.pid.context("it has no process")?;
+    // The control: what is no agent goes on.
+    let free = world.ctx.work.join("free-count").display().to_string();
+    let words = format!("n=0; while :; do n=$((n+1)); echo $n >{free}; sleep 0.2; done");
+    let mut control = Command::new("/usr/bin/dash").args(["-c", &words]).spawn()?;
+    let before = daemon()?;
+    {
+        let _restored = DropIn::put("[Service]\nRestart=no\n")?;
+        systemctl(&["kill", "--signal=TERM", UNIT])?;
+        world.until("the daemon's end", || Ok(daemon()? == 0))?;
+        counts_on(world, &file).context("at once, without a daemon")?;
+        world.until("it to stop", || Ok(state_of(pid) == 'T'))?;
+        let (stood, ran) = (count(&file), count(&free));
+        let go_on = Command::new("/usr/bin/kill").args(["-CONT", &pid.to_string()]).output()?;
+        ensure!(!go_on.status.success(), "root lets it go on");
+        std::thread::sleep(Duration::from_secs(2));
+        ensure!(count(&file) == stood, "it counts on without a daemon");
+        ensure!(count(&free) > ran, "the control stands still, too");
+    }
+    control.kill()?;
+    control.wait()?;
+    follower(world, before)?;
+    counts_on(world, &file)?;
+    let logged = books_are_true(world, &name)?;
+    Ok(format!("({logged} refusals)"))
+}
+
+fn substitute(world: &World) -> Result<String> {
+    let name = world.ctx.unique("substitute");
+    let file = counter(world, &name)?;
+    let before = daemon()?;
+    let library = world.file("preloaded.so", "not a library")?;
+    let preload = format!("[Service]\nEnvironment=LD_PRELOAD={library}\n");
+    {
+        let _restored = DropIn::put(&preload)?;
+        systemctl(&["kill", "--signal=TERM", UNIT])?;
+        world.until("the daemon's end", || Ok(daemon()? != before))?;
+        std::thread::sleep(Duration::from_secs(2));
+        if world.call(&["ps"])?.code == 0 {
+            bail!("a daemon with LD_PRELOAD was let in");
+        }
+    }
+    follower(world, before)?;
+    counts_on(world, &file)?;
+    world.until("the record of who was not let in", || {
+        let seals = world.ctx.coconut.records(&["--kind", "seal"])?;
+        Ok(seals.iter().any(|record| record.detail.contains("op=admission")))
+    })?;
+    let logged = books_are_true(world, &name)?;
+    Ok(format!("({logged} refusals)"))
+}
