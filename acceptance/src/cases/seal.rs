@@ -160,7 +160,8 @@ fn a_pin() -> Result<PathBuf> {
 fn pins(world: &World) -> Result<String> {
     let pin = a_pin()?;
     refused(world, "unlinking a pin", "path_unlink", || std::fs::remove_file(&pin))?;
-    let moved = pin.with_extension("moved");
+    // A bpffs takes no names with dots, from nobody.
+    let moved = pin.with_file_name("moved");
     refused(world, "renaming a pin", "path_unlink", || std::fs::rename(&pin, &moved))?;
     ensure!(pin.exists(), "the pin is gone");
     let control = world.file("unpinned", "")?;
