@@ -23,7 +23,7 @@ pub fn run(w: &World) -> Result<()> {
     let stopped = await_that(|| floods.iter().all(|flood| state(flood) == 'T'));
     w.check("all who flood the ring are stopped", stopped, || floods.iter().map(state).collect());
     let made = denials(w, &floods)?;
-    let refuse = || quiet.tell("open /data/no/g 0") == -i64::from(EACCES);
+    let refuse = || quiet.tell("open /data/no/f 0") == -i64::from(EACCES);
     let refused = (0..QUIET).take_while(|_| refuse()).count() as u64;
     w.same("the quiet one is refused as ever", &refused, &QUIET);
     w.check("and is not stopped", state(&quiet) != 'T', String::new);
