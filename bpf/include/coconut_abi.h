@@ -897,6 +897,10 @@ struct Policy {
    * As `next_list`: lost events that are on record.
    */
   uint64_t lost_told;
+  /**
+   * Which layout of all this the programs were made for: a daemon of another takes nothing over.
+   */
+  uint64_t layout;
 };
 
 /**

@@ -62,6 +62,8 @@ pub struct Policy {
     pub next_set: u64,
     /// As `next_list`: lost events that are on record.
     pub lost_told: u64,
+    /// Which layout of all this the programs were made for: a daemon of another takes nothing over.
+    pub layout: u64,
 }
 
 /// Why a measured program is not let in as the daemon ([`crate::event::Hook::Admission`]'s `wanted`): PID 1

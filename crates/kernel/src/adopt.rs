@@ -86,6 +86,9 @@ impl Kernel {
         if maps.policy.daemon() != std::process::id() {
             return Err(Error::NotAdmitted);
         }
+        if maps.policy.layout() != options.layout {
+            return Err(Error::OtherLayout);
+        }
         let maps = Arc::new(maps);
         let before = Before { lists: maps.policy.last_list(), sets: maps.policy.last_set() };
         let slice = options.cgroup_root.join(&options.slice);

@@ -73,6 +73,11 @@ pub enum Error {
          one, or this one is not the measured coconutd as PID 1 starts it"
     )]
     NotAdmitted,
+    /// The programs in the kernel are of a version that keeps its maps otherwise.
+    #[error(
+        "the policy in the kernel was loaded by another version of coconutd, whose tables this one does not read"
+    )]
+    OtherLayout,
     /// No agent has this id (any more).
     #[error("no agent has the id {0:?}")]
     NoSuchAgent(abi::AgentId),
@@ -123,6 +128,9 @@ impl Error {
             }
             Self::NotAdmitted => Some(
                 "`systemctl restart coconutd` starts it; `coconut audit query --kind seal` says why it was refused",
+            ),
+            Self::OtherLayout => Some(
+                "install the version that ran before, or restart the machine, which ends every agent",
             ),
             Self::Spawn { step, .. } => step.hint(),
             _ => None,

@@ -75,6 +75,7 @@ impl Kernel {
         let kernel = Kernel::of(options, maps, sets, programs.weaker, None)?;
         *lock(&kernel.links) = programs.links;
         let shared = &kernel.shared;
+        shared.maps.policy.set_layout(options.layout);
         shared.maps.policy.publish(&shared.policy([0; GUARDED_CGROUPS], FileKey::new_zeroed()));
         shared.control(CONTROL_LEARN_SLICE, cgroup::id(&slice)?, 0)?;
         Ok(kernel)

@@ -143,6 +143,17 @@ fn take_maps(object: &Object) -> Result<Maps> {
     })
 }
 
+/// What the programs and this crate agree on, as a number: FNV-1a (RFC 9923) of the header that both are made of.
+pub(crate) const LAYOUT: u64 = {
+    let header = include_bytes!("../../../bpf/include/coconut_abi.h");
+    let (mut hash, mut at) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    while at < header.len() {
+        hash = (hash ^ header[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        at += 1;
+    }
+    hash
+};
+
 /// The data section, whose only variable is the policy.
 const BSS: &str = ".bss";
 /// The program by which the daemon changes what is in the maps.

@@ -120,6 +120,16 @@ impl SharedPolicy {
         self.long(offset_of!(Policy, next_set)).load(ORDER)
     }
 
+    /// Says which layout the programs were made for.
+    pub fn set_layout(&self, layout: u64) {
+        self.long(offset_of!(Policy, layout)).store(layout, ORDER);
+    }
+
+    /// Which layout the programs were made for.
+    pub fn layout(&self) -> u64 {
+        self.long(offset_of!(Policy, layout)).load(ORDER)
+    }
+
     /// Lost events that are on record.
     pub fn lost_told(&self) -> &AtomicU64 {
         self.long(offset_of!(Policy, lost_told))

@@ -29,6 +29,8 @@ pub struct LoadOptions {
     pub ring_bytes: u32,
     /// How long agents may run without a daemon.
     pub grace: Duration,
+    /// Layout of what lies in the kernel: another daemon's is not taken over.
+    pub layout: u64,
 }
 
 impl Default for LoadOptions {
@@ -44,6 +46,7 @@ impl Default for LoadOptions {
             max_addresses: 1 << 18,
             ring_bytes: 16 << 20,
             grace: Duration::from_secs(10),
+            layout: crate::object::LAYOUT,
         }
     }
 }

@@ -97,7 +97,8 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             share,
             round,
             next_set,
-            lost_told
+            lost_told,
+            layout
         }
     );
     same!(b, Control { op, reserved, value, cgroup, file, interpreter, sets, grant, padding });

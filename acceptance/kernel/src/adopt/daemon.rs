@@ -57,7 +57,10 @@ pub fn serve() {
 
 fn start(words: &[&str]) -> Result<Daemon> {
     let grace = words.get(1).and_then(|ms| ms.parse().ok()).map_or(GRACE, Duration::from_millis);
-    let options = LoadOptions { ring_bytes: 1 << 20, grace, ..LoadOptions::default() };
+    let mut options = LoadOptions { ring_bytes: 1 << 20, grace, ..LoadOptions::default() };
+    if let Some(layout) = words.get(2).and_then(|layout| layout.parse().ok()) {
+        options.layout = layout;
+    }
     let kernel = Arc::new(Kernel::start(&options)?);
     let reader = kernel.events()?;
     kernel.seal()?;

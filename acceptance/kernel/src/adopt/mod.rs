@@ -241,6 +241,11 @@ fn unread(t: &Tally, daemon: &Actor, a: &Actor) -> Result<Actor> {
     t.check("it reads them and does not write them", daemon.tell("read") >= 5, String::new);
     end(daemon);
     may_not(t, a, "open /data/no/f 0", EACCES);
+    // A version that keeps its tables otherwise reads nothing of these.
+    let other = start(SELF, Some("plain"))?;
+    t.same("another version takes nothing over", &other.tell("start 600000 7"), &-1);
+    end(&other);
+    may(t, a, "getpid");
     // Agent 2 is not adopted: nobody knows what it may do.
     let next = follower(t, &[(1, 1)])?;
     t.same("six wait for the next", &next.tell("waiting"), &6);
