@@ -5,9 +5,9 @@ use crate::config::Config;
 use crate::identity::Listener;
 use crate::output::{Limits, Shelf};
 use crate::port::{EventSource, KernelPort, Lookup, Machine};
-use crate::registry::Registry;
 use crate::registry::keeper::Keeper;
 use crate::registry::restore::{self, Adoption};
+use crate::registry::{Registry, Tenants};
 use crate::rights::Room;
 use crate::rights::system::System;
 use crate::sink::{AuditLog, Sink, own};
@@ -130,7 +130,7 @@ async fn take_over(
     let mut adoption = restore::restore(daemon).await.context("the registry")?;
     change::blocking(|| restore::finish(daemon, &mut adoption, source, logged))
         .context("the agents of the coconutd before this one")?;
-    change::blocking(|| daemon.registry.flush(daemon)).context("the registry")?;
+    change::blocking(|| daemon.registry.flush(daemon, Tenants::Written)).context("the registry")?;
     Ok(adoption)
 }
 
@@ -242,7 +242,7 @@ pub async fn stop(daemon: &Arc<Daemon>) {
     let detail = format!("agents={agents}");
     daemon.sink.record(own(Kind::Shutdown, "coconutd", detail));
     daemon.sink.flush().await;
-    change::blocking(|| daemon.remember());
+    change::blocking(|| daemon.remember_all());
     let config = &daemon.config;
     for socket in [config.api_socket(), config.stdio_socket()] {
         let _ = std::fs::remove_file(config.operator_socket(&socket));

@@ -13,12 +13,20 @@ pub struct Slots {
     capacity: u32,
     /// Every generation that is given out is above this.
     floor: u32,
+    highest: u32,
 }
 
 impl Slots {
     /// Nothing given out; at most `capacity` at once.
     pub fn new(capacity: u32) -> Self {
-        Slots { generations: Vec::new(), taken: Vec::new(), free: Vec::new(), capacity, floor: 0 }
+        Slots {
+            generations: Vec::new(),
+            taken: Vec::new(),
+            free: Vec::new(),
+            capacity,
+            floor: 0,
+            highest: 0,
+        }
     }
 
     /// An id that nobody had before; none if all slots are taken.
@@ -34,18 +42,20 @@ impl Slots {
         };
         let generation = &mut self.generations[slot as usize];
         *generation += 1;
+        self.highest = self.highest.max(*generation);
         self.taken[slot as usize] = true;
         Some(AgentId::new(slot, *generation))
     }
 
     /// The highest generation that was given out.
     pub fn highest(&self) -> u32 {
-        self.generations.iter().copied().max().unwrap_or(0).max(self.floor)
+        self.highest
     }
 
     /// From now on every id has a generation above this.
     pub fn start_above(&mut self, highest: u32) {
         self.floor = self.floor.max(highest);
+        self.highest = self.highest.max(highest);
         self.generations.iter_mut().for_each(|last| *last = (*last).max(highest));
     }
 
@@ -61,6 +71,7 @@ impl Slots {
             self.generations.push(self.floor);
             self.taken.push(false);
         }
+        self.highest = self.highest.max(id.generation());
         let at = slot as usize;
         if taken {
             if std::mem::replace(&mut self.taken[at], true) {
@@ -118,5 +129,23 @@ mod tests {
         let last = slots.take().unwrap();
         slots.put_back(last);
         assert_eq!(slots.take(), None);
+    }
+
+    #[test]
+    fn ids_of_an_earlier_daemon_stay_taken_and_none_is_given_out_again() {
+        let mut slots = Slots::new(4);
+        // The highest was another's, who is forgotten.
+        slots.start_above(9);
+        let (living, ended) = (AgentId::new(2, 5), AgentId::new(0, 3));
+        assert!(slots.occupy(living, true) && slots.occupy(ended, false));
+        assert!(!slots.occupy(AgentId::new(2, 4), true), "one slot, two agents");
+        assert!(!slots.occupy(AgentId::new(4, 1), true), "beyond all slots");
+        let given: Vec<AgentId> = std::iter::from_fn(|| slots.take()).collect();
+        assert_eq!(given.len(), 3, "all but the one that is taken");
+        assert!(given.iter().all(|id| id.generation() > 9 && id.slot() != 2), "{given:?}");
+        slots.put_back(living);
+        let next = slots.take().unwrap();
+        assert_eq!((next.slot(), slots.highest()), (2, 10));
+        assert!(next.generation() > 5);
     }
 }

@@ -56,7 +56,7 @@ pub async fn tenant(
         let records = room.record(vec![entry]);
         drop(_one_at_a_time);
         records.written().await?;
-        blocking(|| daemon.remember());
+        blocking(|| daemon.remember_all());
         tell_lanes(&daemon, &changed);
         Ok(())
     })

@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use keeper::Keeper;
 use rusqlite::Connection;
 use save::Books;
+pub use save::Tenants;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -46,6 +46,15 @@ struct HandleBook {
     users: u32,
 }
 
+/// Whether tenants are looked at: there may be many, and most changes are of agents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tenants {
+    /// Not this time.
+    Left,
+    /// Those that have changed.
+    Written,
+}
+
 /// An agent as it is now.
 struct Changed {
     aid: AgentId,
@@ -58,17 +67,22 @@ struct Changed {
 }
 
 impl Registry {
-    /// Writes what has changed since the last time. When it returns, the next daemon knows it.
+    /// Writes what has changed of agents since the last time, and of tenants where they are asked for. When it
+    /// returns, the next daemon knows it.
     ///
     /// # Errors
     /// When it could not be written; it is tried again with the next change.
-    pub fn flush(&self, daemon: &Daemon) -> Result<(), rusqlite::Error> {
+    pub fn flush(&self, daemon: &Daemon, tenants: Tenants) -> Result<(), rusqlite::Error> {
         let mut open = self.open_now();
         let (changed, gone, tenants, meta) = {
             let mut inner = daemon.inner();
             let all = inner.supervisor.take_changed();
             let (changed, gone) = look(&inner, all);
-            (changed, gone, tenants(&inner), (inner.supervisor.generation(), inner.admitted))
+            let tenants = match tenants {
+                Tenants::Left => HashMap::new(),
+                Tenants::Written => tenants_of(&inner),
+            };
+            (changed, gone, tenants, (inner.supervisor.generation(), inner.admitted))
         };
         let ids: Vec<AgentId> = changed.iter().map(|one| one.aid).chain(gone.clone()).collect();
         let Open { database, books } = &mut *open;
@@ -85,7 +99,7 @@ impl Registry {
         loop {
             tokio::time::sleep(SOON).await;
             let Some(daemon) = daemon.upgrade() else { return };
-            crate::change::blocking(|| daemon.remember());
+            crate::change::blocking(|| daemon.remember_all());
         }
     }
 
@@ -103,7 +117,16 @@ impl Registry {
 impl Daemon {
     /// Writes what has changed for the next daemon; what cannot be written is tried again.
     pub fn remember(&self) {
-        if let Err(error) = self.registry.flush(self) {
+        self.write(Tenants::Left);
+    }
+
+    /// The same, with tenants' weights and sums.
+    pub fn remember_all(&self) {
+        self.write(Tenants::Written);
+    }
+
+    fn write(&self, tenants: Tenants) {
+        if let Err(error) = self.registry.flush(self, tenants) {
             tracing::error!(%error, "a change is not in the registry: the next daemon would not know it");
         }
     }
@@ -133,7 +156,7 @@ fn ended(inner: &Inner, aid: AgentId, info: &Info) -> Vec<SavedSet> {
     agent.into_iter().flat_map(|agent| agent.sets()).map(|held| held.set.saved()).collect()
 }
 
-fn tenants(inner: &Inner) -> HashMap<String, TenantRow> {
+fn tenants_of(inner: &Inner) -> HashMap<String, TenantRow> {
     let mut all: HashMap<String, TenantRow> = HashMap::new();
     for (name, weight) in inner.supervisor.weighed() {
         all.entry(name.to_owned()).or_default().weight = Some(weight);
