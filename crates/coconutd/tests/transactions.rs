@@ -279,8 +279,11 @@ fn until(running: &Running, what: &str, mut holds: impl FnMut() -> Result<(), St
 }
 
 /// Waits for the daemon to come to rest in a state that is whole.
-fn settles(running: &Running, change: &Change, place: &str) {
+fn settles(running: &Running, change: &Change, starting: u32, place: &str) {
     until(running, &format!("{} {place}", change.name), || {
+        // One that nobody waits for any more goes on all the same, and may not have begun to be seen.
+        let now = running.daemon.starting.load(Ordering::Acquire);
+        ensure(now == starting, "an agent is being started")?;
         in_step(running).and_then(|()| (change.outcome)(running))
     });
 }
@@ -323,6 +326,7 @@ type Place<'a> = (Blow, &'a str, usize);
 /// One try, with a blow somewhere or without: whether it fell, and the steps in their order.
 fn strike(running: &Running, change: &Change, place: Option<Place>) -> (bool, Vec<String>) {
     (change.prepare)(running);
+    let starting = running.daemon.starting.load(Ordering::Acquire);
     // What the preparation still has on its way to the log is no step of the change.
     running.on(running.daemon.sink.flush());
     let (hang_up, told) = channel::<()>();
@@ -349,7 +353,7 @@ fn strike(running: &Running, change: &Change, place: Option<Place>) -> (bool, Ve
     }));
     ask(running, change, &told, &gone);
     running.become_agent(None);
-    settles(running, change, &format!("{place:?}"));
+    settles(running, change, starting, &format!("{place:?}"));
     *running.fake.watch.lock().unwrap() = None;
     clear(running);
     let seen = seen.lock().unwrap().clone();
@@ -366,6 +370,8 @@ fn clear(running: &Running) {
     until(running, "everybody is ended", || {
         ensure(running.fake.agents.lock().unwrap().is_empty(), "somebody stays")
     });
+    // The others of a spawn among others are none: at its end the daemon would wait for them.
+    running.daemon.starting.store(0, Ordering::Release);
     let mut inner = running.daemon.inner();
     let ended: Vec<_> = inner.supervisor.all_since(None).map(|agent| agent.aid).collect();
     for aid in ended {
