@@ -65,11 +65,15 @@ impl Checkpoint {
 
     /// Reads the newest checkpoint of a log without checking its signature: for what only shows.
     pub fn peek(directory: &Path) -> Result<Self, Error> {
-        let note = read(directory)?;
-        let text = std::str::from_utf8(&note).ok().and_then(|note| note.split_once("\n\n"));
-        text.and_then(|(text, _)| Checkpoint::parse(&format!("{text}\n")))
+        peek_text(&read(directory)?)
             .ok_or_else(|| Error::Checkpoint(CheckpointError::Malformed.to_string()))
     }
+}
+
+/// Reads a signed note without checking its signature.
+pub(crate) fn peek_text(note: &[u8]) -> Option<Checkpoint> {
+    let (text, _) = std::str::from_utf8(note).ok()?.split_once("\n\n")?;
+    Checkpoint::parse(&format!("{text}\n"))
 }
 
 /// The bytes of a log's newest checkpoint.

@@ -27,6 +27,11 @@ impl Edge {
         peaks.root()
     }
 
+    /// Hash of a leaf of the bundle that is not full.
+    pub fn leaf(&self, at: usize) -> Option<&Hash> {
+        self.levels.first()?.get(at)
+    }
+
     /// Adds a leaf; hands every tile that becomes full to `full`.
     pub fn push<E>(
         &mut self,

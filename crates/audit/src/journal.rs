@@ -7,6 +7,7 @@ use crate::chain::Chains;
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::record::records;
+use abi::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -100,6 +101,23 @@ impl Journal {
             .map(|_| ())
             .map_err(|error| Error::io("cut", &self.path, error))
     }
+}
+
+/// The whole frames of a log that was set aside, in order, as their producers told them.
+pub(crate) fn entries(directory: &Path) -> Vec<Entry> {
+    let bytes = std::fs::read(directory.join(JOURNAL_FILE)).unwrap_or_default();
+    let (mut all, mut at) = (Vec::new(), 0);
+    while let Some((checksum, frame)) = whole_frame(&bytes[at..]) {
+        at += HEADER + frame.len();
+        let list: Result<Vec<_>, _> = records(frame).collect();
+        let Ok(list) = list else { break };
+        let sum = list.iter().fold(0, |sum, (_, bytes)| fold(sum, &crate::hash::record_hash(bytes)));
+        if sum != checksum {
+            break;
+        }
+        all.extend(list.iter().filter_map(|(record, _)| record.to_record().to_entry().ok()));
+    }
+    all
 }
 
 fn whole_frame(bytes: &[u8]) -> Option<(u64, &[u8])> {

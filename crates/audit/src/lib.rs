@@ -5,6 +5,7 @@
 //! records; a record holds the hash of the same agent's previous one. There is one [`Writer`];
 //! [`Reader`] and [`verify`] need neither it nor the daemon.
 
+mod aside;
 mod chain;
 pub mod checkpoint;
 mod edge;
@@ -13,19 +14,26 @@ pub mod hash;
 mod journal;
 pub mod keys;
 pub mod layout;
+mod load;
+mod minimum;
 mod note;
 mod proof;
 mod query;
 mod reader;
+mod recent;
 mod record;
 mod report;
+mod retain;
+mod state;
 mod store;
+mod strays;
 mod suspects;
 mod tiles;
 pub mod tree;
 mod verify;
 mod writer;
 
+pub use aside::ASIDE_FOLDER;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use error::Error;
 pub use note::{NoteError, NoteSigner, VerifierKey};
@@ -34,5 +42,6 @@ pub use query::{Filter, Page, Scan};
 pub use reader::{Cursor, Place, Reader, Walk};
 pub use record::{MalformedRecord, NO_PREV, Record, RecordView, records};
 pub use report::{Report, Violation, ViolationKind};
+pub use retain::{Pruned, Retention};
 pub use verify::{VerifyOptions, verify};
-pub use writer::{Recovery, Writer, WriterOptions};
+pub use writer::{Recovery, SetAside, Writer, WriterOptions};

@@ -77,6 +77,11 @@ impl VerifierKey {
         Ok(verifier)
     }
 
+    /// The same key under another name.
+    pub(crate) fn renamed(&self, name: &str) -> Result<Self, Error> {
+        VerifierKey::new(name, self.key)
+    }
+
     /// The key's name: the log's origin.
     pub fn name(&self) -> &str {
         &self.name
@@ -180,6 +185,11 @@ impl NoteSigner {
     pub fn new(name: &str, key: SigningKey) -> Result<Self, Error> {
         let verifier = VerifierKey::new(name, key.verifying_key())?;
         Ok(NoteSigner { name: verifier.name, id: verifier.id, key })
+    }
+
+    /// The same key under another name.
+    pub(crate) fn renamed(&self, name: &str) -> Result<Self, Error> {
+        NoteSigner::new(name, self.key.clone())
     }
 
     /// The public half.

@@ -105,7 +105,7 @@ impl Scan {
     pub fn newest(reader: Reader, filter: Filter, limit: Option<u64>) -> Scan {
         let stage = match (limit, reader.bundles().checked_sub(1)) {
             (Some(0), _) | (_, None) => Stage::Done,
-            (None, _) => Stage::Read { at: Reader::beginning_of(0) },
+            (None, _) => Stage::Read { at: Reader::beginning_of(reader.first()) },
             (Some(_), Some(last)) => Stage::count(last, 0),
         };
         Scan { reader, filter, left: limit.unwrap_or(u64::MAX), reached: 0, stage }
@@ -146,7 +146,10 @@ impl Scan {
                 })?;
                 match walk {
                     Walk::Paused | Walk::Stopped => Stage::Count { bundle, at, here, found },
-                    Walk::Bundle | Walk::End => Stage::counted(bundle, found + here, self.left),
+                    Walk::Bundle | Walk::End => {
+                        let before = bundle.checked_sub(1).filter(|b| *b >= self.reader.first());
+                        Stage::counted((before, bundle), found + here, self.left)
+                    }
                 }
             }
             Stage::Skip { mut at, mut over } => {
@@ -200,8 +203,8 @@ impl Stage {
     }
 
     /// A bundle was counted: with what is behind it there are `found` of `wanted`.
-    fn counted(bundle: u64, found: u64, wanted: u64) -> Stage {
-        match (found.checked_sub(wanted), bundle.checked_sub(1)) {
+    fn counted((before, bundle): (Option<u64>, u64), found: u64, wanted: u64) -> Stage {
+        match (found.checked_sub(wanted), before) {
             (Some(0), _) | (None, None) => Stage::Read { at: Reader::beginning_of(bundle) },
             (Some(over), _) => Stage::Skip { at: Reader::beginning_of(bundle), over },
             (None, Some(before)) => Stage::count(before, found),

@@ -6,6 +6,7 @@ use crate::checkpoint::{Checkpoint, read as read_note};
 use crate::error::Error;
 use crate::hash::leaf_hash;
 use crate::layout::{TILE_WIDTH, leaves, push_leaf, width};
+use crate::minimum;
 use crate::proof::Proof;
 use crate::query::{Filter, Page, Scan};
 use crate::record::{Record, RecordView, records};
@@ -21,6 +22,8 @@ use std::path::{Path, PathBuf};
 pub struct Reader {
     directory: PathBuf,
     checkpoint: Checkpoint,
+    /// The first leaf that is kept.
+    minimum: u64,
     next: u64,
 }
 
@@ -72,11 +75,13 @@ impl Reader {
     /// Opens the log in `directory` at its newest checkpoint.
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let checkpoint = Checkpoint::peek(directory)?;
-        Ok(Reader { directory: directory.to_owned(), checkpoint, next: 0 })
+        let minimum = minimum::peek(directory)?;
+        Ok(Reader { directory: directory.to_owned(), checkpoint, minimum, next: 0 })
     }
 
     /// Goes on to the newest checkpoint; true if it is a newer one.
     pub fn refresh(&mut self) -> Result<bool, Error> {
+        self.minimum = minimum::peek(&self.directory)?;
         let newest = Checkpoint::peek(&self.directory)?;
         let newer = newest.size > self.checkpoint.size;
         self.checkpoint = newest;
@@ -115,15 +120,7 @@ impl Reader {
     /// A bundle's leaves from a place in its file on; a leaf at a time is in memory.
     fn open_at(&self, index: u64, offset: u64) -> Result<OpenBundle, Error> {
         let width = width(0, index, self.checkpoint.size);
-        let file = match open_bundle(&self.directory, index, width) {
-            // The writer has replaced the partial bundle since the checkpoint was read.
-            Err(Error::Io { .. }) if width < TILE_WIDTH => {
-                let newer = Checkpoint::peek(&self.directory)?;
-                open_bundle(&self.directory, index, self::width(0, index, newer.size))
-            }
-            other => other,
-        };
-        let mut file = BufReader::new(file?);
+        let mut file = BufReader::new(open_bundle(&self.directory, index, width)?);
         file.seek_relative(offset.cast_signed()).map_err(|_| damaged(index))?;
         Ok(OpenBundle { index, file, leaf: Vec::new() })
     }
@@ -138,7 +135,7 @@ impl Reader {
 
     /// The last bundle whose first record is not behind `seq`.
     fn bundle_of(&self, seq: u64) -> Result<u64, Error> {
-        let (mut low, mut high) = (0, self.bundles().saturating_sub(1));
+        let (mut low, mut high) = (self.first(), self.bundles().saturating_sub(1));
         while low < high {
             let middle = low + (high - low).div_ceil(2);
             if self.first_seq(middle)? <= seq { low = middle } else { high = middle - 1 }
@@ -148,7 +145,7 @@ impl Reader {
 
     /// Where the record `seq` is looked for.
     pub fn cursor(&self, seq: u64) -> Result<Cursor, Error> {
-        let bundle = if self.is_empty() { 0 } else { self.bundle_of(seq)? };
+        let bundle = if self.is_empty() { self.first() } else { self.bundle_of(seq)? };
         Ok(Cursor { bundle, leaf: 0, offset: 0, seq })
     }
 
@@ -157,7 +154,12 @@ impl Reader {
         Cursor { bundle, leaf: 0, offset: 0, seq: 0 }
     }
 
-    /// How many bundles there are.
+    /// The first bundle that is kept.
+    pub(crate) fn first(&self) -> u64 {
+        self.minimum / TILE_WIDTH
+    }
+
+    /// How many bundles there are, those that are not kept any more included.
     pub(crate) fn bundles(&self) -> u64 {
         self.checkpoint.size.div_ceil(TILE_WIDTH)
     }
@@ -174,7 +176,18 @@ impl Reader {
         if end == 0 {
             return Ok(Walk::End);
         }
-        let mut open = self.open_at(cursor.bundle, cursor.offset)?;
+        let mut open = match self.open_at(cursor.bundle, cursor.offset) {
+            Ok(open) => open,
+            Err(error) => {
+                // Taken away since this reader looked.
+                let first = minimum::peek(&self.directory)? / TILE_WIDTH;
+                if cursor.bundle >= first {
+                    return Err(error);
+                }
+                *cursor = Cursor { seq: cursor.seq, ..Reader::beginning_of(first) };
+                return Ok(Walk::Bundle);
+            }
+        };
         let stop = cursor.offset.saturating_add(look);
         while cursor.leaf < end {
             let leaf = open.leaf()?.ok_or_else(|| damaged(cursor.bundle))?;

@@ -32,6 +32,12 @@ pub enum ViolationKind {
     ChainBroken,
     /// The records are not what was signed, and nothing tells which.
     RootMismatch,
+    /// A state, from which the log is taken up, is not what it must be; the records are.
+    StateDamaged,
+    /// There are bytes that nothing refers to.
+    Unreferenced,
+    /// An earlier log of this machine was damaged and set aside.
+    SetAside,
 }
 
 /// The first thing that is wrong.
@@ -58,6 +64,11 @@ impl Violation {
     pub(crate) fn new(kind: ViolationKind, detail: impl Into<String>) -> Self {
         let (seq, agent, leaf, file) = (None, None, None, None);
         Violation { kind, seq, or_seq: Vec::new(), agent, leaf, file, detail: detail.into() }
+    }
+
+    /// Says which file it is, below the log's directory.
+    pub(crate) fn at(self, file: &str) -> Self {
+        Violation { file: Some(file.to_owned()), ..self }
     }
 }
 
@@ -93,6 +104,12 @@ pub struct Report {
     pub leaves: u64,
     /// Root that the checkpoint signs, in hex.
     pub root: String,
+    /// The first leaf that is kept; those before it were taken away by who has the key.
+    pub minimum: u64,
+    /// Leaves that the newest checkpoint covers and that a copy, made while the log was written, has not.
+    pub incomplete: u64,
+    /// Sequence number of the first record that is kept.
+    pub first_record: u64,
     /// Records read.
     pub records: u64,
     /// Agents that have records, the daemon included.

@@ -23,6 +23,20 @@ impl Store {
 
     /// Writes `relative` whole: beside it first, synced, then renamed over it.
     pub fn write(&mut self, relative: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.put(relative, bytes, File::sync_data)
+    }
+
+    /// As [`Store::write`], without syncing: for what may be lost in a power cut.
+    pub fn replace(&mut self, relative: &Path, bytes: &[u8]) -> Result<(), Error> {
+        self.put(relative, bytes, |_| Ok(()))
+    }
+
+    fn put(
+        &mut self,
+        relative: &Path,
+        bytes: &[u8],
+        sync: impl FnOnce(&File) -> std::io::Result<()>,
+    ) -> Result<(), Error> {
         let path = self.root.join(relative);
         let parent = path.parent().unwrap_or(&self.root).to_owned();
         self.make_directories(&parent)?;
@@ -30,7 +44,7 @@ impl Store {
         name.push(".new");
         let fresh = parent.join(name);
         let written = File::create(&fresh)
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()))
+            .and_then(|mut file| file.write_all(bytes).and_then(|()| sync(&file)))
             .and_then(|()| fs::rename(&fresh, &path));
         written.map_err(|error| Error::io("write", &path, error))?;
         self.dirty.insert(parent);

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::hash::Hash;
 use crate::layout::{TILE_WIDTH, Tile, leaves};
+use crate::state::canonical;
 use crate::tree::{Subtrees, complete_root};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -26,19 +27,36 @@ pub(crate) fn open_bundle(directory: &Path, index: u64, width: u64) -> Result<Fi
     open_tile(directory, Tile::entries(index, width)).map(|(file, _)| file)
 }
 
-/// A tile's file, or the full one's where the partial one is gone.
+/// How often a tile is looked for anew while the writer replaces it.
+const LOOKS: u32 = 8;
+
+/// A tile's file, or the narrowest of the wider ones where it is gone: each has it as its beginning.
 fn open_tile(directory: &Path, tile: Tile) -> Result<(File, PathBuf), Error> {
-    let mut relative = tile.path();
-    let mut opened = File::open(directory.join(&relative));
-    if tile.width < TILE_WIDTH && matches!(&opened, Err(e) if e.kind() == ErrorKind::NotFound) {
-        let full = Tile { width: TILE_WIDTH, ..tile }.path();
-        if let Ok(file) = File::open(directory.join(&full)) {
-            (relative, opened) = (full, Ok(file));
+    let mut looks = 0;
+    loop {
+        let relative = if looks == 0 { tile.path() } else { there(directory, tile) };
+        let path = directory.join(&relative);
+        match File::open(&path) {
+            Ok(file) => return Ok((file, relative)),
+            Err(error) if error.kind() == ErrorKind::NotFound && looks < LOOKS => looks += 1,
+            Err(error) => return Err(Error::io("read", &path, error)),
         }
     }
-    let path = directory.join(&relative);
-    let file = opened.map_err(|error| Error::io("read", &path, error))?;
-    Ok((file, relative))
+}
+
+/// The narrowest file that has the tile; the tile's own if there is none.
+fn there(directory: &Path, tile: Tile) -> PathBuf {
+    let exact = tile.path();
+    let Some(folder) = exact.parent().filter(|_| tile.width < TILE_WIDTH) else { return exact };
+    let list = std::fs::read_dir(directory.join(folder)).into_iter().flatten();
+    let width = list.filter_map(|item| canonical(item.ok()?.file_name().to_str()?));
+    let wider = width.filter(|width| (tile.width..TILE_WIDTH).contains(width)).min();
+    Tile { width: wider.unwrap_or(TILE_WIDTH), ..tile }.path()
+}
+
+/// True if there is a file that has the tile.
+pub(crate) fn is_there(directory: &Path, tile: Tile) -> bool {
+    open_tile(directory, tile).is_ok()
 }
 
 /// The first `tile.width` hashes of a tile.
@@ -46,9 +64,8 @@ pub(crate) fn read_hashes(directory: &Path, tile: Tile) -> Result<Vec<Hash>, Err
     let mut bytes = Vec::new();
     let path = read_tile(directory, tile, &mut bytes)?;
     let (hashes, rest) = bytes.as_chunks::<32>();
-    let exact = rest.is_empty() && tile.width as usize <= hashes.len();
-    let full_or_exact = hashes.len() as u64 == tile.width || hashes.len() as u64 == TILE_WIDTH;
-    if !exact || !full_or_exact {
+    let wide = tile.width..=TILE_WIDTH;
+    if !rest.is_empty() || !wide.contains(&(hashes.len() as u64)) {
         return Err(Error::Damaged(format!("{} has {} bytes", path.display(), bytes.len())));
     }
     Ok(hashes[..tile.width as usize].to_vec())

@@ -1,16 +1,20 @@
 //! Verification without the daemon: every byte of a log against one public key.
 
+use crate::aside::{ASIDE_FOLDER, aside, key_of};
 use crate::chain::Chains;
 use crate::checkpoint::{Checkpoint, CheckpointError, read as read_checkpoint};
 use crate::edge::Edge;
 use crate::error::Error;
 use crate::hash::{Hash, hex, leaf_hash};
-use crate::layout::{TILE_WIDTH, Tile, leaves, width};
+use crate::layout::{TILE_HEIGHT, TILE_WIDTH, Tile, leaves, width};
+use crate::minimum::{self, MINIMUM_FILE};
 use crate::note::{NoteError, VerifierKey};
 use crate::record::{RecordView, records};
 use crate::report::{Report, Violation, ViolationKind};
+use crate::state::{self, State};
 use crate::suspects::Findings;
-use crate::tiles::{read_hashes, read_tile};
+use crate::tiles::{is_there, read_hashes, read_tile};
+use crate::{recent, strays};
 use abi::Kind;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -20,9 +24,14 @@ use std::path::Path;
 pub struct VerifyOptions {
     /// Signed checkpoints of this log that were seen before: by this machine, or by a witness.
     pub heads: Vec<Vec<u8>>,
+    /// It may have been copied while it was written: if its newest leaves are missing and an earlier signed
+    /// checkpoint covers the rest, it is incomplete, and not violated.
+    pub copy: bool,
+    /// That earlier logs of this machine were set aside is known, and not held against this one.
+    pub current: bool,
 }
 
-/// Verifies the log in `directory` against its public key.
+/// Verifies the log in `directory` against its public key, or that of the machine's first log.
 ///
 /// An error is a log that cannot be read at all. Whatever was done to the log is the report's
 /// `violation`, which names the first bad record.
@@ -31,42 +40,121 @@ pub fn verify(
     key: &VerifierKey,
     options: &VerifyOptions,
 ) -> Result<Report, Error> {
-    verify_with_chains(directory, key, options).map(|(report, _)| report)
+    loop {
+        let minimum = minimum::peek(directory)?;
+        let report = verify_once(directory, key, options)?;
+        // Its oldest records were taken away meanwhile.
+        if report.is_sound() || minimum::peek(directory)? == minimum {
+            return Ok(report);
+        }
+    }
 }
 
-/// As [`verify`]; also says where the chains stand, for the writer to go on.
-pub(crate) fn verify_with_chains(
+fn verify_once(
     directory: &Path,
     key: &VerifierKey,
     options: &VerifyOptions,
-) -> Result<(Report, Chains), Error> {
-    let mut report = empty_report(key);
-    let checkpoint = match newest(directory, key)? {
-        Ok(checkpoint) => checkpoint,
-        Err(violation) => {
-            report.violation = Some(violation);
-            return Ok((report, Chains::default()));
-        }
-    };
-    report.leaves = checkpoint.size;
-    report.root = hex(&checkpoint.root);
-    let heads = match open_heads(key, options) {
-        Ok(heads) => heads,
-        Err(violation) => {
-            report.violation = Some(*violation);
-            return Ok((report, Chains::default()));
-        }
-    };
-    let mut scan = Scan::new(directory, &checkpoint, &heads, report);
-    let early = scan.run()?;
-    let violation = early.or_else(|| scan.judge());
-    scan.report.violation = violation.or_else(|| rolled_back(&heads, &checkpoint, &scan.chains));
-    scan.report.agents = scan.chains.agents() as u64;
+) -> Result<Report, Error> {
+    let (key, generation) = key_of(directory, key);
+    let mut report = empty_report(&key);
+    match check(directory, &key, options, &mut report)? {
+        Ok(()) => {}
+        Err(violation) => report.violation = Some(*violation),
+    }
+    let earlier = set_aside(directory, generation)?;
+    report.violation = report.violation.take().or(earlier.filter(|_| !options.current));
+    let unreferenced = strays::find(directory, report.leaves, report.minimum)?;
+    report.violation = report.violation.take().or(unreferenced.violation);
+    report.warnings.extend(unreferenced.notes);
     if options.heads.is_empty() {
         let why = "no remembered checkpoint was given: a missing tail cannot be noticed";
-        scan.report.warnings.push(why.to_owned());
+        report.warnings.push(why.to_owned());
     }
-    Ok((scan.report, scan.chains))
+    Ok(report)
+}
+
+type Checked<T> = Result<Result<T, Box<Violation>>, Error>;
+
+fn check(
+    directory: &Path,
+    key: &VerifierKey,
+    options: &VerifyOptions,
+    report: &mut Report,
+) -> Checked<()> {
+    let newest = match newest(directory, key)? {
+        Ok(checkpoint) => checkpoint,
+        Err(violation) => return Ok(Err(Box::new(violation))),
+    };
+    (report.leaves, report.root) = (newest.size, hex(&newest.root));
+    let minimum = match minimum::open(directory, key) {
+        Ok(minimum) => minimum,
+        Err(Error::Damaged(why)) => {
+            let violation = Violation::new(ViolationKind::CheckpointChanged, why);
+            return Ok(Err(Box::new(violation.at(MINIMUM_FILE))));
+        }
+        Err(error) => return Err(error),
+    };
+    report.minimum = minimum;
+    let heads = match open_heads(key, options) {
+        Ok(heads) => heads,
+        Err(violation) => return Ok(Err(violation)),
+    };
+    let checkpoint = if options.copy { covered(directory, key, newest) } else { newest };
+    report.incomplete = report.leaves - checkpoint.size;
+    (report.leaves, report.root) = (checkpoint.size, hex(&checkpoint.root));
+    let start = match Start::new(directory, key, minimum) {
+        Ok(start) => start,
+        Err(violation) => return Ok(Err(violation)),
+    };
+    let mut scan = Scan::new(directory, key, &checkpoint, &heads, start, report)?;
+    let early = scan.run()?;
+    let violation = early.or_else(|| scan.judge());
+    let violation = violation.or_else(|| rolled_back(&heads, &checkpoint, &scan.chains));
+    scan.report.agents = scan.chains.agents() as u64;
+    Ok(violation.map_or(Ok(()), |violation| Err(Box::new(violation))))
+}
+
+/// The newest checkpoint whose last tiles are there.
+fn covered(directory: &Path, key: &VerifierKey, newest: Checkpoint) -> Checkpoint {
+    let is_covered = |checkpoint: &Checkpoint| {
+        edge_tiles(checkpoint.size).all(|tile| is_there(directory, tile))
+    };
+    if is_covered(&newest) {
+        return newest;
+    }
+    let earlier = recent::open(directory, key).into_iter().map(|(_, checkpoint)| checkpoint);
+    let mut earlier = earlier.filter(|checkpoint| checkpoint.size < newest.size);
+    earlier.find(is_covered).unwrap_or(newest)
+}
+
+/// What a log of `size` leaves has last: of leaves, and of each level of hashes.
+fn edge_tiles(size: u64) -> impl Iterator<Item = Tile> {
+    let levels = (0..8).take_while(move |level| size >> (level * TILE_HEIGHT) > 0);
+    let last = move |level| {
+        let index = ((size >> (level * TILE_HEIGHT)) - 1) / TILE_WIDTH;
+        Tile::hashes(level, index, width(level, index, size))
+    };
+    let hashes = levels.map(last);
+    let bundle = (size > 0).then(|| Tile { level: None, ..last(0) });
+    hashes.chain(bundle)
+}
+
+/// That this is not the machine's first log says that another was damaged.
+fn set_aside(directory: &Path, generation: u64) -> Result<Option<Violation>, Error> {
+    let there = aside(directory)?;
+    let Some(newest) = there.last().copied().or(generation.checked_sub(1)).filter(|n| *n > 0)
+    else {
+        return Ok(None);
+    };
+    let where_to = match there.contains(&newest) {
+        true => format!("it lies in {ASIDE_FOLDER}/{newest}"),
+        false => "it is not here".to_owned(),
+    };
+    let detail = format!(
+        "this log is sound, but the one before it was damaged and set aside ({where_to}); \
+         `--current` judges this one alone"
+    );
+    Ok(Some(Violation::new(ViolationKind::SetAside, detail)))
 }
 
 fn empty_report(key: &VerifierKey) -> Report {
@@ -75,6 +163,9 @@ fn empty_report(key: &VerifierKey) -> Report {
         key_id: key.id(),
         leaves: 0,
         root: String::new(),
+        minimum: 0,
+        incomplete: 0,
+        first_record: 0,
         records: 0,
         agents: 0,
         denials: 0,
@@ -138,15 +229,54 @@ fn rolled_back(heads: &[Checkpoint], now: &Checkpoint, chains: &Chains) -> Optio
     Some(violation)
 }
 
+fn judge_state(size: u64) -> Violation {
+    let detail = "a state was changed; the records are what was signed";
+    let file = state::path(size).display().to_string();
+    Violation::new(ViolationKind::StateDamaged, detail).at(&file)
+}
+
+/// Where a reading begins: at the first leaf, or in the bundle of the first that is kept.
+struct Start {
+    edge: Edge,
+    /// Of the first leaf that is kept.
+    state: State,
+}
+
+impl Start {
+    fn new(directory: &Path, key: &VerifierKey, minimum: u64) -> Result<Start, Box<Violation>> {
+        if minimum == 0 {
+            return Ok(Start { edge: Edge::default(), state: State::empty() });
+        }
+        let state = State::load(directory, minimum, key).ok_or_else(|| {
+            let detail = "the state at the first record that is kept is missing, or was changed";
+            let violation = Violation::new(ViolationKind::StateDamaged, detail);
+            Box::new(violation.at(&state::path(minimum).display().to_string()))
+        })?;
+        let first = minimum / TILE_WIDTH * TILE_WIDTH;
+        let edge = Edge::load(first, |tile| read_hashes(directory, tile)).map_err(|error| {
+            let detail = format!("a file of hashes is missing or was changed: {error}");
+            Box::new(Violation::new(ViolationKind::TileDamaged, detail))
+        })?;
+        Ok(Start { edge, state })
+    }
+}
+
 /// One reading of a log from its first byte to its last.
 struct Scan<'l> {
     directory: &'l Path,
+    key: &'l VerifierKey,
     checkpoint: &'l Checkpoint,
     heads: &'l [Checkpoint],
-    report: Report,
+    report: &'l mut Report,
     chains: Chains,
     edge: Edge,
     findings: Findings,
+    /// The first leaf that is kept, and the root of the tree before it.
+    minimum: (u64, Hash),
+    /// Leaves at which there is a state, the next one last.
+    states: Vec<u64>,
+    /// First state that is not what the records say.
+    bad_state: Option<u64>,
     /// First tile of hashes that is not what the records say.
     bad_tile: Option<String>,
     /// Leaves that a remembered checkpoint proves to be unchanged.
@@ -156,27 +286,40 @@ struct Scan<'l> {
 impl<'l> Scan<'l> {
     fn new(
         directory: &'l Path,
+        key: &'l VerifierKey,
         now: &'l Checkpoint,
         heads: &'l [Checkpoint],
-        report: Report,
-    ) -> Self {
-        Scan {
+        start: Start,
+        report: &'l mut Report,
+    ) -> Result<Self, Error> {
+        let Start { edge, state } = start;
+        let heads = &heads[heads.partition_point(|head| head.size < edge.size())..];
+        let mut states = state::sizes(directory)?;
+        states.retain(|size| (report.minimum..=now.size).contains(size));
+        states.reverse();
+        report.first_record = state.chains.next_seq;
+        Ok(Scan {
             directory,
+            key,
             checkpoint: now,
             heads,
+            minimum: (report.minimum, state.summary.root),
             report,
-            chains: Chains::default(),
-            edge: Edge::default(),
+            chains: state.chains,
+            edge,
             findings: Findings::default(),
+            states,
+            bad_state: None,
             bad_tile: None,
             proven: 0,
-        }
+        })
     }
 
     /// Reads everything; a violation is one that makes reading on useless.
     fn run(&mut self) -> Result<Option<Violation>, Error> {
         let mut bytes = Vec::with_capacity(1 << 20);
-        for bundle in 0..self.checkpoint.size.div_ceil(TILE_WIDTH) {
+        self.compare_state();
+        for bundle in self.minimum.0 / TILE_WIDTH..self.checkpoint.size.div_ceil(TILE_WIDTH) {
             let tile = Tile::entries(bundle, width(0, bundle, self.checkpoint.size));
             let file = match read_tile(self.directory, tile, &mut bytes) {
                 Ok(file) => file.display().to_string(),
@@ -231,7 +374,8 @@ impl<'l> Scan<'l> {
 
     fn leaf(&mut self, leaf: &[u8], hash: Hash, file: &str) -> Option<Violation> {
         let index = self.edge.size();
-        for item in records(leaf) {
+        let kept = if index < self.minimum.0 { &[] } else { leaf };
+        for item in records(kept) {
             let Ok((record, bytes)) = item else {
                 let detail = "the bytes of a record cannot be read";
                 let mut violation = Violation::new(ViolationKind::RecordChanged, detail);
@@ -281,7 +425,24 @@ impl<'l> Scan<'l> {
         if let Some(tile) = bad {
             self.bad_tile(tile);
         }
+        self.compare_state();
         self.compare_heads()
+    }
+
+    /// A state must say what the records before it do.
+    fn compare_state(&mut self) {
+        let size = self.edge.size();
+        if size == self.minimum.0 && self.edge.root() != self.minimum.1 {
+            self.bad_state.get_or_insert(size);
+        }
+        while let Some(next) = self.states.pop_if(|next| *next <= size) {
+            let same = State::load(self.directory, next, self.key).is_some_and(|state| {
+                state.summary.root == self.edge.root() && self.chains.agree(&state.chains)
+            });
+            if next == size && !same {
+                self.bad_state.get_or_insert(next);
+            }
+        }
     }
 
     fn compare_heads(&mut self) -> Option<Violation> {
@@ -326,12 +487,11 @@ impl<'l> Scan<'l> {
                 return Some(violation);
             }
             let damaged = self.bad_tile.clone().or_else(|| self.findings.bad_tile());
-            return damaged.map(|file| {
+            let tile = damaged.map(|file| {
                 let detail = "a file of hashes was changed; the records are what was signed";
-                let mut violation = Violation::new(ViolationKind::TileDamaged, detail);
-                violation.file = Some(file);
-                violation
+                Violation::new(ViolationKind::TileDamaged, detail).at(&file)
             });
+            return tile.or_else(|| self.bad_state.map(judge_state));
         }
         let next_seq = self.chains.next_seq;
         if let Some(mut violation) = self.findings.judge() {

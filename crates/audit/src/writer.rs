@@ -1,21 +1,24 @@
 //! The log's only writer: append, seal into leaves, sign a checkpoint.
 
-use crate::chain::{Chains, Head};
-use crate::checkpoint::{CHECKPOINT_FILE, Checkpoint, read as read_checkpoint};
+use crate::aside::{self, LOCK_FILE};
+use crate::chain::{Chains, Head, ends};
+use crate::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use crate::edge::Edge;
 use crate::error::Error;
 use crate::hash::{Hash, leaf_hash};
-use crate::journal::{Journal, fold};
+use crate::journal::{self, Journal, fold};
 use crate::keys::VKEY_FILE;
 use crate::layout::{TILE_WIDTH, Tile, push_leaf};
+use crate::load::{Loaded, load};
 use crate::note::NoteSigner;
+use crate::recent::{RECENT_FILE, Recent};
 use crate::record;
+use crate::retain::{self, Pruned, Retention, Segments};
+use crate::state::{self, State, Summary};
 use crate::store::Store;
-use crate::tiles::read_hashes;
-use crate::verify::{VerifyOptions, verify_with_chains};
 use abi::Entry;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -38,21 +41,38 @@ pub struct WriterOptions {
     /// Without it a crash of the process loses nothing and a power cut at most the last interval
     /// without a denial-class event.
     pub sync_appends: bool,
+    /// How much is kept.
+    pub retention: Retention,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        WriterOptions { checkpoint_every: Duration::from_secs(1), sync_appends: false }
+        WriterOptions {
+            checkpoint_every: Duration::from_secs(1),
+            sync_appends: false,
+            retention: Retention::default(),
+        }
     }
 }
 
 /// What was found when the log was opened; the caller writes it into the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Records that were appended before a crash and are covered by a checkpoint only now.
     pub records: u64,
     /// Bytes of a torn append, which nobody had been told was done.
     pub torn_bytes: u64,
+    /// A log that was there before this one, and is not what its checkpoint says.
+    pub set_aside: Option<SetAside>,
+}
+
+/// A damaged log, which was set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Where it lies now.
+    pub to: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// A log, open for appending.
@@ -70,16 +90,26 @@ pub struct Writer {
     journal: Journal,
     partial: Vec<PathBuf>,
     note: String,
+    /// Bytes of all leaves so far.
+    bytes: u64,
+    segments: Segments,
+    recent: Recent,
+    pruned: Option<Pruned>,
     sealed: Instant,
     /// Holds the lock as long as it lives.
     _lock: File,
 }
 
 impl Writer {
-    /// Opens the log in `directory`, or begins one there.
+    /// Opens the log in `directory`, or begins one there. `signer` is the key of the machine's first log; a
+    /// later one's has its number behind the name.
     ///
-    /// An existing log is verified whole; if it is not what its checkpoint says, nothing is added
-    /// to it and the error names the first bad record.
+    /// What lies behind the newest [state](crate::state) is followed; what lies before it is not read, so that
+    /// opening takes as long for a long log as for a short one: whether it is what was signed is
+    /// [`verify`](crate::verify())'s to say. A log that cannot be gone on with is set aside, and a new one begun.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or written, or another process has the log open.
     pub fn open(
         directory: &Path,
         signer: NoteSigner,
@@ -87,32 +117,50 @@ impl Writer {
     ) -> Result<(Self, Recovery), Error> {
         std::fs::create_dir_all(directory).map_err(|e| Error::io("make", directory, e))?;
         let lock = lock(directory)?;
-        let mut store = Store::new(directory);
-        let (note, edge, mut chains, bundle) = match read_checkpoint(directory) {
-            Ok(note) => load(directory, &signer, &note)?,
-            Err(Error::NoLog(_)) => begin(&mut store, &signer)?,
-            Err(error) => return Err(error),
-        };
-        let (journal, replay) = Journal::open(directory, &mut chains, edge.size())?;
-        let recovery = Recovery { records: replay.lengths.len() as u64, torn_bytes: replay.torn };
+        let (mut loaded, signer, set_aside) = take_up(directory, signer)?;
+        let size = loaded.edge.size();
+        let (journal, replay) = Journal::open(directory, &mut loaded.chains, size)?;
+        let mut recovery = Recovery::default();
+        (recovery.records, recovery.torn_bytes) = (replay.lengths.len() as u64, replay.torn);
+        let (spans, unsaved) = ((loaded.minimum, size), loaded.unsaved);
+        let segments = Segments::load(directory, &signer, options.retention, spans, unsaved)?;
+        let store = Store::new(directory);
+        retain::finish(&store, loaded.minimum);
         let mut writer = Writer {
             store,
             signer,
             options,
-            chains,
-            edge,
-            bundle,
+            chains: loaded.chains,
+            edge: loaded.edge,
+            bundle: loaded.bundle,
             pending: replay.pending,
             lengths: replay.lengths,
             journal,
             partial: Vec::new(),
-            note,
+            note: loaded.note,
+            bytes: loaded.summary.bytes,
+            segments,
+            recent: Recent::load(directory),
+            pruned: None,
             sealed: Instant::now(),
             _lock: lock,
         };
         writer.partial = writer.partial_paths();
         writer.checkpoint()?;
+        recovery.records += writer.salvage()?;
+        recovery.set_aside = set_aside;
         Ok((writer, recovery))
+    }
+
+    /// What the log before this one had in its journal and under no checkpoint that can be trusted: the
+    /// first records of this one. Returns how many.
+    fn salvage(&mut self) -> Result<u64, Error> {
+        let before = aside::aside(self.directory())?.last().copied();
+        let (Some(before), 0) = (before, self.records()) else { return Ok(0) };
+        let entries = journal::entries(&aside::folder(self.directory(), before));
+        self.append(&entries)?;
+        self.checkpoint()?;
+        Ok(entries.len() as u64)
     }
 
     /// Appends records in order; returns their sequence numbers.
@@ -143,7 +191,8 @@ impl Writer {
             }
         };
         for (agent, (seq, hash)) in batch.heads {
-            self.chains.set(agent, Head { hash, seq, leaf: self.edge.size() });
+            let ended = batch.ended.contains(&agent);
+            self.chains.set(agent, Head { hash, seq, leaf: self.edge.size(), ended });
         }
         self.lengths.extend(batch.lengths);
         self.chains.next_seq = first + entries.len() as u64;
@@ -172,6 +221,9 @@ impl Writer {
             let hash = record::encode(&mut self.pending, seq, &whole, prev);
             let length = self.pending.len() - at;
             batch.heads.insert(entry.agent, (seq, hash));
+            if ends(entry.kind as u32) {
+                batch.ended.insert(entry.agent);
+            }
             batch.lengths.push(length as u32);
             batch.checksum = fold(batch.checksum, &hash);
         }
@@ -196,7 +248,7 @@ impl Writer {
         }
         let mut edge = self.edge.clone();
         let mut bundle = self.bundle.clone();
-        let (mut record, mut at) = (0, 0);
+        let (mut record, mut at, mut new_bytes) = (0, 0, 0);
         while record < self.lengths.len() {
             let (count, bytes) = next_leaf(&self.lengths[record..]);
             let leaf = &self.pending[at..at + bytes];
@@ -211,6 +263,7 @@ impl Writer {
             })?;
             record += count;
             at += bytes;
+            new_bytes += 2 + bytes as u64;
         }
         for (tile, hashes) in edge.partial() {
             if tile.level == Some(0) {
@@ -221,11 +274,56 @@ impl Writer {
         self.store.sync_names()?;
         self.note = write_checkpoint(&mut self.store, &self.signer, &edge)?;
         (self.edge, self.bundle) = (edge, bundle);
+        self.bytes += new_bytes;
+        self.segments.add(self.lengths.len() as u64);
         self.pending.clear();
         self.lengths.clear();
         self.journal.clear()?;
         self.drop_replaced();
+        self.remember();
+        self.retain();
         Ok(())
+    }
+
+    /// Writes the checkpoint among the earlier ones. That it cannot be written does no harm.
+    fn remember(&mut self) {
+        if let Some(file) = self.recent.add(self.edge.size(), &self.note) {
+            let _ = self.store.replace(Path::new(RECENT_FILE), &file);
+        }
+    }
+
+    /// Writes a state if one is due, and takes away what is not kept. A disk that refuses it costs the next
+    /// opening time, and is asked again; what was sealed is sealed.
+    fn retain(&mut self) {
+        if !self.segments.is_due(self.chains.alive()) {
+            return;
+        }
+        self.chains.forget_ended();
+        let summary = self.summary();
+        let state = State { summary, chains: self.chains.clone() };
+        let file = state.seal(&self.signer);
+        let written = self.store.write(&state::path(summary.size), &file);
+        if written.and_then(|()| self.store.sync_names()).is_err() {
+            return;
+        }
+        self.segments.saved(&self.store, summary);
+        if let Ok(Some(pruned)) = self.segments.prune(&mut self.store, &self.signer, summary) {
+            self.pruned = Some(pruned);
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        Summary { size: self.edge.size(), root: self.edge.root(), bytes: self.bytes }
+    }
+
+    /// What was taken away since this was last asked; the caller writes it into the log.
+    pub fn pruned(&mut self) -> Option<Pruned> {
+        self.pruned.take()
+    }
+
+    /// The key that signs this log: the machine's first log's, or that of a later one.
+    pub fn key(&self) -> crate::VerifierKey {
+        self.signer.verifier()
     }
 
     fn partial_paths(&self) -> Vec<PathBuf> {
@@ -274,6 +372,7 @@ impl Writer {
 #[derive(Default)]
 struct Batch {
     heads: HashMap<Uuid, (u64, Hash)>,
+    ended: HashSet<Uuid>,
     lengths: Vec<u32>,
     checksum: u64,
 }
@@ -292,7 +391,7 @@ fn next_leaf(lengths: &[u32]) -> (usize, usize) {
 }
 
 fn lock(directory: &Path) -> Result<File, Error> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK_FILE);
     let file = File::options()
         .write(true)
         .create(true)
@@ -313,37 +412,34 @@ fn write_checkpoint(store: &mut Store, signer: &NoteSigner, edge: &Edge) -> Resu
     Ok(note)
 }
 
-type Loaded = (String, Edge, Chains, Vec<u8>);
-
-/// A new log: an empty tree, signed, and the public key beside it.
-fn begin(store: &mut Store, signer: &NoteSigner) -> Result<Loaded, Error> {
-    if store.root().join("tile").exists() {
-        let why = "it has tiles but no checkpoint; verify it, and move it away";
-        return Err(Error::Damaged(why.to_owned()));
+/// The log that is there, else a new one. One that cannot be gone on with is set aside.
+fn take_up(
+    directory: &Path,
+    first: NoteSigner,
+) -> Result<(Loaded, NoteSigner, Option<SetAside>), Error> {
+    let generation = aside::generation(directory, first.name())?;
+    let signer = first.renamed(&aside::name_of(first.name(), generation))?;
+    match load(directory, &signer.verifier()) {
+        Ok(loaded) => Ok((loaded, signer, None)),
+        Err(Error::NoLog(_)) if !directory.join("tile").exists() => {
+            Ok((begin(directory, &signer)?, signer, None))
+        }
+        Err(error) if aside::is_damage(&error) || matches!(error, Error::NoLog(_)) => {
+            let to = aside::set_aside(directory, generation)?;
+            let signer = first.renamed(&aside::name_of(first.name(), generation + 1))?;
+            let loaded = begin(directory, &signer)?;
+            Ok((loaded, signer, Some(SetAside { to, why: error.to_string() })))
+        }
+        Err(error) => Err(error),
     }
-    store.write(Path::new(VKEY_FILE), format!("{}\n", signer.verifier()).as_bytes())?;
-    let edge = Edge::default();
-    let note = write_checkpoint(store, signer, &edge)?;
-    Ok((note, edge, Chains::default(), Vec::new()))
 }
 
-/// An existing log, verified.
-fn load(directory: &Path, signer: &NoteSigner, note: &[u8]) -> Result<Loaded, Error> {
-    let key = signer.verifier();
-    let checkpoint = Checkpoint::open(note, &key).map_err(|e| Error::Checkpoint(e.to_string()))?;
-    let (report, chains) = verify_with_chains(directory, &key, &VerifyOptions::default())?;
-    if let Some(violation) = report.violation {
-        return Err(Error::Damaged(violation.to_string()));
-    }
-    let edge = Edge::load(checkpoint.size, |tile| read_hashes(directory, tile))?;
-    if edge.root() != checkpoint.root {
-        return Err(Error::Damaged("its tiles do not lead to the checkpoint's root".to_owned()));
-    }
-    let width = checkpoint.size % TILE_WIDTH;
-    let bundle = if width == 0 {
-        Vec::new()
-    } else {
-        crate::tiles::read_bundle(directory, checkpoint.size / TILE_WIDTH, width)?
-    };
-    Ok((String::from_utf8_lossy(note).into_owned(), edge, chains, bundle))
+/// A new log: an empty tree, signed, and the public key beside it.
+fn begin(directory: &Path, signer: &NoteSigner) -> Result<Loaded, Error> {
+    let mut store = Store::new(directory);
+    store.write(Path::new(VKEY_FILE), format!("{}\n", signer.verifier()).as_bytes())?;
+    let edge = Edge::default();
+    let note = write_checkpoint(&mut store, signer, &edge)?;
+    let State { summary, chains } = State::empty();
+    Ok(Loaded { note, edge, chains, bundle: Vec::new(), summary, minimum: 0, unsaved: 0 })
 }

@@ -5,7 +5,7 @@ mod common;
 
 use coconut_audit::layout::Tile;
 use coconut_audit::{Report, ViolationKind, Writer, keys};
-use common::{Log, entry, patient, split, write_bundle};
+use common::{Log, entry, patient, split, walk, write_bundle};
 use proptest::prelude::*;
 
 fn found(report: &Report) -> (ViolationKind, Option<u64>) {
@@ -146,7 +146,7 @@ fn roll_the_whole_log_back() {
         root: coconut_audit::Checkpoint::peek(newest.path()).unwrap().root,
     };
     let options =
-        coconut_audit::VerifyOptions { heads: vec![ahead.sign(&log.signer).into_bytes()] };
+        coconut_audit::VerifyOptions { heads: vec![ahead.sign(&log.signer).into_bytes()], ..Default::default() };
     let report = coconut_audit::verify(log.path(), &log.signer.verifier(), &options).unwrap();
     assert_eq!(found(&report), (ViolationKind::RolledBack, Some(8)));
 }
@@ -165,7 +165,7 @@ fn rewrite_history_with_the_key() {
     let key = log.signer.verifier();
     let alone = coconut_audit::verify(other.path(), &key, &Default::default()).unwrap();
     assert!(alone.is_sound());
-    let options = coconut_audit::VerifyOptions { heads: vec![head] };
+    let options = coconut_audit::VerifyOptions { heads: vec![head], ..Default::default() };
     let report = coconut_audit::verify(other.path(), &key, &options).unwrap();
     assert_eq!(found(&report).0, ViolationKind::Forked);
 }
@@ -294,14 +294,4 @@ proptest! {
         let report = log.verify();
         prop_assert!(!report.is_sound(), "{} at {at}", path.display());
     }
-}
-
-fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let mut list = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { list.extend(walk(&path)) } else { list.push(path) }
-    }
-    list.sort();
-    list
 }

@@ -32,7 +32,7 @@ fn entry(n: u64) -> Entry {
 fn written(leaves: u64, dir: &Path, keys: &Path) -> audit::VerifierKey {
     let signer = keys::load_or_generate("test.example/log", keys).unwrap();
     let options =
-        WriterOptions { checkpoint_every: Duration::from_secs(3600), sync_appends: false };
+        WriterOptions { checkpoint_every: Duration::from_secs(3600), ..WriterOptions::default() };
     let (mut writer, _) = Writer::open(dir, signer.clone(), options).unwrap();
     for leaf in 0..leaves {
         writer.append(&[entry(leaf * 2), entry(leaf * 2 + 1)]).unwrap();

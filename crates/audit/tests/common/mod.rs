@@ -29,12 +29,36 @@ pub fn entry(agent: u128, i: u64) -> Entry {
 
 /// No checkpoint but those that a test asks for.
 pub fn patient() -> WriterOptions {
-    WriterOptions { checkpoint_every: Duration::from_secs(3600), sync_appends: false }
+    WriterOptions { checkpoint_every: Duration::from_secs(3600), ..WriterOptions::default() }
 }
 
 /// In memory where there is such a place: these tests seal thousands of checkpoints, each synced.
 pub fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for item in std::fs::read_dir(from).unwrap() {
+        let path = item.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target)
+        } else {
+            std::fs::copy(&path, &target).map(|_| ()).unwrap()
+        }
+    }
+}
+
+/// Every file below a folder.
+pub fn walk(dir: &Path) -> Vec<PathBuf> {
+    let mut list = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { list.extend(walk(&path)) } else { list.push(path) }
+    }
+    list.sort();
+    list
 }
 
 pub struct Log {
@@ -75,7 +99,7 @@ impl Log {
     }
 
     pub fn verify_with_head(&self) -> Report {
-        let options = VerifyOptions { heads: vec![self.head.clone()] };
+        let options = VerifyOptions { heads: vec![self.head.clone()], ..VerifyOptions::default() };
         verify(self.path(), &self.signer.verifier(), &options).unwrap()
     }
 
