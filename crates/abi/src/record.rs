@@ -126,6 +126,8 @@ vocabulary! {
         Degraded = 15 => "degraded",
         /// A syscall (kept for the records of every syscall).
         Syscall = 16 => "syscall",
+        /// The log itself: its oldest records went, as its limit says.
+        Log = 17 => "log",
     }
 }
 

@@ -32,12 +32,43 @@ pub struct Status {
     /// What keeps the log from being written now: a full disk. Nothing that must be recorded begins meanwhile.
     #[serde(default)]
     pub log_stuck: Option<String>,
+    /// How far the log was verified since the daemon started.
+    #[serde(default)]
+    pub log_check: LogCheck,
     /// Kernel events that are known to be lost since start; each gap is a record.
     pub events_lost: u64,
     /// Names of the keys that may sign manifests.
     pub trusted_keys: Vec<String>,
     /// What happened at start that weakens something.
     pub degraded: Vec<String>,
+}
+
+/// What the daemon found when it verified its log, which it does beside everything else once it has started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LogCheck {
+    /// How far it is.
+    pub state: LogState,
+    /// Leaves that were verified.
+    pub leaves: u64,
+    /// What is wrong, or why it could not be told.
+    pub found: Option<String>,
+}
+
+/// How far a verification is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum LogState {
+    /// It goes on.
+    #[default]
+    Running,
+    /// Every record is what was signed.
+    Sound,
+    /// Something is not.
+    Violated,
+    /// The log could not be read.
+    Failed,
 }
 
 /// How far something that Coconut wants is there.

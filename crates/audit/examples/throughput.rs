@@ -72,7 +72,7 @@ fn sealed(
 ) -> Result<(Speed, u64), Box<dyn Error>> {
     let signer = keys::generate("bench.local/log", &directory.join("log.key"))?;
     let log = directory.join("log");
-    let (mut writer, _) = Writer::open(&log, signer.clone(), WriterOptions::default())?;
+    let (mut writer, _) = Writer::open(&log, &signer, WriterOptions::default())?;
     let start = Instant::now();
     let mut batch = batches.iter().cycle();
     while writer.records() < records {

@@ -37,11 +37,10 @@ pub(crate) fn key_of(directory: &Path, key: &VerifierKey) -> (VerifierKey, u64) 
     let name = peek_text(&note).map(|checkpoint| checkpoint.origin).unwrap_or_default();
     let firsts = [Some(key.name()), key.name().rsplit_once('/').map(|(first, _)| first)];
     for first in firsts.into_iter().flatten() {
-        let own = generation_of(first, key.name()).is_some();
-        if let (true, Some(generation)) = (own, generation_of(first, &name)) {
-            if let Ok(key) = key.renamed(&name) {
-                return (key, generation);
-            }
+        let own = generation_of(first, key.name());
+        let named = own.and(generation_of(first, &name));
+        if let Some((generation, key)) = named.zip(key.renamed(&name).ok()) {
+            return (key, generation);
         }
     }
     (key.clone(), 1)
@@ -118,7 +117,8 @@ mod tests {
     fn names_of_later_logs_are_told_from_others() {
         assert_eq!(generation_of("a/log", "a/log"), Some(1));
         assert_eq!(generation_of("a/log", &name_of("a/log", 12)), Some(12));
-        for other in ["a/log/1", "a/log/02", "a/log/x", "a/logs", "b/log/2", "a/log/2/3", "a/log/"] {
+        for other in ["a/log/1", "a/log/02", "a/log/x", "a/logs", "b/log/2", "a/log/2/3", "a/log/"]
+        {
             assert_eq!(generation_of("a/log", other), None, "{other}");
         }
     }

@@ -11,7 +11,8 @@ use uuid::Uuid;
 pub(crate) struct Head {
     pub hash: Hash,
     pub seq: u64,
-    pub leaf: u64,
+    /// The leaf that has it; none where only a state tells of it.
+    pub leaf: Option<u64>,
     /// The agent has ended. The writer may forget such a chain; a record that comes later begins one anew.
     pub ended: bool,
 }
@@ -34,8 +35,8 @@ pub(crate) struct Chains {
     ended: usize,
 }
 
-/// Bytes of a head in [`Chains::to_bytes`]: agent, hash, number, leaf; all numbers little endian.
-const HEAD_BYTES: usize = 16 + 32 + 8 + 8;
+/// Bytes of a head in [`Chains::to_bytes`]: agent, hash, number (little endian).
+const HEAD_BYTES: usize = 16 + 32 + 8;
 
 impl Chains {
     /// Hash that the agent's next record must hold.
@@ -76,7 +77,7 @@ impl Chains {
         let hash = record_hash(bytes);
         let before = self.heads.get(&record.agent).copied();
         let ended = ends(record.kind);
-        self.set(record.agent, Head { hash, seq: record.seq, leaf, ended });
+        self.set(record.agent, Head { hash, seq: record.seq, leaf: Some(leaf), ended });
         let expected = std::mem::replace(&mut self.next_seq, record.seq.wrapping_add(1));
         let anew = before.is_none_or(|head| head.ended) && record.prev == NO_PREV;
         let broken = if record.seq != expected {
@@ -91,7 +92,7 @@ impl Chains {
 
     /// True if a state's chains are these, but for those of agents that have ended.
     pub fn agree(&self, state: &Chains) -> bool {
-        let newest = |head: &Head| (head.hash, head.seq, head.leaf);
+        let newest = |head: &Head| (head.hash, head.seq);
         let same = |agent: &Uuid, head: &Head, other: &Chains| {
             other.heads.get(agent).is_some_and(|o| newest(o) == newest(head))
         };
@@ -109,7 +110,6 @@ impl Chains {
             bytes.extend_from_slice(agent.as_bytes());
             bytes.extend_from_slice(&head.hash);
             bytes.extend_from_slice(&head.seq.to_le_bytes());
-            bytes.extend_from_slice(&head.leaf.to_le_bytes());
         }
         bytes
     }
@@ -121,9 +121,8 @@ impl Chains {
         for bytes in list {
             let (agent, bytes) = bytes.split_first_chunk::<16>()?;
             let (hash, bytes) = bytes.split_first_chunk::<32>()?;
-            let (seq, leaf) = bytes.split_first_chunk::<8>()?;
-            let leaf = u64::from_le_bytes(leaf.try_into().ok()?);
-            let head = Head { hash: *hash, seq: u64::from_le_bytes(*seq), leaf, ended: false };
+            let seq = u64::from_le_bytes(bytes.try_into().ok()?);
+            let head = Head { hash: *hash, seq, leaf: None, ended: false };
             heads.insert(Uuid::from_bytes(*agent), head);
         }
         rest.is_empty().then_some(Chains { next_seq, heads, ended: 0 })
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     fn head(n: u8, ended: bool) -> Head {
-        Head { hash: [n; 32], seq: u64::from(n), leaf: 3, ended }
+        Head { hash: [n; 32], seq: u64::from(n), leaf: None, ended }
     }
 
     #[test]

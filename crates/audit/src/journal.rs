@@ -111,7 +111,8 @@ pub(crate) fn entries(directory: &Path) -> Vec<Entry> {
         at += HEADER + frame.len();
         let list: Result<Vec<_>, _> = records(frame).collect();
         let Ok(list) = list else { break };
-        let sum = list.iter().fold(0, |sum, (_, bytes)| fold(sum, &crate::hash::record_hash(bytes)));
+        let sum =
+            list.iter().fold(0, |sum, (_, bytes)| fold(sum, &crate::hash::record_hash(bytes)));
         if sum != checksum {
             break;
         }

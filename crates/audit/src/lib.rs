@@ -24,6 +24,7 @@ mod recent;
 mod record;
 mod report;
 mod retain;
+mod scan;
 mod state;
 mod store;
 mod strays;

@@ -21,9 +21,8 @@ pub(crate) fn seal(minimum: u64, signer: &NoteSigner) -> String {
 pub(crate) fn open(directory: &Path, key: &VerifierKey) -> Result<u64, Error> {
     let Some(note) = read(directory)? else { return Ok(0) };
     let text = key.open(&note).ok();
-    text.and_then(|text| parse(text, Some(key.name()))).ok_or_else(|| {
-        Error::Damaged(format!("the file `{MINIMUM_FILE}` is not what was signed"))
-    })
+    text.and_then(|text| parse(text, Some(key.name())))
+        .ok_or_else(|| Error::Damaged(format!("the file `{MINIMUM_FILE}` is not what was signed")))
 }
 
 /// As [`open`], without looking at the signature: for what only shows.

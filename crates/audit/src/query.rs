@@ -1,6 +1,5 @@
 //! Which records somebody wants to see, and how they are found a page at a time.
 
-use crate::error::Error;
 use crate::reader::{Cursor, Reader, Walk};
 use crate::record::RecordView;
 use abi::{Capability, Kind, Verdict};
@@ -76,6 +75,7 @@ pub struct Scan {
     /// Records that may still be handed on.
     left: u64,
     reached: u64,
+    damaged: u64,
     stage: Stage,
 }
 
@@ -108,42 +108,31 @@ impl Scan {
             (None, _) => Stage::Read { at: Reader::beginning_of(reader.first()) },
             (Some(_), Some(last)) => Stage::count(last, 0),
         };
-        Scan { reader, filter, left: limit.unwrap_or(u64::MAX), reached: 0, stage }
+        Scan { reader, filter, left: limit.unwrap_or(u64::MAX), reached: 0, damaged: 0, stage }
     }
 
     /// The first `limit` records of a filter from the record `seq` on, or all.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub fn from(
-        reader: Reader,
-        filter: Filter,
-        seq: u64,
-        limit: Option<u64>,
-    ) -> Result<Scan, Error> {
-        let stage = Stage::Read { at: reader.cursor(seq)? };
-        Ok(Scan { reader, filter, left: limit.unwrap_or(u64::MAX), reached: 0, stage })
+    pub fn from(reader: Reader, filter: Filter, seq: u64, limit: Option<u64>) -> Scan {
+        let stage = Stage::Read { at: reader.cursor(seq) };
+        Scan { reader, filter, left: limit.unwrap_or(u64::MAX), reached: 0, damaged: 0, stage }
     }
 
     /// Goes on: hands records that the filter lets through and `visible` agrees to on to `each`.
-    /// False when there are no more.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
+    /// False when there are no more. What cannot be read is passed over and [counted](Scan::damaged).
     pub fn step(
         &mut self,
         page: Page,
         visible: &mut dyn FnMut(&RecordView<'_>) -> bool,
         each: &mut dyn FnMut(&RecordView<'_>),
-    ) -> Result<bool, Error> {
+    ) -> bool {
         let filter = &self.filter;
         let mut wanted = |record: &RecordView<'_>| filter.matches(record) && visible(record);
         self.stage = match self.stage {
             Stage::Count { bundle, mut at, mut here, found } => {
-                let walk = self.reader.walk(&mut at, LOOK, &mut |record, _| {
+                let walk = self.reader.walk_on(&mut at, LOOK, &mut |record, _| {
                     here += u64::from(wanted(record));
                     ControlFlow::Continue(())
-                })?;
+                });
                 match walk {
                     Walk::Paused | Walk::Stopped => Stage::Count { bundle, at, here, found },
                     Walk::Bundle | Walk::End => {
@@ -153,23 +142,28 @@ impl Scan {
                 }
             }
             Stage::Skip { mut at, mut over } => {
-                let walk = self.reader.walk(&mut at, LOOK, &mut |record, _| {
+                let walk = self.reader.walk_on(&mut at, LOOK, &mut |record, _| {
                     over -= u64::from(wanted(record));
                     if over == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                })?;
+                });
                 // What may be seen can have become less since it was counted.
                 let all = over == 0 || walk == Walk::End;
                 if all { Stage::Read { at } } else { Stage::Skip { at, over } }
             }
-            Stage::Read { at } => self.read(at, page, visible, each)?,
+            Stage::Read { at } => self.read(at, page, visible, each),
             Stage::Done => Stage::Done,
         };
-        Ok(!matches!(self.stage, Stage::Done))
+        !matches!(self.stage, Stage::Done)
     }
 
     /// The record behind the last one that was looked at, once records are handed on.
     pub fn reached(&self) -> u64 {
         self.reached
+    }
+
+    /// Leaves that could not be read and were passed over: `verify` says what is wrong with them.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     fn read(
@@ -178,10 +172,10 @@ impl Scan {
         page: Page,
         visible: &mut dyn FnMut(&RecordView<'_>) -> bool,
         each: &mut dyn FnMut(&RecordView<'_>),
-    ) -> Result<Stage, Error> {
+    ) -> Stage {
         let (filter, left) = (&self.filter, &mut self.left);
         let (mut records, mut bytes) = (0, 0);
-        let walk = self.reader.walk(&mut at, LOOK, &mut |record, _| {
+        let walk = self.reader.walk_on(&mut at, LOOK, &mut |record, _| {
             if !filter.matches(record) || !visible(record) {
                 return ControlFlow::Continue(());
             }
@@ -191,9 +185,9 @@ impl Scan {
             bytes += record.object.len() + record.detail.len();
             let full = records >= page.records || bytes >= page.bytes || *left == 0;
             if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        self.reached = at.seq();
-        Ok(if walk == Walk::End || self.left == 0 { Stage::Done } else { Stage::Read { at } })
+        });
+        (self.reached, self.damaged) = (at.seq(), at.damaged());
+        if walk == Walk::End || self.left == 0 { Stage::Done } else { Stage::Read { at } }
     }
 }
 

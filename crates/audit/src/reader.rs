@@ -36,12 +36,23 @@ pub struct Cursor {
     offset: u64,
     /// The first record that is wanted.
     seq: u64,
+    /// Leaves that could not be read and were passed over.
+    damaged: u64,
 }
 
 impl Cursor {
+    fn go_to(&mut self, bundle: u64) {
+        (self.bundle, self.leaf, self.offset) = (bundle, 0, 0);
+    }
+
     /// The record that is read next, if there is one with this number.
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// How many leaves could not be read and were passed over.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
     }
 }
 
@@ -134,24 +145,29 @@ impl Reader {
     }
 
     /// The last bundle whose first record is not behind `seq`.
-    fn bundle_of(&self, seq: u64) -> Result<u64, Error> {
+    fn bundle_of(&self, seq: u64) -> u64 {
         let (mut low, mut high) = (self.first(), self.bundles().saturating_sub(1));
         while low < high {
             let middle = low + (high - low).div_ceil(2);
-            if self.first_seq(middle)? <= seq { low = middle } else { high = middle - 1 }
+            // One that cannot be read says nothing: the next one does.
+            let readable = (middle..=high).find_map(|at| Some((at, self.first_seq(at).ok()?)));
+            match readable {
+                Some((at, first)) if first <= seq => low = at,
+                _ => high = middle - 1,
+            }
         }
-        Ok(low)
+        low
     }
 
     /// Where the record `seq` is looked for.
-    pub fn cursor(&self, seq: u64) -> Result<Cursor, Error> {
-        let bundle = if self.is_empty() { self.first() } else { self.bundle_of(seq)? };
-        Ok(Cursor { bundle, leaf: 0, offset: 0, seq })
+    pub fn cursor(&self, seq: u64) -> Cursor {
+        let bundle = if self.is_empty() { self.first() } else { self.bundle_of(seq) };
+        Cursor { seq, ..Reader::beginning_of(bundle) }
     }
 
     /// The beginning of a bundle.
     pub(crate) fn beginning_of(bundle: u64) -> Cursor {
-        Cursor { bundle, leaf: 0, offset: 0, seq: 0 }
+        Cursor { bundle, leaf: 0, offset: 0, seq: 0, damaged: 0 }
     }
 
     /// The first bundle that is kept.
@@ -164,7 +180,7 @@ impl Reader {
         self.checkpoint.size.div_ceil(TILE_WIDTH)
     }
 
-    /// Hands records on from `cursor` to the end of its bundle, until `each` breaks or leaves of
+    /// Hands records on from `cursor` to the end of its bundle, those of leaves that are damaged left out, until `each` breaks or leaves of
     /// `look` bytes were read. `cursor` is left where the next walk goes on.
     pub fn walk(
         &self,
@@ -184,7 +200,7 @@ impl Reader {
                 if cursor.bundle >= first {
                     return Err(error);
                 }
-                *cursor = Cursor { seq: cursor.seq, ..Reader::beginning_of(first) };
+                cursor.go_to(first);
                 return Ok(Walk::Bundle);
             }
         };
@@ -193,7 +209,10 @@ impl Reader {
             let leaf = open.leaf()?.ok_or_else(|| damaged(cursor.bundle))?;
             let index = cursor.bundle * TILE_WIDTH + cursor.leaf;
             for (position, record) in records(leaf).enumerate() {
-                let (record, _) = record.map_err(|_| damaged(cursor.bundle))?;
+                let Ok((record, _)) = record else {
+                    cursor.damaged += 1;
+                    break;
+                };
                 if record.seq < cursor.seq {
                     continue;
                 }
@@ -208,8 +227,26 @@ impl Reader {
                 return Ok(Walk::Paused);
             }
         }
-        *cursor = Cursor { bundle: cursor.bundle + 1, leaf: 0, offset: 0, seq: cursor.seq };
-        Ok(if cursor.bundle < self.bundles() { Walk::Bundle } else { Walk::End })
+        Ok(self.behind(cursor))
+    }
+
+    /// Goes on behind a bundle.
+    fn behind(&self, cursor: &mut Cursor) -> Walk {
+        cursor.go_to(cursor.bundle + 1);
+        if cursor.bundle < self.bundles() { Walk::Bundle } else { Walk::End }
+    }
+
+    /// As [`Reader::walk`]; what is left of a bundle that cannot be read is passed over.
+    pub fn walk_on(
+        &self,
+        cursor: &mut Cursor,
+        look: u64,
+        each: &mut dyn FnMut(&RecordView<'_>, Place) -> ControlFlow<()>,
+    ) -> Walk {
+        self.walk(cursor, look, each).unwrap_or_else(|_| {
+            cursor.damaged += width(0, cursor.bundle, self.checkpoint.size) - cursor.leaf;
+            self.behind(cursor)
+        })
     }
 
     /// Hands every record from `seq` on to `each`, in order, until it breaks.
@@ -217,35 +254,35 @@ impl Reader {
         &self,
         seq: u64,
         mut each: impl FnMut(&RecordView<'_>, Place) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
-        let mut cursor = self.cursor(seq)?;
+    ) {
+        let mut cursor = self.cursor(seq);
         loop {
-            match self.walk(&mut cursor, u64::MAX, &mut each)? {
-                Walk::End | Walk::Stopped => return Ok(()),
+            match self.walk_on(&mut cursor, u64::MAX, &mut each) {
+                Walk::End | Walk::Stopped => return,
                 Walk::Paused | Walk::Bundle => {}
             }
         }
     }
 
     /// The first `limit` records that `filter` lets through, the oldest first.
-    pub fn query(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>, Error> {
+    pub fn query(&self, filter: &Filter, limit: usize) -> Vec<Record> {
         let mut found = Vec::new();
         self.for_each(filter.from_seq.unwrap_or(0), |record, _| {
             if filter.matches(record) && found.len() < limit {
                 found.push(record.to_record());
             }
             if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        Ok(found)
+        });
+        found
     }
 
     /// The last `limit` records that `filter` lets through, the oldest first. All of them are in
     /// memory: for what may be much there is [`Scan`].
-    pub fn tail(&self, filter: &Filter, limit: usize) -> Result<Vec<Record>, Error> {
+    pub fn tail(&self, filter: &Filter, limit: usize) -> Vec<Record> {
         let mut found = Vec::new();
         let mut scan = Scan::newest(self.clone(), filter.clone(), Some(limit as u64));
-        while scan.step(Page::default(), &mut |_| true, &mut |r| found.push(r.to_record()))? {}
-        Ok(found)
+        while scan.step(Page::default(), &mut |_| true, &mut |r| found.push(r.to_record())) {}
+        found
     }
 
     /// Puts the place that [`Reader::fresh`] goes on from behind the newest record.
@@ -264,7 +301,7 @@ impl Reader {
                 found.push(record.to_record());
             }
             ControlFlow::Continue(())
-        })?;
+        });
         self.next = next;
         Ok(found)
     }
@@ -275,7 +312,7 @@ impl Reader {
         self.for_each(seq, |record, place| {
             found = (record.seq == seq).then_some(place);
             ControlFlow::Break(())
-        })?;
+        });
         found.ok_or(Error::NoRecord(seq))
     }
 

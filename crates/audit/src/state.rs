@@ -125,9 +125,8 @@ pub(crate) fn sizes(directory: &Path) -> Result<Vec<u64>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Error::io("read", &folder, error)),
     };
-    let mut sizes: Vec<u64> = list
-        .filter_map(|item| item.ok()?.file_name().to_str().and_then(canonical))
-        .collect();
+    let mut sizes: Vec<u64> =
+        list.filter_map(|item| item.ok()?.file_name().to_str().and_then(canonical)).collect();
     sizes.sort_unstable();
     Ok(sizes)
 }
@@ -156,7 +155,7 @@ mod tests {
         let mut chains = Chains::default();
         chains.next_seq = 40;
         for n in 1..30 {
-            let head = Head { hash: [n; 32], seq: u64::from(n), leaf: 1, ended: false };
+            let head = Head { hash: [n; 32], seq: u64::from(n), leaf: None, ended: false };
             chains.set(Uuid::from_u128(u128::from(n)), head);
         }
         let summary = Summary { size: 7, root: [3; 32], bytes: 4_000 };

@@ -14,7 +14,7 @@ use crate::recent::RECENT_FILE;
 use crate::report::{Violation, ViolationKind};
 use crate::state::{STATE_FOLDER, canonical};
 use crate::tiles::read_tile;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -192,7 +192,7 @@ impl Tile {
         let tile = Tile { level, index, width };
         let levels = 64 / TILE_HEIGHT;
         let fits = level.is_none_or(|level| level < levels) && width <= TILE_WIDTH && width > 0;
-        (fits && PathBuf::from(path) == tile.path()).then_some(tile)
+        (fits && *path == tile.path()).then_some(tile)
     }
 }
 

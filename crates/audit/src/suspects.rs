@@ -124,7 +124,7 @@ impl Findings {
         let mut violation = Violation::new(kind, "a record is not what the agent's next one says");
         violation.agent = Some(agent);
         (violation.seq, violation.leaf) = match before {
-            Some(head) => (Some(head.seq), Some(head.leaf)),
+            Some(head) => (Some(head.seq), head.leaf),
             None => (Some(seq), Some(leaf)),
         };
         violation.or_seq = before.map(|_| seq).into_iter().collect();

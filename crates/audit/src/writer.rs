@@ -112,7 +112,7 @@ impl Writer {
     /// When the directory cannot be read or written, or another process has the log open.
     pub fn open(
         directory: &Path,
-        signer: NoteSigner,
+        signer: &NoteSigner,
         options: WriterOptions,
     ) -> Result<(Self, Recovery), Error> {
         std::fs::create_dir_all(directory).map_err(|e| Error::io("make", directory, e))?;
@@ -192,7 +192,7 @@ impl Writer {
         };
         for (agent, (seq, hash)) in batch.heads {
             let ended = batch.ended.contains(&agent);
-            self.chains.set(agent, Head { hash, seq, leaf: self.edge.size(), ended });
+            self.chains.set(agent, Head { hash, seq, leaf: None, ended });
         }
         self.lengths.extend(batch.lengths);
         self.chains.next_seq = first + entries.len() as u64;
@@ -415,7 +415,7 @@ fn write_checkpoint(store: &mut Store, signer: &NoteSigner, edge: &Edge) -> Resu
 /// The log that is there, else a new one. One that cannot be gone on with is set aside.
 fn take_up(
     directory: &Path,
-    first: NoteSigner,
+    first: &NoteSigner,
 ) -> Result<(Loaded, NoteSigner, Option<SetAside>), Error> {
     let generation = aside::generation(directory, first.name())?;
     let signer = first.renamed(&aside::name_of(first.name(), generation))?;

@@ -18,7 +18,7 @@ fn judged(dir: &Path, log: &Log, copy: bool) -> Report {
 fn write(log: &Log, stop: &AtomicBool) {
     let retention = Retention { state_every: 100, ..Retention::default() };
     let options = WriterOptions { retention, ..patient() };
-    let (mut writer, _) = Writer::open(log.path(), log.signer.clone(), options).unwrap();
+    let (mut writer, _) = Writer::open(log.path(), &log.signer, options).unwrap();
     let mut i = writer.records();
     while !stop.load(Ordering::Relaxed) {
         writer.append(&[entry(1, i), entry(2, i + 1), entry(1, i + 2)]).unwrap();
@@ -136,7 +136,8 @@ fn bytes_that_nothing_refers_to_are_found() {
     assert!(judged(clean.path(), &log, false).is_sound());
     let bundle = Tile::entries(0, 256).path();
     let partial = Tile::entries(1, 44).path();
-    let more = |file: &Path| [std::fs::read(log.path().join(file)).unwrap(), vec![0, 1, 7]].concat();
+    let more =
+        |file: &Path| [std::fs::read(log.path().join(file)).unwrap(), vec![0, 1, 7]].concat();
     let shorter = |file: &Path| std::fs::read(log.path().join(file)).unwrap()[..100].to_vec();
     let hidden: Vec<(PathBuf, Vec<u8>)> = vec![
         (bundle.clone(), more(&bundle)),

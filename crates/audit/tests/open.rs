@@ -21,7 +21,7 @@ fn often() -> WriterOptions {
 /// A log of `leaves` leaves of ten records, three agents in turn, with states.
 fn long(leaves: u64) -> Log {
     let log = Log::new(0, 1);
-    let (mut writer, _) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+    let (mut writer, _) = Writer::open(log.path(), &log.signer, often()).unwrap();
     for leaf in 0..leaves {
         append(&mut writer, leaf * 10, 10);
     }
@@ -30,8 +30,7 @@ fn long(leaves: u64) -> Log {
 }
 
 fn append(writer: &mut Writer, from: u64, count: u64) {
-    let batch: Vec<Entry> =
-        (from..from + count).map(|i| entry(u128::from(i % 3) + 1, i)).collect();
+    let batch: Vec<Entry> = (from..from + count).map(|i| entry(u128::from(i % 3) + 1, i)).collect();
     writer.append(&batch).unwrap();
     writer.checkpoint().unwrap();
 }
@@ -58,11 +57,11 @@ fn what_lies_before_the_newest_state_is_not_read() {
     for file in older(&log, newest) {
         std::fs::remove_file(file).unwrap();
     }
-    let (mut writer, recovery) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+    let (mut writer, recovery) = Writer::open(log.path(), &log.signer, often()).unwrap();
     assert_eq!((recovery.set_aside, writer.records()), (None, 11_050));
     append(&mut writer, 11_050, 10);
     let reader = Reader::open(log.path()).unwrap();
-    assert_eq!(reader.tail(&Filter::default(), 1).unwrap()[0].seq, 11_059);
+    assert_eq!(reader.tail(&Filter::default(), 1)[0].seq, 11_059);
     // What is not read is still looked at, by who is to.
     assert_eq!(log.verify().violation.unwrap().kind, ViolationKind::FileMissing);
 }
@@ -73,10 +72,10 @@ fn control_without_its_states_it_is_read_whole() {
     std::fs::remove_dir_all(log.path().join("state")).unwrap();
     let whole = common::directory();
     copy(log.path(), whole.path());
-    let (writer, recovery) = Writer::open(whole.path(), log.signer.clone(), often()).unwrap();
+    let (writer, recovery) = Writer::open(whole.path(), &log.signer, often()).unwrap();
     assert_eq!((recovery.set_aside, writer.records()), (None, 3_000));
     std::fs::remove_file(log.path().join(Tile::entries(0, 256).path())).unwrap();
-    let (writer, recovery) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+    let (writer, recovery) = Writer::open(log.path(), &log.signer, often()).unwrap();
     assert!(recovery.set_aside.is_some() && writer.records() == 0);
 }
 
@@ -86,7 +85,7 @@ fn a_log_that_was_taken_up_is_the_one_that_was_left() {
     let log = Log::new(0, 1);
     let mut total = 0;
     for step in 0..420 {
-        let (mut writer, recovery) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+        let (mut writer, recovery) = Writer::open(log.path(), &log.signer, often()).unwrap();
         assert_eq!((&recovery.set_aside, writer.records()), (&None, total), "step {step}");
         let count = 1 + step % 7;
         let mut batch: Vec<Entry> =
@@ -99,7 +98,7 @@ fn a_log_that_was_taken_up_is_the_one_that_was_left() {
         }
         total += count;
     }
-    Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+    Writer::open(log.path(), &log.signer, often()).unwrap();
     let report = log.verify();
     assert!(report.is_sound(), "{:?}", report.violation);
     assert_eq!((report.records, report.agents), (total, 5));
@@ -108,7 +107,7 @@ fn a_log_that_was_taken_up_is_the_one_that_was_left() {
 #[test]
 fn chains_of_agents_that_ended_take_no_room() {
     let log = Log::new(0, 1);
-    let (mut writer, _) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+    let (mut writer, _) = Writer::open(log.path(), &log.signer, often()).unwrap();
     for i in 0..2_000 {
         let spawn = Entry { kind: Kind::Spawn, ..entry(u128::from(i) + 1, i) };
         let exit = Entry { kind: Kind::Exit, ..spawn.clone() };
@@ -121,7 +120,7 @@ fn chains_of_agents_that_ended_take_no_room() {
     // One of them is heard of once more: its chain begins anew, and that is no break.
     append(&mut writer, 0, 3);
     drop(writer);
-    Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+    Writer::open(log.path(), &log.signer, often()).unwrap();
     let report = log.verify();
     assert!(report.is_sound(), "{:?}", report.violation);
     assert_eq!(report.agents, 2_000);
@@ -148,7 +147,7 @@ fn objects(directory: &Path) -> BTreeSet<String> {
 fn whatever_file_is_damaged_the_node_goes_on_and_says_so() {
     let log = long(290);
     // Two records that were acknowledged and are in the journal only.
-    let (mut writer, _) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+    let (mut writer, _) = Writer::open(log.path(), &log.signer, often()).unwrap();
     writer.append(&[entry(1, 2_900), entry(2, 2_901)]).unwrap();
     drop(writer);
     let files = walk(log.path());
@@ -167,7 +166,7 @@ fn whatever_file_is_damaged_the_node_goes_on_and_says_so() {
                 None => std::fs::remove_file(&path).unwrap(),
             }
             let what = format!("{} with {:?}", path.display(), change.map(|c| c.len()));
-            let opened = Writer::open(dir.path(), log.signer.clone(), often());
+            let opened = Writer::open(dir.path(), &log.signer, often());
             let (mut writer, recovery) = opened.unwrap_or_else(|e| panic!("{what}: {e}"));
             append(&mut writer, 9_000, 3);
             let found = objects(dir.path());
@@ -191,7 +190,7 @@ fn whatever_file_is_damaged_the_node_goes_on_and_says_so() {
             }
             drop(writer);
             // Once more: no second log is begun.
-            let again = Writer::open(dir.path(), log.signer.clone(), often()).unwrap().1;
+            let again = Writer::open(dir.path(), &log.signer, often()).unwrap().1;
             assert_eq!(again.set_aside, None, "{what}");
         }
     }
@@ -208,12 +207,12 @@ fn a_partial_tile_of_hashes_is_made_anew() {
         bytes[5] ^= 1;
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(log.verify().violation.unwrap().kind, ViolationKind::TileDamaged);
-        let (mut writer, recovery) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+        let (mut writer, recovery) = Writer::open(log.path(), &log.signer, often()).unwrap();
         assert_eq!((recovery.set_aside, writer.records()), (None, 3_000));
         drop(writer);
         let copied = common::directory();
         copy(log.path(), copied.path());
-        writer = Writer::open(copied.path(), log.signer.clone(), often()).unwrap().0;
+        writer = Writer::open(copied.path(), &log.signer, often()).unwrap().0;
         append(&mut writer, 3_000, 3);
         let key = log.signer.verifier();
         let report = coconut_audit::verify(copied.path(), &key, &VerifyOptions::default()).unwrap();
@@ -235,14 +234,14 @@ fn a_state_that_was_changed_is_passed_over_and_named() {
     let violation = log.verify().violation.unwrap();
     assert_eq!(violation.kind, ViolationKind::StateDamaged);
     assert_eq!(violation.file, Some(format!("state/{newest}")));
-    let (writer, recovery) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
+    let (writer, recovery) = Writer::open(log.path(), &log.signer, often()).unwrap();
     assert_eq!((recovery.set_aside, writer.records()), (None, 3_000));
 }
 
 #[test]
 fn a_log_under_another_key_is_set_aside() {
     let (log, other) = (long(5), Log::new(1, 1));
-    let (writer, recovery) = Writer::open(log.path(), other.signer.clone(), often()).unwrap();
+    let (writer, recovery) = Writer::open(log.path(), &other.signer, often()).unwrap();
     assert!(recovery.set_aside.unwrap().why.contains("key"), "it says why");
     assert_eq!((writer.records(), writer.key().name()), (0, "test.example/log/2"));
 }
@@ -250,8 +249,8 @@ fn a_log_under_another_key_is_set_aside() {
 #[test]
 fn a_log_that_cannot_be_looked_at_is_not_set_aside() {
     let log = long(5);
-    let (first, _) = Writer::open(log.path(), log.signer.clone(), often()).unwrap();
-    assert!(Writer::open(log.path(), log.signer.clone(), often()).is_err());
+    let (first, _) = Writer::open(log.path(), &log.signer, often()).unwrap();
+    assert!(Writer::open(log.path(), &log.signer, often()).is_err());
     drop(first);
     assert!(!log.path().join(ASIDE_FOLDER).exists());
 }

@@ -145,8 +145,10 @@ fn roll_the_whole_log_back() {
         size: 6,
         root: coconut_audit::Checkpoint::peek(newest.path()).unwrap().root,
     };
-    let options =
-        coconut_audit::VerifyOptions { heads: vec![ahead.sign(&log.signer).into_bytes()], ..Default::default() };
+    let options = coconut_audit::VerifyOptions {
+        heads: vec![ahead.sign(&log.signer).into_bytes()],
+        ..Default::default()
+    };
     let report = coconut_audit::verify(log.path(), &log.signer.verifier(), &options).unwrap();
     assert_eq!(found(&report), (ViolationKind::RolledBack, Some(8)));
 }
@@ -157,7 +159,7 @@ fn rewrite_history_with_the_key() {
     let log = Log::new(6, 2);
     let head = log.head.clone();
     let other = common::directory();
-    let (mut writer, _) = Writer::open(other.path(), log.signer.clone(), patient()).unwrap();
+    let (mut writer, _) = Writer::open(other.path(), &log.signer, patient()).unwrap();
     for i in 0..12 {
         writer.append(&[entry(9, i)]).unwrap();
         writer.checkpoint().unwrap();

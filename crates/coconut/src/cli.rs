@@ -296,6 +296,9 @@ pub enum Audit {
         /// A checkpoint kept from earlier: the log must be a continuation of it.
         #[arg(long, value_name = "FILE")]
         since: Option<PathBuf>,
+        /// Judge this log alone, also where one before it was damaged and set aside.
+        #[arg(long)]
+        current: bool,
     },
     /// Print the newest signed checkpoint
     Head {

@@ -2,12 +2,15 @@
 //! alone.
 
 use crate::config::Config;
+use crate::settings::LOG_LEAST;
 use crate::sink::{AuditLog, own};
 use abi::{Entry, Kind};
 use anyhow::Context;
-use audit::{Recovery, Writer, WriterOptions};
+use audit::{Pruned, Recovery, Retention, SetAside, Writer, WriterOptions};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+
+pub mod check;
 
 /// An opened log.
 pub struct Opened {
@@ -19,12 +22,18 @@ pub struct Opened {
     pub key: String,
     /// What the crash before left, as a record.
     pub repaired: Option<Entry>,
+    /// That a log before this one was damaged.
+    pub set_aside: Option<String>,
 }
 
-/// Opens the log, verifies it, and takes in what a crash left in its journal.
+/// Bytes of records that are kept where nobody has said how many.
+const KEPT: u64 = 16 << 30;
+
+/// Opens the log, and takes in what a crash left in its journal. One that cannot be gone on with is set aside;
+/// whether all of it is what was signed is found by [`check`].
 ///
 /// # Errors
-/// When it cannot be read or written, or is not what its checkpoint says: then nothing may run.
+/// When it cannot be read or written: then nothing may run.
 pub fn open(config: &Config) -> anyhow::Result<Opened> {
     for (directory, mode) in [(&config.audit, 0o750), (&config.keys, 0o700)] {
         make(directory, mode)?;
@@ -32,13 +41,25 @@ pub fn open(config: &Config) -> anyhow::Result<Opened> {
     let key = config.keys.join("log.key");
     let signer = audit::keys::load_or_generate(&origin(), &key)
         .with_context(|| format!("the log key {}", key.display()))?;
-    let name = format!("{} {}", signer.name(), signer.verifier().id());
-    let options = WriterOptions::default();
-    let (writer, recovery) = Writer::open(&config.audit, signer, options)
+    let retention = Retention { bytes: kept(config), ..Retention::default() };
+    let options = WriterOptions { retention, ..WriterOptions::default() };
+    let (writer, recovery) = Writer::open(&config.audit, &signer, options)
         .with_context(|| format!("the audit log {}", config.audit.display()))?;
     let records = writer.records();
-    let repaired = repaired(recovery);
-    Ok(Opened { log: Box::new(Log(writer)), records, key: name, repaired })
+    let (repaired, set_aside) = (repaired(&recovery), recovery.set_aside.as_ref().map(lost));
+    let key = format!("{} {}", writer.key().name(), writer.key().id());
+    Ok(Opened { log: Box::new(Log(writer)), records, key, repaired, set_aside })
+}
+
+/// Bytes of records that are kept.
+fn kept(config: &Config) -> u64 {
+    let tenth = rustix::fs::statvfs(&config.audit).map(|fs| fs.f_blocks * fs.f_frsize / 10);
+    let usual = tenth.map_or(KEPT, |tenth| tenth.min(KEPT));
+    config.log_bytes.unwrap_or(usual.max(LOG_LEAST))
+}
+
+fn lost(aside: &SetAside) -> String {
+    format!("the log was damaged and lies in {} now: {}", aside.to.display(), aside.why)
 }
 
 /// Newest records that are looked at for the position in the kernel's ring, then more.
@@ -54,7 +75,7 @@ pub fn ring(config: &Config) -> anyhow::Result<u64> {
     let reader = audit::Reader::open(&config.audit)?;
     let filter = audit::Filter::default();
     for most in LOOKS {
-        let newest = reader.tail(&filter, most)?;
+        let newest = reader.tail(&filter, most);
         let found = newest.iter().map(|record| record.ring).max().unwrap_or_default();
         if found > 0 || newest.len() < most {
             return Ok(found);
@@ -76,11 +97,12 @@ fn origin() -> String {
     format!("coconut.local/{}", if id.is_empty() { "unknown" } else { id })
 }
 
-fn repaired(recovery: Recovery) -> Option<Entry> {
-    if recovery == Recovery::default() {
+fn repaired(recovery: &Recovery) -> Option<Entry> {
+    let Recovery { records, torn_bytes, .. } = recovery;
+    if (*records, *torn_bytes) == (0, 0) {
         return None;
     }
-    let detail = format!("records={} torn_bytes={}", recovery.records, recovery.torn_bytes);
+    let detail = format!("records={records} torn_bytes={torn_bytes}");
     Some(own(Kind::Degraded, "the log was taken up after a crash", detail))
 }
 
@@ -105,5 +127,11 @@ impl AuditLog for Log {
 
     fn note(&self) -> String {
         self.0.note().to_owned()
+    }
+
+    fn news(&mut self) -> Option<Entry> {
+        let Pruned { minimum, next_seq, bytes } = self.0.pruned()?;
+        let detail = format!("first_record={next_seq} first_leaf={minimum} bytes={bytes}");
+        Some(own(Kind::Log, "the oldest records went, as the log's limit says", detail))
     }
 }

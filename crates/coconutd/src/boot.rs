@@ -34,6 +34,8 @@ const STARTING: Duration = Duration::from_secs(10);
 pub struct Start {
     /// Paths and names.
     pub config: Config,
+    /// What is weaker than it should be already.
+    pub degraded: Vec<String>,
     /// What this kernel and machine offer.
     pub features: Vec<Feature>,
     /// Version of the kernel, for the record.
@@ -59,7 +61,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let Start { config, features, release, .. } = &start;
     let (config, features, release) = (config.clone(), features.clone(), release.clone());
     prepare_folders(&config)?;
-    let Opened { log, records, key, repaired } = audit_log::open(&config)?;
+    let Opened { log, records, key, repaired, set_aside } = audit_log::open(&config)?;
     // A policy that was loaded now has a ring of its own.
     let logged = if kernel.adopted() { audit_log::ring(&config)? } else { 0 };
     let log = match start.log {
@@ -69,7 +71,9 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let sink = Sink::start(log, records)?;
     let profiles = Profiles::load(&config.profiles).context("profiles")?;
     let trust = Trust::new(&config);
-    let mut degraded = check_trust(&trust);
+    let mut degraded = start.degraded;
+    degraded.extend(set_aside);
+    degraded.extend(check_trust(&trust));
     let weaker = features.iter().filter(|f| f.level != api::status::Level::Ok);
     degraded.extend(weaker.map(|f| format!("{}: {}", f.name, f.found)));
     let source = kernel.events().context("the kernel's event ring")?;
@@ -80,6 +84,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
         Some(lookup) => lookup(kernel.clone()),
         None => Arc::new(Machine::start(kernel.clone()).context("the signal of broken leases")?),
     };
+    let log_check = Arc::default();
     let system = System::start(&config, &profiles, &rights, lookup.as_ref()).await;
     let log_key = key;
     let shelf = Shelf::open(&config.agent_logs, output_limits(&config))
@@ -99,6 +104,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
         degraded,
         features,
         log_key,
+        log_check,
     };
     let daemon = Daemon::new(parts);
     daemon.sealed.store(true, Ordering::Release);
@@ -111,6 +117,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     tokio::spawn(change::rights::expire(daemon.clone()));
     tokio::spawn(Registry::keep_up(Arc::downgrade(&daemon)));
     serve(&daemon)?;
+    audit_log::check::start(&daemon)?;
     let follower = daemon.clone();
     tokio::spawn(async move {
         follower.system.follow(&follower.rights, follower.lookup.as_ref()).await;

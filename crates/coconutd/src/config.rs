@@ -29,6 +29,8 @@ pub struct Config {
     pub tmp_size: u64,
     /// Processes that an agent may have.
     pub pids_max: u64,
+    /// Bytes of records that are kept; none is a tenth of the file system, at most 16 GiB.
+    pub log_bytes: Option<u64>,
     /// What is kept of agents' output.
     pub output: Limits,
     /// What callers may hold.
@@ -49,6 +51,7 @@ impl Default for Config {
             operator_group: "coconut".into(),
             tmp_size: 256 << 20,
             pids_max: 1024,
+            log_bytes: None,
             output: Limits { each: 16 << 20, all: 1 << 30, agents: 65_536 },
             sizes: Sizes::default(),
         }

@@ -34,6 +34,7 @@ pub mod reap;
 pub mod registry;
 pub mod rights;
 pub mod routes;
+pub mod settings;
 pub mod sink;
 pub mod state;
 pub mod stdio;

@@ -6,8 +6,10 @@ use coconutd::boot::{self, Start};
 use coconutd::config::Config;
 use coconutd::features;
 use coconutd::registry::keeper::Systemd;
+use coconutd::settings::{SETTINGS, Settings};
 use kernel::{Kernel, LoadOptions};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,7 +58,12 @@ async fn live() -> anyhow::Result<()> {
     if !missing.is_empty() {
         bail!("this kernel lacks {}", missing.join(", "));
     }
-    let starting = tokio::task::spawn_blocking(|| Kernel::start(&LoadOptions::default()));
+    let (settings, wrong) = Settings::load(Path::new(SETTINGS));
+    let mut config = Config::default();
+    settings.apply(&mut config);
+    let mut options = LoadOptions::default();
+    options.grace = settings.grace().unwrap_or(options.grace);
+    let starting = tokio::task::spawn_blocking(move || Kernel::start(&options));
     let kernel = Arc::new(starting.await?.context("cannot load the policy")?);
     let mut features = features;
     features.extend(kernel.weaker().iter().map(|program| Feature {
@@ -66,7 +73,8 @@ async fn live() -> anyhow::Result<()> {
         advice: None,
     }));
     let start = Start {
-        config: Config::default(),
+        config,
+        degraded: wrong.into_iter().collect(),
         features,
         release: probed.release,
         lookup: None,

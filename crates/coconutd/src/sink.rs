@@ -39,6 +39,8 @@ pub trait AuditLog: Send {
     fn checkpoint(&mut self) -> anyhow::Result<()>;
     /// The newest signed checkpoint.
     fn note(&self) -> String;
+    /// What the log has to say of itself since this was last asked.
+    fn news(&mut self) -> Option<Entry>;
 }
 
 /// A record as followers get it.
@@ -285,6 +287,9 @@ impl Writer {
             self.until_done("sign a checkpoint", |log| log.checkpoint());
         }
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = self.log.note();
+        if let Some(news) = self.log.news() {
+            self.append(vec![news]);
+        }
     }
 
     /// A full disk is waited out: meanwhile nothing that must be recorded goes on.

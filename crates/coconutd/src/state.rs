@@ -183,6 +183,8 @@ pub struct Daemon {
     pub features: Vec<api::status::Feature>,
     /// How the log's checkpoints are signed.
     pub log_key: String,
+    /// How far the log was verified.
+    pub log_check: Arc<Mutex<api::status::LogCheck>>,
     inner: Mutex<Inner>,
 }
 
@@ -214,6 +216,8 @@ pub struct Parts {
     pub features: Vec<api::status::Feature>,
     /// How the log's checkpoints are signed.
     pub log_key: String,
+    /// How far the log was verified.
+    pub log_check: Arc<Mutex<api::status::LogCheck>>,
 }
 
 impl Daemon {
@@ -246,6 +250,7 @@ impl Daemon {
             degraded: parts.degraded,
             features: parts.features,
             log_key: parts.log_key,
+            log_check: parts.log_check,
             inner: Mutex::new(Inner {
                 supervisor: Supervisor::new(
                     supervisor::Limits { sets: kernel::SETS_MAX, ..supervisor::Limits::default() },

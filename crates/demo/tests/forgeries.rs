@@ -33,7 +33,7 @@ fn written(leaves: u64, dir: &Path, keys: &Path) -> audit::VerifierKey {
     let signer = keys::load_or_generate("test.example/log", keys).unwrap();
     let options =
         WriterOptions { checkpoint_every: Duration::from_secs(3600), ..WriterOptions::default() };
-    let (mut writer, _) = Writer::open(dir, signer.clone(), options).unwrap();
+    let (mut writer, _) = Writer::open(dir, &signer, options).unwrap();
     for leaf in 0..leaves {
         writer.append(&[entry(leaf * 2), entry(leaf * 2 + 1)]).unwrap();
         writer.checkpoint().unwrap();

@@ -75,7 +75,7 @@ impl Log {
     pub fn new(leaves: u64, per_leaf: u64) -> Log {
         let (dir, keys) = (directory(), directory());
         let signer = keys::generate("test.example/log", &keys.path().join("k")).unwrap();
-        let (mut writer, _) = Writer::open(dir.path(), signer.clone(), patient()).unwrap();
+        let (mut writer, _) = Writer::open(dir.path(), &signer, patient()).unwrap();
         let mut head = Vec::new();
         for leaf in 0..leaves {
             let batch: Vec<Entry> = (leaf * per_leaf..(leaf + 1) * per_leaf)

@@ -16,7 +16,12 @@ pub fn audit(cx: &Context, audit: Audit) -> Done {
     match audit {
         Audit::Tail { lines, follow, filter } => read(cx, &filter, Some(lines), follow),
         Audit::Query { limit, filter } => read(cx, &filter, limit, false),
-        Audit::Verify { dir, key, since } => verify(cx, &dir, key.as_deref(), since.as_deref()),
+        Audit::Verify { dir, key, since, current } => {
+            // What lies elsewhere than the live log was copied from it, maybe while it was written.
+            let copy = dir != Path::new(LOG_DIRECTORY);
+            let options = VerifyOptions { copy, current, ..VerifyOptions::default() };
+            verify(cx, &dir, key.as_deref(), since.as_deref(), options)
+        }
         Audit::Head { dir } => head(cx, &dir),
         Audit::Prove(_) => Err(Failure::planned("audit prove")),
         Audit::Export(_) => Err(Failure::planned("audit export")),
@@ -108,13 +113,18 @@ fn from_directory(
     let (mut first, mut more) = (true, true);
     while more {
         let mut page = Vec::new();
-        let step = scan.step(Page::default(), &mut |_| true, &mut |r| page.push(r.to_record()));
-        more = step.map_err(log_error)?;
+        more = scan.step(Page::default(), &mut |_| true, &mut |r| page.push(r.to_record()));
         for record in &page {
             show(cx, &shown(record), &mut first)?;
         }
     }
-    Ok(0)
+    match scan.damaged() {
+        0 => Ok(0),
+        leaves => {
+            let what = format!("{leaves} leaves of the log cannot be read and were left out");
+            Err(Failure::new(ErrorCode::Integrity, what).hint("`coconut audit verify` says more"))
+        }
+    }
 }
 
 /// A record as the API has it.
@@ -158,10 +168,15 @@ fn log_error(error: ::audit::Error) -> Failure {
 }
 
 /// `coconut audit verify`: 0 if the log is sound, 6 if not.
-fn verify(cx: &Context, dir: &Path, key: Option<&Path>, since: Option<&Path>) -> Done {
+fn verify(
+    cx: &Context,
+    dir: &Path,
+    key: Option<&Path>,
+    since: Option<&Path>,
+    mut options: VerifyOptions,
+) -> Done {
     let beside = dir.join(::audit::keys::VKEY_FILE);
     let trusted = ::audit::keys::load_verifier(key.unwrap_or(&beside)).map_err(log_error)?;
-    let mut options = VerifyOptions::default();
     if let Some(path) = since {
         options.heads.push(std::fs::read(path).map_err(|e| file_error(path, e))?);
     } else if let Some(head) = remembered(cx, dir) {

@@ -6,7 +6,7 @@ use crate::failure::Done;
 use crate::render::{self, thousands};
 use api::Status;
 use api::client::ClientError;
-use api::status::{Feature, Level};
+use api::status::{Feature, Level, LogCheck, LogState};
 use serde::Serialize;
 use std::path::Path;
 
@@ -51,13 +51,16 @@ fn absent(error: &ClientError) -> Feature {
     }
 }
 
-fn daemon(status: &Status) -> Vec<Feature> {
-    let fact = |name: &str, good: bool, found: String, advice: &str| Feature {
+fn fact(name: &str, good: bool, found: String, advice: &str) -> Feature {
+    Feature {
         name: name.into(),
         level: if good { Level::Ok } else { Level::Weaker },
         found,
         advice: (!good).then(|| advice.to_owned()),
-    };
+    }
+}
+
+fn daemon(status: &Status) -> Vec<Feature> {
     let mut facts = vec![
         fact("daemon", true, format!("version {}, pid {}", status.version, status.pid), ""),
         fact(
@@ -94,6 +97,7 @@ fn daemon(status: &Status) -> Vec<Feature> {
             "only unsigned manifests can run, with --allow-unsigned; `coconut key new` makes a key",
         ),
     ];
+    facts.push(log_check(status));
     facts.extend(status.log_stuck.iter().map(|why| {
         fact(
             "recording",
@@ -130,4 +134,25 @@ fn daemon(status: &Status) -> Vec<Feature> {
         )
     }));
     facts
+}
+
+/// What the daemon found when it read its log whole.
+fn log_check(status: &Status) -> Feature {
+    let LogCheck { state, leaves, found } = &status.log_check;
+    let found = found.clone().unwrap_or_default();
+    let text = match state {
+        LogState::Running => "is being verified; it is written meanwhile".to_owned(),
+        LogState::Sound => {
+            format!("sound: all {} leaves at the start were verified", thousands(*leaves))
+        }
+        LogState::Violated => format!("VIOLATED: {found}"),
+        LogState::Failed => format!("could not be verified: {found}"),
+    };
+    let good = matches!(state, LogState::Running | LogState::Sound);
+    fact(
+        "log-check",
+        good,
+        text,
+        "`coconut audit verify` says more; copy the log away, it is evidence",
+    )
 }

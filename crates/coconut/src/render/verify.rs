@@ -18,6 +18,19 @@ pub fn report(report: &Report, now_ns: u64, width: usize) -> String {
     line("key", &format!("{} signs the checkpoints", report.key_id));
     let leaves = thousands(report.leaves);
     line("records", &format!("{} in {leaves} leaves", thousands(report.records)));
+    if report.minimum > 0 {
+        let first = thousands(report.first_record);
+        line("pruned", &format!("records before {first} are not kept; who has the key says so"));
+    }
+    if report.incomplete > 0 {
+        let missing = thousands(report.incomplete);
+        line(
+            "incomplete",
+            &format!(
+                "the newest {missing} leaves are not in this copy: it was made while the log was written"
+            ),
+        );
+    }
     line("agents", &format!("{} chains, coconutd's own included", thousands(report.agents)));
     line("denials", &thousands(report.denials));
     if let (Some(first), Some(last)) = (report.first_time_ns, report.last_time_ns) {
@@ -48,6 +61,10 @@ pub fn report(report: &Report, now_ns: u64, width: usize) -> String {
 
 fn verdict(report: &Report, width: usize) -> String {
     match &report.violation {
+        None if report.minimum > 0 || report.incomplete > 0 => {
+            let text = "Sound: no record that is here was changed, removed or moved.";
+            format!("{}\n", paint(GOOD, text))
+        }
         None => {
             let text = "Sound: no record was changed, removed or moved.";
             format!("{}\n", paint(GOOD, text))
@@ -72,6 +89,9 @@ mod tests {
             key_id: "1a2b3c4d".into(),
             leaves: 312,
             root: "00".into(),
+            minimum: 0,
+            incomplete: 0,
+            first_record: 0,
             records: 12_345,
             agents: 32,
             denials: 17,
@@ -98,6 +118,20 @@ time        from 2h ago to 3s ago
 Sound: no record was changed, removed or moved.
 ";
         assert_eq!(plain(&text), expected);
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_and_is_no_violation() {
+        let some = Report { minimum: 512, first_record: 5_120, incomplete: 1_044, ..sound() };
+        let text = report(&some, NOW, 80);
+        fits(&text, 80);
+        let text = plain(&text);
+        assert!(text.contains("\npruned      records before 5,120 are not kept;"), "{text}");
+        assert!(text.contains("\nincomplete  the newest 1,044 leaves are not in"), "{text}");
+        assert!(
+            text.ends_with("Sound: no record that is here was changed, removed or moved.\n"),
+            "{text}"
+        );
     }
 
     #[test]

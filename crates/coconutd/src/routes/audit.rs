@@ -178,7 +178,7 @@ impl Answering {
             let reader = Reader::open(&directory).map_err(|e| broken(&e))?;
             match from {
                 None => Ok(Scan::newest(reader, filter, limit)),
-                Some(seq) => Scan::from(reader, filter, seq, limit).map_err(|e| broken(&e)),
+                Some(seq) => Ok(Scan::from(reader, filter, seq, limit)),
             }
         });
         self.scan = Some(made.await?);
@@ -221,7 +221,6 @@ fn step(daemon: &Daemon, mut scan: Scan, readable: Readable) -> Answer<(Scan, By
         lines.extend_from_slice(&line(&shown(daemon, record)));
     });
     daemon.callers.turns.note_held(held);
-    let more = more.map_err(|e| broken(&e))?;
     Ok((scan, lines.into(), more))
 }
 

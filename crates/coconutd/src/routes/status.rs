@@ -5,6 +5,7 @@ use crate::identity::Caller;
 use api::Status;
 use axum::Json;
 use axum::extract::State;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
@@ -24,6 +25,7 @@ pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
         records: daemon.sink.records(),
         log_key: daemon.log_key.clone(),
         broker_connected: daemon.lanes.is_connected(),
+        log_check: daemon.log_check.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         log_stuck: daemon.sink.stuck(),
         events_lost: daemon.lost.load(Ordering::Acquire),
         trusted_keys: daemon.trust.names(),

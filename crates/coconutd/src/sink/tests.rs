@@ -25,6 +25,10 @@ impl AuditLog for Flaky {
     fn note(&self) -> String {
         String::new()
     }
+
+    fn news(&mut self) -> Option<Entry> {
+        None
+    }
 }
 
 #[tokio::test]

@@ -507,6 +507,9 @@ impl AuditLog for Logged {
     fn note(&self) -> String {
         self.log.note()
     }
+    fn news(&mut self) -> Option<Entry> {
+        self.log.news()
+    }
 }
 
 struct Source(Receiver<Event>);
@@ -559,7 +562,7 @@ impl Running {
         Running::start_as(|config| prepare(config))
     }
 
-    fn start_as(prepare: impl FnOnce(&mut Config)) -> Running {
+    pub fn start_as(prepare: impl FnOnce(&mut Config)) -> Running {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config { agent_user: "nobody".into(), ..Config::below(folder.path()) };
         prepare(&mut config);
@@ -599,6 +602,7 @@ impl Running {
             .unwrap();
         let (looking, logging) = (fake.clone(), fake.clone());
         let start = Start {
+            degraded: Vec::new(),
             config,
             features: Vec::new(),
             release: "test".into(),
