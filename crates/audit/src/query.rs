@@ -1,50 +1,9 @@
-//! Which records somebody wants to see, and how they are found a page at a time.
+//! How the records that somebody wants to see are found a page at a time.
 
+use crate::filter::Filter;
 use crate::reader::{Cursor, Reader, Walk};
-use crate::record::RecordView;
-use abi::{Capability, Kind, Verdict};
+use crate::record::{Record, RecordView};
 use std::ops::ControlFlow;
-use uuid::Uuid;
-
-/// All conditions must hold; an empty filter lets everything through.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// One of these agents; empty is any.
-    pub agents: Vec<Uuid>,
-    /// This tenant.
-    pub tenant: Option<String>,
-    /// One of these kinds; empty is any.
-    pub kinds: Vec<Kind>,
-    /// This capability.
-    pub capability: Option<Capability>,
-    /// This verdict.
-    pub verdict: Option<Verdict>,
-    /// Not before, in nanoseconds since the UNIX epoch.
-    pub since_ns: Option<u64>,
-    /// Before, in nanoseconds since the UNIX epoch.
-    pub until_ns: Option<u64>,
-    /// A part of the object.
-    pub object: Option<String>,
-    /// Not before this record.
-    pub from_seq: Option<u64>,
-}
-
-impl Filter {
-    /// True if the record is wanted.
-    pub fn matches(&self, record: &RecordView<'_>) -> bool {
-        let any_of =
-            |codes: &[Kind]| codes.is_empty() || codes.iter().any(|k| *k as u32 == record.kind);
-        (self.agents.is_empty() || self.agents.contains(&record.agent))
-            && self.tenant.as_deref().is_none_or(|tenant| tenant == record.tenant)
-            && any_of(&self.kinds)
-            && self.capability.is_none_or(|c| c as u32 == record.capability)
-            && self.verdict.is_none_or(|v| v as u32 == record.verdict)
-            && self.since_ns.is_none_or(|since| record.time_ns >= since)
-            && self.until_ns.is_none_or(|until| record.time_ns < until)
-            && self.object.as_deref().is_none_or(|part| record.object.contains(part))
-            && self.from_seq.is_none_or(|seq| record.seq >= seq)
-    }
-}
 
 /// What one step of a [`Scan`] hands on at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +147,17 @@ impl Scan {
         });
         (self.reached, self.damaged) = (at.seq(), at.damaged());
         if walk == Walk::End || self.left == 0 { Stage::Done } else { Stage::Read { at } }
+    }
+}
+
+impl Reader {
+    /// The last `limit` records that `filter` lets through, the oldest first. All of them are in
+    /// memory: for what may be much there is [`Scan`].
+    pub fn tail(&self, filter: &Filter, limit: usize) -> Vec<Record> {
+        let mut found = Vec::new();
+        let mut scan = Scan::newest(self.clone(), filter.clone(), Some(limit as u64));
+        while scan.step(Page::default(), &mut |_| true, &mut |r| found.push(r.to_record())) {}
+        found
     }
 }
 

@@ -4,11 +4,11 @@
 
 use crate::checkpoint::{Checkpoint, read as read_note};
 use crate::error::Error;
+use crate::filter::Filter;
 use crate::hash::leaf_hash;
 use crate::layout::{TILE_WIDTH, leaves, push_leaf, width};
 use crate::minimum;
 use crate::proof::Proof;
-use crate::query::{Filter, Page, Scan};
 use crate::record::{Record, RecordView, records};
 use crate::tiles::{TileTree, open_bundle};
 use crate::tree::{prove_consistency, prove_inclusion};
@@ -273,15 +273,6 @@ impl Reader {
             }
             if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        found
-    }
-
-    /// The last `limit` records that `filter` lets through, the oldest first. All of them are in
-    /// memory: for what may be much there is [`Scan`].
-    pub fn tail(&self, filter: &Filter, limit: usize) -> Vec<Record> {
-        let mut found = Vec::new();
-        let mut scan = Scan::newest(self.clone(), filter.clone(), Some(limit as u64));
-        while scan.step(Page::default(), &mut |_| true, &mut |r| found.push(r.to_record())) {}
         found
     }
 
