@@ -3,11 +3,11 @@
 use crate::agent::{Above, Agent};
 use crate::denials::Denials;
 use crate::grants;
-use crate::lanes::DEFAULT_WEIGHT;
 use crate::lifecycle::Lifecycle;
 use crate::narrow::{Fate, Narrowing};
 use crate::registry::Supervisor;
 use crate::sets::{HeldSet, RuleSet};
+use crate::weights::DEFAULT_WEIGHT;
 use abi::AgentId;
 use manifest::{Children, Memory, Rule, limits, print_size};
 use std::collections::{BTreeSet, VecDeque};

@@ -6,15 +6,6 @@ use abi::AgentId;
 use manifest::limits;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Weight of a tenant that nobody has weighed.
-pub(crate) const DEFAULT_WEIGHT: u32 = 100;
-
-/// Weights of tenants.
-#[derive(Debug, Default)]
-pub(crate) struct Lanes {
-    weights: BTreeMap<String, u32>,
-}
-
 /// An agent's lane.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LaneView {
@@ -63,7 +54,7 @@ impl Supervisor {
 
     /// Weight of a tenant among tenants.
     pub fn tenant_weight(&self, tenant: &str) -> u32 {
-        self.lanes.weights.get(tenant).copied().unwrap_or(DEFAULT_WEIGHT)
+        self.weights.of(tenant)
     }
 
     /// Sets the weight of a tenant; it need not have agents yet. Returns the living agents whose
@@ -73,7 +64,7 @@ impl Supervisor {
         tenant: &str,
         weight: u32,
     ) -> Result<Vec<AgentId>, LaneError> {
-        self.lanes.weights.insert(tenant.to_owned(), checked(weight)?);
+        self.weights.set(tenant, checked(weight)?);
         Ok(self.living.paying(tenant).collect())
     }
 
@@ -112,15 +103,12 @@ impl Supervisor {
 
     /// Weights that somebody gave to tenants.
     pub fn weighed(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.lanes.weights.iter().map(|(name, weight)| (name.as_str(), *weight))
+        self.weights.given()
     }
 
     /// Tenants that have living agents or a weight of their own, with their weights.
     pub fn tenants(&self) -> BTreeMap<String, u32> {
-        let mut tenants = self.lanes.weights.clone();
-        for tenant in self.living.tenants() {
-            tenants.entry(tenant.to_owned()).or_insert(DEFAULT_WEIGHT);
-        }
-        tenants
+        let names = self.weights.given().map(|(name, _)| name).chain(self.living.tenants());
+        names.map(|name| (name.to_owned(), self.weights.of(name))).collect()
     }
 }

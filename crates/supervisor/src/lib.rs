@@ -20,6 +20,7 @@ mod saved;
 mod sets;
 mod slots;
 mod tree;
+mod weights;
 
 pub use admission::{Admission, AdmitError};
 pub use agent::{Above, Agent, Removal, RemovedRule};

@@ -2,11 +2,11 @@
 
 use crate::agent::Agent;
 use crate::denials::{Attempt, Noted};
-use crate::lanes::Lanes;
 use crate::lifecycle::{Event, IllegalTransition, Transition};
 use crate::names::Names;
 use crate::sets::SetKeys;
 use crate::slots::Slots;
+use crate::weights::Weights;
 use abi::AgentId;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -47,7 +47,8 @@ pub struct Supervisor {
     /// Those whose slot is free again, the oldest first.
     gone: VecDeque<AgentId>,
     pub(crate) limits: Limits,
-    pub(crate) lanes: Lanes,
+    /// Of tenants.
+    pub(crate) weights: Weights,
     pub(crate) keys: Arc<SetKeys>,
     /// Agents that are not as they were written down.
     pub(crate) changed: BTreeSet<AgentId>,
@@ -65,7 +66,7 @@ impl Supervisor {
             slots: Slots::new(limits.agents),
             gone: VecDeque::new(),
             limits,
-            lanes: Lanes::default(),
+            weights: Weights::default(),
             keys,
             changed: BTreeSet::new(),
         }

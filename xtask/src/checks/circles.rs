@@ -16,7 +16,6 @@ mod imports;
 const KNOWN: &[(&str, &[&str])] = &[
     ("crates/kernel", &["commons", "seats", "sets", "state"]),
     ("crates/supervisor", &["agent", "narrow", "sets"]),
-    ("crates/supervisor", &["lanes", "registry"]),
     (
         "crates/coconutd",
         &[
