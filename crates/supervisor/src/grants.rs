@@ -4,9 +4,9 @@
 //! that fails on the way leaves everything as it was.
 
 use crate::agent::{Agent, Removal};
-use crate::narrow::{Fate, Narrowing, Taken, delegable, taken};
+use crate::narrow::{Narrowing, Taken, delegable, taken};
 use crate::registry::{Supervisor, UnknownAgent};
-use crate::sets::{HeldSet, RuleSet, SetRule};
+use crate::sets::{Fate, HeldSet, RuleSet, SetRule};
 use abi::{AgentId, AgentState};
 use manifest::{Origin, Rule, limits};
 use std::sync::Arc;

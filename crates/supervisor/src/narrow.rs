@@ -1,31 +1,10 @@
 //! Making smaller sets out of sets; each only once during one change.
 
 use crate::agent::Removal;
-use crate::sets::{HeldSet, RuleSet, SetKey, SetKeys, SetRule};
+use crate::sets::{Fate, HeldSet, RuleSet, SetKey, SetKeys, SetRule};
 use manifest::Rule;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// What becomes of one rule.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Fate {
-    /// It stays.
-    Keep,
-    /// It stays until then.
-    Until(Option<u64>),
-    /// It goes.
-    Gone,
-}
-
-impl Fate {
-    pub(crate) fn of(self, rule: Option<&SetRule>) -> Option<SetRule> {
-        match self {
-            Fate::Keep => rule.cloned(),
-            Fate::Until(expires_ns) => rule.map(|rule| SetRule { expires_ns, ..rule.clone() }),
-            Fate::Gone => None,
-        }
-    }
-}
 
 /// A rule that was taken from an agent.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,6 +1,5 @@
 //! Rule sets: written once, shared by all who hold them, never changed.
 
-use crate::narrow::Fate;
 use abi::Capability;
 use manifest::{Origin, Rule};
 use std::collections::HashMap;
@@ -113,6 +112,27 @@ impl SetRule {
     /// True if `self` allows what `other` does; how long is not asked.
     pub fn covers(&self, other: &SetRule) -> bool {
         self.rule.scope.covers(&other.rule.scope) && self.place.covers(&other.place)
+    }
+}
+
+/// What becomes of one rule.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Fate {
+    /// It stays.
+    Keep,
+    /// It stays until then.
+    Until(Option<u64>),
+    /// It goes.
+    Gone,
+}
+
+impl Fate {
+    pub(crate) fn of(self, rule: Option<&SetRule>) -> Option<SetRule> {
+        match self {
+            Fate::Keep => rule.cloned(),
+            Fate::Until(expires_ns) => rule.map(|rule| SetRule { expires_ns, ..rule.clone() }),
+            Fate::Gone => None,
+        }
     }
 }
 

@@ -15,7 +15,6 @@ mod imports;
 /// must be taken off.
 const KNOWN: &[(&str, &[&str])] = &[
     ("crates/kernel", &["commons", "seats", "sets", "state"]),
-    ("crates/supervisor", &["agent", "narrow", "sets"]),
     (
         "crates/coconutd",
         &[
