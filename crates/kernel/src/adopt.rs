@@ -5,9 +5,10 @@
 //! made anew, each agent is given its list anew, and then everything that the earlier one made is taken away.
 
 use crate::kernel::{Kernel, check_count};
+use crate::lock::lock;
 use crate::maps::{self, Maps};
 use crate::sets::Sets;
-use crate::state::{Agent, Before, Rights, lock};
+use crate::state::{Agent, Before, Rights};
 use crate::{Error, Handle, LoadOptions, Namespaces, Process, Result, SetId, cgroup, object, sys};
 use abi::AgentId;
 use abi::agent::KernelAgent;

@@ -5,7 +5,8 @@
 //! level down. They stay the same agent on the way: the nearest cgroup upward with a value decides.
 
 use crate::kernel::Kernel;
-use crate::state::{Agent, lock};
+use crate::lock::lock;
+use crate::state::Agent;
 use crate::{Error, Result, cgroup};
 use abi::AgentId;
 use rustix::io::Errno;

@@ -6,7 +6,7 @@
 //! (which mounts an mqueue) of its own is three superblocks, so what each of *n* agents costs grows with *n*.
 //! Agents that share theirs add none. `docs/decisions/0016-cost-of-one-of-many.md` has the figures.
 
-use crate::state::lock;
+use crate::lock::lock;
 use crate::{Error, Result, sys, tree};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;

@@ -1,7 +1,8 @@
 //! Makes an agent: its cgroup with its limits, and the value by which the kernel knows it.
 
 use crate::kernel::{Kernel, check_count};
-use crate::state::{Agent, Rights, lock};
+use crate::lock::lock;
+use crate::state::{Agent, Rights};
 use crate::{Error, Namespaces, NewAgent, Result, SetId, cgroup, maps};
 use abi::agent::{FLAG_SETUP, FLAG_SHARES, KernelAgent, MAPPED_WORDS};
 use abi::caps::FileKey;

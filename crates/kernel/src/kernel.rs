@@ -2,10 +2,11 @@
 
 use crate::commons::Commons;
 use crate::launch::{self, Waiting};
+use crate::lock::lock;
 use crate::maps::{self, Maps};
 use crate::seats::Seats;
 use crate::sets::Sets;
-use crate::state::{Agents, Before, Discarded, Shared, lock, take_away_later};
+use crate::state::{Agents, Before, Discarded, Shared, take_away_later};
 use crate::{
     Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, Namespaces,
     Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,

@@ -8,8 +8,9 @@
 use crate::child::{self, Plan};
 use crate::commons::Part;
 use crate::handle::{self, Seen};
+use crate::lock::lock;
 use crate::seats::Seat;
-use crate::state::{Agent, Shared, lock};
+use crate::state::{Agent, Shared};
 use crate::{Error, Handle, Launch, Namespaces, Process, Result, SpawnStep, sys};
 use abi::agent::FLAG_SETUP;
 use abi::caps::*;

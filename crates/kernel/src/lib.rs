@@ -21,6 +21,7 @@ mod handle;
 mod kernel;
 mod launch;
 pub mod lease;
+mod lock;
 mod mappings;
 mod maps;
 mod object;

@@ -6,7 +6,7 @@
 //! than the one before. A child therefore shares the daemon's table for one moment and takes a copy of
 //! its lowest part only (`CLOSE_RANGE_UNSHARE`). What it needs lies there, on a seat.
 
-use crate::state::lock;
+use crate::lock::lock;
 use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};

@@ -3,8 +3,8 @@
 
 use crate::entries::{Builder, Entries, Layer, add_layer, check_depth, rights_on, stacked};
 use crate::files::{self, Changes, Files, reaches};
+use crate::lock::lock;
 use crate::maps::{self, Maps};
-use crate::state::lock;
 use crate::{Error, Handle, Result, Rule, Scope, SetId, sys};
 use abi::caps::*;
 use abi::control::{CONTROL_SET_RIGHTS, CONTROL_VOID_FILE, Control};

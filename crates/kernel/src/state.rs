@@ -1,6 +1,7 @@
 //! What is known of the agents, and which sets each holds.
 
 use crate::commons::Commons;
+use crate::lock::lock;
 use crate::maps::{self, Maps};
 use crate::seats::Seats;
 use crate::sets::Sets;
@@ -16,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use zerocopy::FromZeros;
 
 /// Of so many bytes of the ring one event may be one agent's that floods it: a sixteenth of them, as an event takes
@@ -279,8 +280,4 @@ fn take_away(maps: &Maps, sets: &Sets, what: Discarded) {
             }
         }
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
