@@ -1,6 +1,7 @@
 //! Lanes: what the broker is told, and what it tells.
 
-use crate::state::{Inner, TenantUse};
+use crate::clock;
+use crate::state::{Daemon, Inner, TenantUse};
 use abi::{AgentId, Capability, Entry, Kind, Verdict};
 use api::broker::{Above, InferLimits, Lane, LaneEvent, Usage};
 use api::lane::{AgentLane, LaneList, TenantLane};
@@ -54,6 +55,15 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.connected.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Tells the broker what these agents may ask now.
+pub fn tell(daemon: &Daemon, agents: &[AgentId]) {
+    let lanes: Vec<_> = {
+        let inner = daemon.inner();
+        agents.iter().filter_map(|aid| inner.lane(*aid, clock::boot_ns())).collect()
+    };
+    lanes.into_iter().for_each(|lane| daemon.lanes.tell(LaneEvent::Set { lane }));
 }
 
 impl Inner {

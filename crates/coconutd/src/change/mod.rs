@@ -12,6 +12,7 @@
 //! | plan (supervisor), write new sets, assign them, book (supervisor), hand records over | yes |
 //! | wait until the records are durable, answer | no |
 
+mod children;
 mod mapped;
 mod owner;
 pub mod rights;

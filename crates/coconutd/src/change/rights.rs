@@ -2,19 +2,18 @@
 //!
 //! The kernel is told from the leaves up: at no moment does a child hold what its parent lacks.
 
+use super::children::{processes, spawn_count};
 use super::mapped::end_who_has_it_mapped;
 use super::sets::{self, Made};
-use super::spawn::{processes, spawn_count};
 use super::{blocking, lock, whole};
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
 use crate::rights::wanted;
 use crate::sink::Durable;
 use crate::state::{Daemon, Ending, Inner};
-use crate::{clock, reap, translate};
+use crate::{clock, lanes, reap, translate};
 use abi::{AgentId, AgentState, Capability, Entry, Kind, Verdict};
 use api::agent::ChangeReport;
-use api::broker::LaneEvent;
 use manifest::{Rule, Scope};
 use resolve::targets::Absent;
 use std::sync::Arc;
@@ -68,7 +67,7 @@ pub async fn grant(
         };
         records.written().await?;
         blocking(|| daemon.remember());
-        tell_lanes(&daemon, &changed);
+        lanes::tell(&daemon, &changed);
         daemon.expiry.notify_one();
         let changed = if changed.is_empty() { vec![aid] } else { changed };
         Ok(report(&daemon, &changed, &[], took))
@@ -193,7 +192,7 @@ pub async fn revoke(
         };
         done.records.written().await?;
         let ended = blocking(|| end_who_has_it_mapped(&daemon, &done.mapped));
-        tell_lanes(&daemon, &done.changed);
+        lanes::tell(&daemon, &done.changed);
         Ok(report(&daemon, &done.changed, &ended, done.took))
     })
     .await
@@ -305,15 +304,6 @@ fn entries_of(inner: &Inner, change: &Change, by: &str) -> Vec<Entry> {
     change.removed.iter().map(entry).collect()
 }
 
-/// Tells the broker what these agents may ask now.
-pub fn tell_lanes(daemon: &Daemon, agents: &[AgentId]) {
-    let lanes: Vec<_> = {
-        let inner = daemon.inner();
-        agents.iter().filter_map(|aid| inner.lane(*aid, clock::boot_ns())).collect()
-    };
-    lanes.into_iter().for_each(|lane| daemon.lanes.tell(LaneEvent::Set { lane }));
-}
-
 fn report(daemon: &Daemon, changed: &[AgentId], ended: &[AgentId], took: Duration) -> ChangeReport {
     let uuids = |agents: &[AgentId]| agents.iter().filter_map(|aid| daemon.uuid_of(*aid)).collect();
     let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -364,7 +354,7 @@ async fn expire_one(daemon: Arc<Daemon>, aid: AgentId) -> Answer<()> {
     let Some((taken, records)) = done else { return Ok(()) };
     records.written().await?;
     blocking(|| end_who_has_it_mapped(&daemon, taken.as_slice()));
-    tell_lanes(&daemon, &[aid]);
+    lanes::tell(&daemon, &[aid]);
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 mod given;
 
-use super::{Owner, Tree, blocking, rights, sets, whole};
+use super::children::{processes, spawn_count};
+use super::{Owner, Tree, blocking, sets, whole};
 use crate::authority::key;
 use crate::authority::source::{self, Prepared};
 use crate::authority::users::{self, RunAs};
@@ -14,7 +15,7 @@ use crate::rights::{Wanted, launch, wanted};
 use crate::sink::Durable;
 use crate::state::{Daemon, Info};
 use crate::stdio::Handed;
-use crate::{clock, reap, translate};
+use crate::{clock, lanes, reap, translate};
 use abi::{AgentId, AgentState, Capability, Kind};
 use api::agent::SpawnRequest;
 use manifest::{AbsPath, Digest, Namespaces};
@@ -419,7 +420,7 @@ impl Plan {
                 tokio::spawn(tell_again(daemon.clone(), aid));
             }
         });
-        rights::tell_lanes(daemon, &[aid]);
+        lanes::tell(daemon, &[aid]);
     }
 }
 
@@ -477,18 +478,4 @@ fn withdraw(daemon: &Daemon, aid: AgentId) {
     };
     // Its sets go with it, outside of the lock.
     drop(info);
-}
-
-/// How many children a rule allows.
-pub(super) fn spawn_count(held: supervisor::Held<'_>) -> Option<u32> {
-    match held.rule.rule.scope {
-        manifest::Scope::Spawn { count } => Some(count),
-        _ => None,
-    }
-}
-
-/// Processes of an agent and all below it: its limit holds for its children too, so it grows with them.
-pub(super) fn processes(own: u64, children: Option<u32>) -> u64 {
-    const EACH_CHILD: u64 = 64;
-    own + EACH_CHILD * u64::from(children.unwrap_or(0))
 }

@@ -1,11 +1,10 @@
 //! Weights, in the CPU scheduler and in the broker.
 
-use super::rights::tell_lanes;
 use super::{blocking, lock, whole};
 use crate::error::{Answer, Refusal};
 use crate::identity::Caller;
 use crate::state::Daemon;
-use crate::translate;
+use crate::{lanes, translate};
 use abi::{AgentId, Kind};
 use std::sync::Arc;
 use supervisor::LaneError;
@@ -57,7 +56,7 @@ pub async fn tenant(
         drop(_one_at_a_time);
         records.written().await?;
         blocking(|| daemon.remember_all());
-        tell_lanes(&daemon, &changed);
+        lanes::tell(&daemon, &changed);
         Ok(())
     })
     .await
@@ -92,7 +91,7 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
         };
         records.written().await?;
         blocking(|| daemon.remember());
-        tell_lanes(&daemon, &changed);
+        lanes::tell(&daemon, &changed);
         Ok(())
     })
     .await
