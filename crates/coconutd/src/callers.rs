@@ -1,7 +1,7 @@
 //! What each caller may hold of what all share: connections, descriptors that wait, bytes of
 //! requests, queries. Operators and the broker have their own part, which nobody else can take.
 
-use crate::identity::Caller;
+use crate::caller::Caller;
 use abi::AgentId;
 use connections::{Full, Limits, Place, Pool, descriptors};
 use std::sync::Arc;

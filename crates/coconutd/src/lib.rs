@@ -3,7 +3,7 @@
 //! | room | job |
 //! |---|---|
 //! | [`boot`], [`config`], [`features`] | starting and stopping |
-//! | [`identity`], [`stdio`], [`routes`] | who calls, and what for |
+//! | [`caller`], [`identity`], [`stdio`], [`routes`] | who calls, and what for |
 //! | [`authority`] | may he: callers, keys, users |
 //! | [`rights`] | what rules stand on, and which sets of them the kernel has |
 //! | [`change`] | every change, as a transaction that owns its guards |
@@ -18,6 +18,7 @@
 pub mod audit_log;
 pub mod authority;
 pub mod boot;
+pub mod caller;
 pub mod callers;
 pub mod change;
 pub mod clock;

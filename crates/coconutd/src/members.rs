@@ -1,7 +1,7 @@
 //! Which users are operators, remembered until the user database changes.
 
+use crate::caller::Caller;
 use crate::config::Config;
-use crate::identity::Caller;
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -4,8 +4,9 @@
 //! gets one byte back, and keeps the connection open: it is the leash of the agent that takes
 //! them. A byte of 0 is a refusal; why follows as text, to the connection's end.
 
+use crate::caller::Caller;
 use crate::callers::Key;
-use crate::identity::{Caller, identify};
+use crate::identity::identify;
 use crate::state::Daemon;
 use connections::Place;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};

@@ -1,7 +1,7 @@
 //! Agents as the API shows them.
 
+use crate::caller::Caller;
 use crate::clock;
-use crate::identity::Caller;
 use crate::state::{API, Daemon, Info, Inner};
 use crate::translate;
 use abi::{AgentId, Capability};

@@ -1,7 +1,7 @@
 //! Who may do what to whom, and the record of every refusal of an agent.
 
+use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::state::{Daemon, Inner};
 use abi::{AgentId, Capability};
 use manifest::{AuditScope, Scope};

@@ -1,8 +1,8 @@
 //! From a spawn request to a manifest that somebody answers for.
 
 use super::trust::Signer;
+use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::state::Daemon;
 use api::agent::{Origin, SpawnRequest, SpawnSource};
 use manifest::{

@@ -1,7 +1,7 @@
 //! The user that an agent runs as.
 
+use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::state::Daemon;
 use nix::unistd::{Gid, User, getgrouplist};
 use std::ffi::CString;

@@ -1,8 +1,8 @@
 //! Kill, signal, quarantine, release.
 
 use super::{blocking, lock, whole};
+use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::reap;
 use crate::state::{Daemon, Ending};
 use abi::{AgentId, Entry};

@@ -1,8 +1,8 @@
 //! Weights, in the CPU scheduler and in the broker.
 
 use super::{blocking, lock, whole};
+use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::state::Daemon;
 use crate::{lanes, translate};
 use abi::{AgentId, Kind};

@@ -2,9 +2,9 @@
 
 use super::{Asked, Shared, Wanted, found};
 use crate::authority::access::{self, Act};
+use crate::caller::Caller;
 use crate::change::state;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::view;
 use api::agent::{ExplanationList, SignalRequest};
 use api::{Agent, AgentDetail, AgentList, Exit};

@@ -2,9 +2,10 @@
 
 use super::{Asked, Shared, blocking, line, streamed};
 use crate::authority::access::{self, Readable};
+use crate::caller::Caller;
 use crate::callers::Key;
 use crate::error::{Answer, Refusal};
-use crate::identity::{self, Caller};
+use crate::identity;
 use crate::sink::Written;
 use crate::state::Daemon;
 use abi::{Code, Kind};

@@ -2,9 +2,9 @@
 
 use super::{Asked, Shared, Wanted, line, streamed};
 use crate::authority::access;
+use crate::caller::Caller;
 use crate::clock;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::lanes::Subscription;
 use crate::state::Daemon;
 use api::ErrorCode;

@@ -3,9 +3,9 @@
 use super::{Shared, Wanted};
 use crate::authority::access::{self, Act};
 use crate::authority::source::parse_rule;
+use crate::caller::Caller;
 use crate::change::rights;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::view;
 use api::agent::{CapabilityChange, CapabilityList, ChangeReport};
 use axum::Json;

@@ -2,9 +2,9 @@
 
 use super::{Shared, Wanted};
 use crate::authority::access::{self, Act};
+use crate::caller::Caller;
 use crate::change::weights;
 use crate::error::Answer;
-use crate::identity::Caller;
 use api::lane::{LaneChange, LaneList};
 use axum::Json;
 use axum::extract::State;

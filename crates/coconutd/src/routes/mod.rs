@@ -9,8 +9,8 @@ mod output;
 mod spawn;
 mod status;
 
+use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::state::Daemon;
 use api::ErrorCode;
 use axum::body::{Body, Bytes};

@@ -2,8 +2,8 @@
 
 use super::{Asked, Shared, streamed};
 use crate::authority::access::{self, Act};
+use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::output::Reading;
 use axum::body::Bytes;
 use axum::extract::{Path, State};

@@ -2,9 +2,9 @@
 
 use super::{Shared, Wanted, found};
 use crate::authority::access;
+use crate::caller::Caller;
 use crate::change::spawn as spawning;
 use crate::error::{Answer, Refusal};
-use crate::identity::Caller;
 use crate::view;
 use abi::Capability;
 use api::AgentDetail;

@@ -1,7 +1,7 @@
 //! The daemon's own state.
 
 use super::Shared;
-use crate::identity::Caller;
+use crate::caller::Caller;
 use api::Status;
 use axum::Json;
 use axum::extract::State;
