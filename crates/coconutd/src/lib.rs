@@ -12,7 +12,7 @@
 //! | [`registry`] | what the next daemon needs to know |
 //! | [`output`] | what background agents write |
 //! | [`sink`], [`audit_log`] | the way into the log |
-//! | [`state`], [`view`], [`lanes`] | what is known, and how it is shown |
+//! | [`state`], [`view`], [`lanes`], [`hub`] | what is known, and how it is shown |
 //! | [`port`] | what is needed of kernel and machine |
 
 pub mod audit_log;
@@ -26,6 +26,7 @@ pub mod config;
 pub mod error;
 pub mod events;
 pub mod features;
+pub mod hub;
 pub mod identity;
 pub mod lanes;
 pub mod members;

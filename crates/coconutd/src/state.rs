@@ -5,7 +5,7 @@ use crate::callers::Callers;
 use crate::change::{Owner, Tree};
 use crate::clock;
 use crate::config::Config;
-use crate::lanes::LaneHub;
+use crate::hub::LaneHub;
 use crate::members::Members;
 use crate::output::Shelf;
 use crate::port::{KernelPort, Lookup};

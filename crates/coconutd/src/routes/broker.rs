@@ -5,7 +5,7 @@ use crate::authority::access;
 use crate::caller::Caller;
 use crate::clock;
 use crate::error::{Answer, Refusal};
-use crate::lanes::Subscription;
+use crate::hub::Subscription;
 use crate::state::Daemon;
 use api::ErrorCode;
 use api::broker::{LaneEvent, Peer, Usage};
