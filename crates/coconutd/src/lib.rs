@@ -3,7 +3,7 @@
 //! | room | job |
 //! |---|---|
 //! | [`boot`], [`config`], [`features`] | starting and stopping |
-//! | [`caller`], [`identity`], [`stdio`], [`routes`] | who calls, and what for |
+//! | [`caller`], [`identity`], [`stdio`], [`handed`], [`routes`] | who calls, and what for |
 //! | [`authority`] | may he: callers, keys, users |
 //! | [`rights`] | what rules stand on, and which sets of them the kernel has |
 //! | [`change`] | every change, as a transaction that owns its guards |
@@ -26,6 +26,7 @@ pub mod config;
 pub mod error;
 pub mod events;
 pub mod features;
+pub mod handed;
 pub mod hub;
 pub mod identity;
 pub mod lanes;

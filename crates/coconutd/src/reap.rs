@@ -2,10 +2,10 @@
 
 use crate::change::blocking;
 use crate::clock;
+use crate::handed::Leash;
 use crate::output::{Output, Pump};
 use crate::registry::restore::Adopted;
 use crate::state::{Daemon, Ending};
-use crate::stdio;
 use abi::{AgentId, AgentState, Kind};
 use api::Exit;
 use api::broker::LaneEvent;
@@ -35,7 +35,7 @@ pub fn watch(
     daemon: &Arc<Daemon>,
     aid: AgentId,
     process: kernel::Process,
-    leash: Option<stdio::Leash>,
+    leash: Option<Leash>,
     output: Option<Pump>,
 ) {
     let waiter = daemon.clone();
@@ -76,11 +76,11 @@ fn go_on(daemon: &Arc<Daemon>, aid: AgentId, pipe: OwnedFd) -> Option<Pump> {
 }
 
 /// Ends a foreground agent whose terminal's owner has gone.
-async fn hold(daemon: &Arc<Daemon>, aid: AgentId, leash: stdio::Leash) {
+async fn hold(daemon: &Arc<Daemon>, aid: AgentId, leash: Leash) {
     let ended = daemon.inner().info.get(&aid).map(|info| info.exit.subscribe());
     let Some(mut ended) = ended else { return };
     tokio::select! {
-        () = stdio::closed(leash) => {
+        () = leash.closed() => {
             let why = Ending::new(End::Failed, "its foreground command was ended");
             blocking(|| end(daemon, aid, &why));
         }

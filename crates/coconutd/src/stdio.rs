@@ -5,19 +5,16 @@
 //! them. A byte of 0 is a refusal; why follows as text, to the connection's end.
 
 use crate::caller::Caller;
-use crate::callers::Key;
+use crate::handed::{Handed, Leash};
 use crate::identity::identify;
 use crate::state::Daemon;
-use connections::Place;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
@@ -28,64 +25,6 @@ const WAIT: Duration = Duration::from_secs(10);
 const UNKNOWN: usize = 32;
 /// Pause after an accept that failed for want of something.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// Descriptors that were handed over, and the connection that they came on.
-pub struct Handed {
-    /// Standard input, output and error.
-    pub descriptors: [OwnedFd; 3],
-    /// Closed by the sender when it goes away.
-    pub leash: Leash,
-    caller: Caller,
-    /// Given back when somebody takes them, or nobody did.
-    _waiting: Place<Key>,
-}
-
-/// The connection that descriptors came on; it holds its caller's place.
-#[derive(Debug)]
-pub struct Leash {
-    stream: UnixStream,
-    _place: Place<Key>,
-}
-
-/// Descriptors whose spawn has not come yet.
-#[derive(Default)]
-pub struct Waiting {
-    handed: Mutex<HashMap<Uuid, Handed>>,
-}
-
-impl Waiting {
-    /// The descriptors of `token`, once, for the same caller that sent them.
-    pub fn take(&self, token: Uuid, caller: &Caller) -> Option<Handed> {
-        let mut handed = self.lock();
-        if handed.get(&token)?.caller != *caller {
-            return None;
-        }
-        handed.remove(&token)
-    }
-
-    /// Keeps descriptors, and says so to the sender.
-    fn put(&self, token: Uuid, new: Handed) -> bool {
-        match self.lock().entry(token) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(free) => {
-                // Under the lock: the spawn that follows the answer at once finds them.
-                let told = new.leash.stream.try_write(&[1]).is_ok();
-                if told {
-                    free.insert(new);
-                }
-                told
-            }
-        }
-    }
-
-    fn drop_late(&self, token: Uuid) {
-        self.lock().remove(&token);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, Handed>> {
-        self.handed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
 
 /// Takes descriptors until the daemon ends.
 pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>) {
@@ -130,8 +69,7 @@ async fn take(
             return Err(why);
         }
     };
-    let leash = Leash { stream, _place: place };
-    let handed = Handed { descriptors, leash, caller, _waiting: waiting };
+    let handed = Handed::new(descriptors, Leash::new(stream, place), caller, waiting);
     if daemon.stdio.put(token, handed) {
         tokio::time::sleep(WAIT).await;
         daemon.stdio.drop_late(token);
@@ -186,10 +124,4 @@ fn is_stream(fd: &OwnedFd) -> bool {
     let Ok(stat) = rustix::fs::fstat(fd) else { return false };
     let kind = FileType::from_raw_mode(stat.st_mode);
     matches!(kind, FileType::Fifo | FileType::Socket | FileType::CharacterDevice)
-}
-
-/// Returns when the sender has closed its end.
-pub async fn closed(mut leash: Leash) {
-    let mut unused = [0u8; 16];
-    while matches!(leash.stream.read(&mut unused).await, Ok(n) if n > 0) {}
 }
