@@ -3,7 +3,7 @@
 mod fold;
 
 use self::fold::Fold;
-use crate::change::Owner;
+use crate::owner::Owner;
 use crate::port::EventSource;
 use crate::sink::own;
 use crate::state::{Daemon, Inner};

@@ -6,7 +6,7 @@
 //! | [`caller`], [`identity`], [`stdio`], [`handed`], [`routes`] | who calls, and what for |
 //! | [`authority`] | may he: callers, keys, users |
 //! | [`rights`] | what rules stand on, and which sets of them the kernel has |
-//! | [`change`] | every change, as a transaction that owns its guards |
+//! | [`change`], [`tree`], [`owner`] | every change, as a transaction that owns its guards; the guards |
 //! | [`events`], [`translate`] | the kernel's decisions, in the log's words |
 //! | [`reap`] | the end of agents |
 //! | [`registry`] | what the next daemon needs to know |
@@ -32,6 +32,7 @@ pub mod identity;
 pub mod lanes;
 pub mod members;
 pub mod output;
+pub mod owner;
 pub mod port;
 pub mod reap;
 pub mod registry;
@@ -42,6 +43,7 @@ pub mod sink;
 pub mod state;
 pub mod stdio;
 pub mod translate;
+pub mod tree;
 pub mod view;
 
 pub use authority::{access, trust};

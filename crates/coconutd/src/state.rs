@@ -2,19 +2,20 @@
 
 use crate::authority::trust::Trust;
 use crate::callers::Callers;
-use crate::change::{Owner, Tree};
 use crate::clock;
 use crate::config::Config;
 use crate::handed::Waiting;
 use crate::hub::LaneHub;
 use crate::members::Members;
 use crate::output::Shelf;
+use crate::owner::{Owner, States};
 use crate::port::{KernelPort, Lookup};
 use crate::registry::Registry;
 use crate::rights::launch::Given;
 use crate::rights::system::System;
 use crate::rights::{KernelSet, Room};
 use crate::sink::Sink;
+use crate::tree::Tree;
 use abi::{AgentId, AgentState, Capability, Entry, Kind, Verdict};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -278,6 +279,16 @@ impl Daemon {
     /// No new agents from now on.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+}
+
+impl States for Daemon {
+    fn state_of(&self, aid: AgentId) -> Option<AgentState> {
+        self.inner().supervisor.get(aid).ok().map(supervisor::Agent::state)
+    }
+
+    fn kernel(&self) -> &dyn KernelPort {
+        &*self.kernel
     }
 }
 

@@ -11,45 +11,30 @@ use std::fs;
 
 mod imports;
 
-/// Circles that were there before this was checked. May only shrink: what is not in a circle any more
-/// must be taken off.
-const KNOWN: &[(&str, &[&str])] = &[("crates/coconutd", &["change", "state"])];
-
 /// A module's path within its crate.
 type Module = Vec<String>;
 /// What each imports, but itself and its own family.
 type Graph = BTreeMap<Module, BTreeSet<Module>>;
 
-/// Circles that nobody knows of, and known ones that are gone; one line each.
+/// Circles, and who in them imports whom; one line each.
 pub fn check(cx: &Context, metadata: &Value) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for package in members(metadata) {
         let name = folder(metadata, package);
         let graph = graph(cx, name)?;
-        let found: Vec<BTreeSet<String>> =
-            circles(&graph).iter().map(|all| all.iter().map(|m| m.join("::")).collect()).collect();
-        let known: Vec<BTreeSet<String>> = KNOWN
-            .iter()
-            .filter(|(known, _)| *known == name)
-            .map(|(_, modules)| modules.iter().map(|m| (*m).to_owned()).collect())
-            .collect();
-        for circle in found.iter().filter(|circle| !known.contains(circle)) {
-            let names: Vec<&str> = circle.iter().map(String::as_str).collect();
+        for circle in circles(&graph) {
+            let names: Vec<String> = circle.iter().map(|module| module.join("::")).collect();
             wrong.push(format!("{name}: import each other: {}", names.join(", ")));
-            wrong.extend(edges(&graph, circle));
-        }
-        for circle in known.iter().filter(|circle| !found.contains(circle)) {
-            wrong.push(format!("{name}: not a circle any more, take it off the list: {circle:?}"));
+            wrong.extend(edges(&graph, &circle));
         }
     }
     Ok(wrong)
 }
 
-fn edges(graph: &Graph, circle: &BTreeSet<String>) -> Vec<String> {
-    let inner = |module: &Module| circle.contains(&module.join("::"));
-    let within = graph.iter().filter(|(from, _)| inner(from));
+fn edges(graph: &Graph, circle: &BTreeSet<Module>) -> Vec<String> {
+    let within = graph.iter().filter(|(from, _)| circle.contains(*from));
     let line = |(from, to): (&Module, &BTreeSet<Module>)| {
-        let to: Vec<String> = to.iter().filter(|to| inner(to)).map(|to| to.join("::")).collect();
+        let to: Vec<String> = to.intersection(circle).map(|to| to.join("::")).collect();
         format!("  {} imports {}", from.join("::"), to.join(", "))
     };
     within.map(line).collect()

@@ -1,6 +1,6 @@
 //! Changes: each is a task of its own that owns its guards and runs to its end, whoever hangs up.
 //!
-//! A change of rights holds the lock of its tree of agents ([`Tree`]) and of no other. Under it there
+//! A change of rights holds the lock of its tree of agents ([`Tree`](crate::tree::Tree)) and of no other. Under it there
 //! is neither a file nor a name server, and nobody waits: names are looked up before, room in the
 //! audit queue is taken before, and the records are waited for after. It is on record before it is
 //! acknowledged.
@@ -14,34 +14,17 @@
 
 mod children;
 mod mapped;
-mod owner;
 pub mod rights;
 pub mod sets;
 pub mod spawn;
 pub mod state;
 pub mod weights;
 
-pub use owner::Owner;
-
 use crate::error::{Answer, Refusal};
 use crate::state::Daemon;
 use abi::AgentId;
 use std::future::Future;
-use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
-
-/// An agent without a parent, with all who were made below it. Whoever loses its parent stays in it.
-#[derive(Debug, Default)]
-pub struct Tree {
-    lock: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Tree {
-    /// Waits until nobody else changes this tree.
-    pub async fn lock(&self) -> OwnedMutexGuard<()> {
-        self.lock.clone().lock_owned().await
-    }
-}
 
 /// Waits until nobody else changes the tree of an agent.
 ///

@@ -3,7 +3,7 @@
 mod given;
 
 use super::children::{processes, spawn_count};
-use super::{Owner, Tree, blocking, sets, whole};
+use super::{blocking, sets, whole};
 use crate::authority::key;
 use crate::authority::source::{self, Prepared};
 use crate::authority::users::{self, RunAs};
@@ -11,10 +11,12 @@ use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
 use crate::handed::Handed;
 use crate::output::Output;
+use crate::owner::Owner;
 use crate::port::Ready;
 use crate::rights::{Wanted, launch, wanted};
 use crate::sink::Durable;
 use crate::state::{Daemon, Info};
+use crate::tree::Tree;
 use crate::{clock, lanes, reap, translate};
 use abi::{AgentId, AgentState, Capability, Kind};
 use api::agent::SpawnRequest;

@@ -3,6 +3,7 @@
 use super::{blocking, lock, whole};
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
+use crate::owner::Owner;
 use crate::reap;
 use crate::state::{Daemon, Ending};
 use abi::{AgentId, Entry};
@@ -111,9 +112,9 @@ async fn step(
             let _tree = lock(&daemon, aid).await?;
             blocking(|| -> Answer<_> {
                 let (owner, entry) = decide(&daemon, &caller, aid, event)?;
-                if let Err(error) = owner.tell_now(&daemon, aid) {
+                if let Err(error) = owner.tell_now(&*daemon, aid) {
                     let _ = daemon.inner().supervisor.event(aid, back);
-                    if let Err(error) = owner.tell_now(&daemon, aid) {
+                    if let Err(error) = owner.tell_now(&*daemon, aid) {
                         tracing::error!(?aid, %error, "cannot take a failed step back");
                     }
                     return Err(error.into());
@@ -133,7 +134,7 @@ fn decide(
     caller: &Caller,
     aid: AgentId,
     event: Event,
-) -> Answer<(Arc<super::Owner>, Option<Entry>)> {
+) -> Answer<(Arc<Owner>, Option<Entry>)> {
     let mut inner = daemon.inner();
     let done = inner.supervisor.event(aid, event)?;
     let done = done.map_err(|illegal| Refusal::usage(illegal.to_string()))?;

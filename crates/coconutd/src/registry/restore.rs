@@ -3,12 +3,14 @@
 use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow, capability};
 use super::save::number;
 use super::{Open, Registry, output_name};
-use crate::change::{Owner, Tree, sets};
+use crate::change::sets;
+use crate::owner::Owner;
 use crate::port::{EventSource, Target};
 use crate::rights::KernelSet;
 use crate::rights::launch::Given;
 use crate::sink::own;
 use crate::state::{Daemon, Info};
+use crate::tree::Tree;
 use abi::caps::FileKey;
 use abi::{AgentId, AgentState, Entry, Kind};
 use anyhow::Context;

@@ -1,11 +1,20 @@
 //! One at a time decides what state the kernel has of an agent, and whether it is frozen.
 
-use crate::state::Daemon;
+use crate::port::KernelPort;
 use abi::{AgentId, AgentState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
-/// What the kernel was last told. Whoever has it tells the kernel what the supervisor says at that
+/// Where an agent's state is known, and the kernel that is told of it.
+pub trait States {
+    /// Its state at this moment; none if it has been forgotten.
+    fn state_of(&self, aid: AgentId) -> Option<AgentState>;
+
+    /// What is told.
+    fn kernel(&self) -> &dyn KernelPort;
+}
+
+/// What the kernel was last told. Whoever has it tells the kernel what is known at that
 /// moment, never what it said when somebody decided to tell: a late state cannot undo a newer one.
 #[derive(Debug, Default)]
 pub struct Owner {
@@ -26,7 +35,7 @@ impl Owner {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn tell(&self, daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
+    pub fn tell(&self, states: &impl States, aid: AgentId) -> kernel::Result<()> {
         self.again.store(true, Ordering::SeqCst);
         while self.again.load(Ordering::SeqCst) {
             let mut told = match self.told.try_lock() {
@@ -35,7 +44,7 @@ impl Owner {
                 Err(TryLockError::WouldBlock) => return Ok(()),
             };
             self.again.store(false, Ordering::SeqCst);
-            told.tell(daemon, aid)?;
+            told.tell(states, aid)?;
         }
         Ok(())
     }
@@ -44,9 +53,9 @@ impl Owner {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn tell_now(&self, daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
-        let done = self.told.lock().unwrap_or_else(PoisonError::into_inner).tell(daemon, aid);
-        done.and_then(|()| self.rest(daemon, aid))
+    pub fn tell_now(&self, states: &impl States, aid: AgentId) -> kernel::Result<()> {
+        let done = self.told.lock().unwrap_or_else(PoisonError::into_inner).tell(states, aid);
+        done.and_then(|()| self.rest(states, aid))
     }
 
     /// Looks at an agent while it is frozen; afterwards it runs if it is to run then.
@@ -55,42 +64,41 @@ impl Owner {
     /// When it cannot be frozen.
     pub fn while_frozen<T>(
         &self,
-        daemon: &Daemon,
+        states: &impl States,
         aid: AgentId,
         look: impl FnOnce() -> T,
     ) -> kernel::Result<T> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if !told.frozen {
-            daemon.kernel.freeze(aid)?;
+            states.kernel().freeze(aid)?;
             told.frozen = true;
         }
         let seen = look();
-        let thawed = told.tell(daemon, aid);
+        let thawed = told.tell(states, aid);
         drop(told);
-        thawed.and_then(|()| self.rest(daemon, aid))?;
+        thawed.and_then(|()| self.rest(states, aid))?;
         Ok(seen)
     }
 
     /// What came meanwhile.
-    fn rest(&self, daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
-        if self.again.load(Ordering::SeqCst) { self.tell(daemon, aid) } else { Ok(()) }
+    fn rest(&self, states: &impl States, aid: AgentId) -> kernel::Result<()> {
+        if self.again.load(Ordering::SeqCst) { self.tell(states, aid) } else { Ok(()) }
     }
 }
 
 impl Told {
-    fn tell(&mut self, daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
-        let state = daemon.inner().supervisor.get(aid).map(supervisor::Agent::state);
-        let Ok(state) = state else { return Ok(()) };
+    fn tell(&mut self, states: &impl States, aid: AgentId) -> kernel::Result<()> {
+        let Some(state) = states.state_of(aid) else { return Ok(()) };
         let freeze = state == AgentState::Quarantined;
         if self.state != Some(state) {
-            daemon.kernel.set_state(aid, state)?;
+            states.kernel().set_state(aid, state)?;
             self.state = Some(state);
         }
         if freeze != self.frozen && !state.is_terminal() {
             if freeze {
-                daemon.kernel.freeze(aid)?
+                states.kernel().freeze(aid)?
             } else {
-                daemon.kernel.thaw(aid)?
+                states.kernel().thaw(aid)?
             }
             self.frozen = freeze;
         }
