@@ -8,9 +8,9 @@ use demo::hostile::{self, Attacked, Namespaces, Side};
 use demo::progress::Progress;
 use demo::report::Say;
 use probe::Outcome;
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Longest wait for a word of a program. What takes so long does not go on any more, however busy the machine.
@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = demo::progress::STALLED;
 pub struct World {
     /// Command line, probe and places, as the demonstrations use them.
     pub ctx: Context,
-    attack: OnceCell<Result<Attack, String>>,
+    attack: OnceLock<Result<Attack, String>>,
 }
 
 /// One attack by an agent and its control.
@@ -49,7 +49,7 @@ impl World {
             work,
             say: Say { quiet: true },
         };
-        Ok(World { ctx, attack: OnceCell::new() })
+        Ok(World { ctx, attack: OnceLock::new() })
     }
 
     /// The attack of the isolation cases; made once.

@@ -11,6 +11,7 @@ mod hoard;
 mod isolation;
 mod lent;
 mod lifecycle;
+mod log;
 mod manifests;
 mod records;
 mod restart;
@@ -19,6 +20,7 @@ mod schemas;
 mod seal;
 mod shared;
 mod shutdown;
+mod soak;
 
 use crate::world::World;
 
@@ -53,6 +55,8 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         hoard::CASES,
         seal::CASES,
         restart::CASES,
+        soak::CASES,
+        log::CASES,
         shutdown::CASES,
     ];
     tables.into_iter().flatten()

@@ -57,8 +57,33 @@ fn follower(world: &World, before: u32) -> Result<()> {
     })
 }
 
+/// Another daemon in place of this one.
+///
+/// # Errors
+/// When it does not come.
+pub fn again(world: &World) -> Result<()> {
+    let before = daemon()?;
+    systemctl(&["restart", UNIT])?;
+    follower(world, before)
+}
+
+/// The daemon is killed; another must follow by itself.
+///
+/// # Errors
+/// When it does not.
+pub fn killed(world: &World) -> Result<()> {
+    let before = daemon()?;
+    systemctl(&["kill", "--signal=KILL", UNIT])?;
+    follower(world, before)?;
+    // The next one is not to wait longer because this one ended.
+    systemctl(&["reset-failed", UNIT]).map(drop)
+}
+
 /// An agent that counts on in a file and asks for what it may not have.
-fn counter(world: &World, name: &str) -> Result<String> {
+///
+/// # Errors
+/// When it does not begin.
+pub fn counter(world: &World, name: &str) -> Result<String> {
     let folder = world.ctx.work.join(name);
     std::fs::create_dir_all(&folder)?;
     let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
@@ -78,13 +103,20 @@ fn count(file: &str) -> u64 {
     std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-fn counts_on(world: &World, file: &str) -> Result<()> {
+/// Waits until it has counted on.
+///
+/// # Errors
+/// When it does not.
+pub fn counts_on(world: &World, file: &str) -> Result<()> {
     let before = count(file);
     world.until("it to count on", || Ok(count(file) > before + 1))
 }
 
 /// Refusals by the kernel are on record as often as the kernel counted them, and the log is sound.
-fn books_are_true(world: &World, name: &str) -> Result<u64> {
+///
+/// # Errors
+/// When they are not.
+pub fn books_are_true(world: &World, name: &str) -> Result<u64> {
     world.expect(0, &["kill", name])?;
     let shown = world.ctx.coconut.show(name)?;
     let counters = shown.counters;

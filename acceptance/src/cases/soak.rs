@@ -1,0 +1,206 @@
+//! The daemon is killed again and again while everything is asked of it.
+
+use super::Case;
+use super::restart::{books_are_true, counter, counts_on, killed};
+use crate::world::{PATIENCE, World};
+use anyhow::{Context as _, Result, bail, ensure};
+use demo::agent::{Agent, Spec};
+use demo::coconut::Ran;
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The table.
+pub const CASES: &[Case] = &[Case {
+    name: "restart.soak",
+    promise: "the daemon is killed at any moment under load: no agent is lost, every refusal is on record, and nobody waits for ever",
+    run: soak,
+}];
+
+/// How often the daemon is killed; `COCONUT_SOAK` says otherwise.
+const KILLS: u32 = 8;
+/// Agents that count, are refused something, and are given and taken rights.
+const COUNTERS: usize = 3;
+/// A command that takes longer hangs.
+const HANGS: Duration = Duration::from_secs(180);
+
+/// Asks for four tokens, again and again, and says how each call ended.
+const ASKER: &str = r#"
+import http.client, json, time
+while True:
+    status = 0
+    try:
+        c = http.client.HTTPConnection("127.0.0.1", 11700, timeout=120)
+        body = {"max_tokens": 4, "messages": [{"role": "user", "content": "one word"}]}
+        c.request("GET", "/v1/models")
+        body["model"] = json.loads(c.getresponse().read())["data"][0]["id"]
+        c.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        status = c.getresponse().status
+    except Exception:
+        time.sleep(0.1)
+    print(json.dumps({"status": status, "at": time.time()}), flush=True)
+"#;
+
+/// What those who ask were told, by exit status.
+#[derive(Default)]
+struct Told {
+    statuses: BTreeMap<i32, u32>,
+    /// Names of agents that were started and ended as they should.
+    done: Vec<String>,
+}
+
+/// A command that is broken off if it hangs. What is not done must be said, with a hint.
+fn ask(world: &World, args: &[&str]) -> Result<Ran> {
+    let mut command = world.ctx.coconut.command();
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let begun = Instant::now();
+    while child.try_wait()?.is_none() {
+        if begun.elapsed() > HANGS {
+            child.kill()?;
+            bail!("`coconut {}` hangs", args.join(" "));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let done = child.wait_with_output()?;
+    let ran = Ran {
+        code: demo::coconut::shell_code(done.status),
+        stdout: String::from_utf8_lossy(&done.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&done.stderr).into_owned(),
+    };
+    let said = ran.code == 0 || ran.stderr.contains("error:");
+    ensure!(said, "`coconut {}` fails without a word: {}", args.join(" "), ran.summary());
+    Ok(ran)
+}
+
+/// Starts agents that end at once.
+fn spawns(world: &World, end: &AtomicBool) -> Result<Told> {
+    let mut told = Told::default();
+    while !end.load(Ordering::Acquire) {
+        let name = world.ctx.unique("short");
+        let words = ["run", "--tenant", "maya", "--name", &name, "--cap", "fs.read=@shell"];
+        let ran = ask(world, &[&words[..], &["--", "/usr/bin/true"]].concat())?;
+        *told.statuses.entry(ran.code).or_default() += 1;
+        if ran.code == 0 {
+            told.done.push(name);
+        }
+    }
+    Ok(told)
+}
+
+/// Gives and takes a right.
+fn changes(world: &World, name: &str, end: &AtomicBool) -> Result<Told> {
+    let right = format!("fs.read={}", world.file("soak-right", "x")?);
+    let mut told = Told::default();
+    while !end.load(Ordering::Acquire) {
+        for verb in ["grant", "revoke"] {
+            let ran = ask(world, &["cap", verb, name, &right])?;
+            *told.statuses.entry(ran.code).or_default() += 1;
+        }
+    }
+    Ok(told)
+}
+
+/// Reads.
+fn reads(world: &World, end: &AtomicBool) -> Result<Told> {
+    let mut told = Told::default();
+    while !end.load(Ordering::Acquire) {
+        for words in [&["ps"][..], &["lane", "ls"], &["audit", "tail", "-n", "5"]] {
+            let ran = ask(world, words)?;
+            *told.statuses.entry(ran.code).or_default() += 1;
+        }
+    }
+    Ok(told)
+}
+
+/// Moments that differ from run to run.
+struct Moments(u64);
+
+impl Moments {
+    fn next(&mut self) -> Duration {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Duration::from_millis((self.0 >> 33) % 1_500)
+    }
+}
+
+fn soak(world: &World) -> Result<String> {
+    let kills = std::env::var("COCONUT_SOAK").ok().and_then(|text| text.parse().ok());
+    let kills: u32 = kills.unwrap_or(KILLS);
+    let names: Vec<String> = (0..COUNTERS).map(|_| world.ctx.unique("counter")).collect();
+    let files = names.iter().map(|name| counter(world, name)).collect::<Result<Vec<_>>>()?;
+    let before =
+        names.iter().map(|name| world.ctx.coconut.show(name)).collect::<Result<Vec<_>>>()?;
+    let spec = Spec {
+        name: world.ctx.unique("asker"),
+        tenant: "maya".to_owned(),
+        caps: ["fs.read=@python", "infer"].map(str::to_owned).into(),
+        command: ["/usr/bin/python3", "-c", ASKER].map(str::to_owned).into(),
+        ..Spec::default()
+    };
+    let asker = Agent::start(&world.ctx.coconut, spec)?;
+    let end = AtomicBool::new(false);
+    let told = std::thread::scope(|threads| -> Result<Vec<Told>> {
+        let asking = [
+            threads.spawn(|| spawns(world, &end)),
+            threads.spawn(|| changes(world, &names[0], &end)),
+            threads.spawn(|| reads(world, &end)),
+        ];
+        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let mut moments = Moments(seed.as_nanos() as u64);
+        let mut done = Ok(());
+        for at in 0..kills {
+            std::thread::sleep(moments.next());
+            done = killed(world).with_context(|| format!("kill {} of {kills}", at + 1));
+            if done.is_err() {
+                break;
+            }
+        }
+        end.store(true, Ordering::Release);
+        let ended = asking.map(|thread| thread.join().unwrap_or_else(|_| bail!("it fell over")));
+        done?;
+        ended.into_iter().collect()
+    })?;
+    for told in &told {
+        // 5: it is not there just now. 1: broken off in the middle, which is said.
+        let other = told.statuses.keys().find(|status| ![0, 1, 5].contains(*status));
+        ensure!(other.is_none(), "somebody was told {:?}", told.statuses);
+        ensure!(told.statuses.contains_key(&0), "nothing was done: {:?}", told.statuses);
+    }
+    for ((name, file), before) in names.iter().zip(&files).zip(&before) {
+        let after = world.ctx.coconut.show(name)?;
+        let same = (after.agent.aid, after.agent.pid) == (before.agent.aid, before.agent.pid);
+        ensure!(same, "{name} is not the agent that it was");
+        counts_on(world, file)?;
+    }
+    for name in &told[0].done {
+        let shown = world.ctx.coconut.show(name).with_context(|| format!("{name} is lost"))?;
+        ensure!(shown.agent.pid.is_none(), "{name} runs on");
+    }
+    let (answers, failed) = answered_again(&asker)?;
+    world.expect(0, &["kill", &asker.name])?;
+    let mut refusals = 0;
+    for name in &names {
+        refusals += books_are_true(world, name)?;
+    }
+    let statuses: Vec<_> = told.iter().map(|told| format!("{:?}", told.statuses)).collect();
+    Ok(format!(
+        "({kills} kills, {refusals} refusals on record, told {}, {answers} answers of the model, {failed} none)",
+        statuses.join(" ")
+    ))
+}
+
+/// The model answers once more; how many of its calls ended with an answer, and how many without.
+fn answered_again(asker: &Agent) -> Result<(u32, u32)> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
+    let (mut answers, mut failed) = (0, 0);
+    loop {
+        let call: serde_json::Value = asker.json(PATIENCE)?;
+        let answered = call["status"] == 200;
+        (answers, failed) = (answers + u32::from(answered), failed + u32::from(!answered));
+        if answered && call["at"].as_f64().is_some_and(|at| at > now) {
+            return Ok((answers, failed));
+        }
+    }
+}
