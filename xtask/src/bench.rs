@@ -157,10 +157,10 @@ impl Bench<'_> {
         let step = self.ui.step("bench-audit", "a log of plain and sealed records");
         // The whole workspace for the same reason as `build::binaries`.
         let examples = ["build", "--release", "--workspace", "--example", "throughput"];
-        let examples = [&examples[..], &["--example", "whole_path"]].concat();
+        let examples = [&examples[..], &["--example", "whole_path", "--example", "open"]].concat();
         step.run(&mut cargo(self.cx, &examples), "")?;
         let mut figures = serde_json::Map::new();
-        for name in ["examples/throughput", "examples/whole_path"] {
+        for name in ["examples/throughput", "examples/whole_path", "examples/open"] {
             let mut command = Command::new(self.cx.binary(name));
             command.arg(if self.quick { "200000" } else { "2000000" }).arg(&self.out);
             command.env("TMPDIR", &self.out);

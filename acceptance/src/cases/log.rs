@@ -109,7 +109,8 @@ fn copies(world: &World) -> Result<String> {
 fn unreferenced(world: &World) -> Result<String> {
     let kept = demo::audit::Kept::take(&world.ctx, "hidden")?;
     let bundle = first_bundle(&kept.log)?;
-    let hide: [(&str, &dyn Fn(&Path) -> Result<()>); 3] = [
+    type Hide<'a> = &'a dyn Fn(&Path) -> Result<()>;
+    let hide: [(&str, Hide<'_>); 3] = [
         ("behind a bundle's last leaf", &|log| {
             let path = log.join(&bundle);
             let bytes = [std::fs::read(&path)?, b"hidden".to_vec()].concat();

@@ -10,8 +10,8 @@ pub mod caps;
 pub mod control;
 pub mod event;
 #[cfg(feature = "std")]
-pub mod record;
+pub mod vocabulary;
 
 pub use agent::{AgentId, AgentState};
 #[cfg(feature = "std")]
-pub use record::{Capability, Code, Entry, Kind, Verdict};
+pub use vocabulary::{Capability, Code, Kind, Verdict};

@@ -34,8 +34,11 @@ pub struct Record {
     pub verdict: Code<Verdict>,
     /// Path, address, model, state…
     pub object: String,
-    /// `key=value` words.
+    /// Its body in `key=value` words, for people.
     pub detail: String,
+    /// Its body: the fields of its kind. None where a writer of old had only words, or the kind is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<serde_json::Value>,
     /// Bytes of these texts that were too many for the log and are left out.
     #[serde(default)]
     pub cut: u32,

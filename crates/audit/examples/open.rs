@@ -4,8 +4,9 @@
 //! it, with what no checkpoint covers yet, and then four times more, of which the shortest is told; and, as the
 //! counterpart, how long it takes to verify the longer one whole, which every opening did before there were states.
 
-use abi::{Capability, Entry, Kind, Verdict};
+use abi::{Capability, Kind, Verdict};
 use coconut_audit::{NoteSigner, VerifyOptions, Writer, WriterOptions, keys, verify};
+use record::Entry;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -26,7 +27,7 @@ fn entry(i: u64) -> Entry {
         capability: Capability::FsRead,
         verdict: Verdict::Allow,
         object: "/srv/in".to_owned(),
-        detail: String::new(),
+        body: record::Body::default(),
         cut: 0,
         count: 1,
         ring: 0,

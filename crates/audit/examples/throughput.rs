@@ -4,8 +4,9 @@
 //! by checkpoints every second and synced to the disk that DIRECTORY is on. Beside it the bare
 //! counterpart: the same records as lines of JSON in one file, synced as often, read back and hashed.
 
-use abi::{Capability, Entry, Kind, Verdict};
+use abi::{Capability, Kind, Verdict};
 use coconut_audit::{VerifyOptions, Writer, WriterOptions, keys, verify};
+use record::Entry;
 use sha2::{Digest, Sha256};
 use std::error::Error;
 use std::fs::{self, File};
@@ -33,7 +34,7 @@ fn entry(i: u64) -> Entry {
         capability: Capability::FsRead,
         verdict: Verdict::Allow,
         object: format!("/srv/input/src/module/file-{}.rs", i % 1_000),
-        detail: String::new(),
+        body: record::Body::default(),
         cut: 0,
         count: 1,
         ring: 0,

@@ -1,8 +1,8 @@
 //! Sequence numbers and per-agent chains, checked record by record.
 
 use crate::hash::{Hash, record_hash};
-use crate::record::{NO_PREV, RecordView};
 use abi::Kind;
+use record::{NO_PREV, RecordView};
 use std::collections::HashMap;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! Which records somebody wants to see.
 
-use crate::record::RecordView;
 use abi::{Capability, Kind, Verdict};
+use record::RecordView;
 use uuid::Uuid;
 
 /// All conditions must hold; an empty filter lets everything through.

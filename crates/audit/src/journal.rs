@@ -6,8 +6,7 @@
 use crate::chain::Chains;
 use crate::error::Error;
 use crate::hash::Hash;
-use crate::record::records;
-use abi::Entry;
+use record::{Entry, records};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};

@@ -22,7 +22,6 @@ mod proof;
 mod query;
 mod reader;
 mod recent;
-mod record;
 mod report;
 mod retain;
 mod scan;

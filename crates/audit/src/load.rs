@@ -8,10 +8,10 @@ use crate::hash::{Hash, leaf_hash};
 use crate::layout::{TILE_HEIGHT, TILE_WIDTH, Tile, leaves, width};
 use crate::minimum;
 use crate::note::VerifierKey;
-use crate::record::records;
 use crate::state::{State, Summary, sizes};
 use crate::tiles::{read_bundle, read_hashes};
 use crate::tree::complete_root;
+use record::records;
 use std::path::Path;
 
 /// A log as its writer goes on with it.

@@ -3,9 +3,9 @@
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::hash::{Hash, leaf_hash};
 use crate::note::VerifierKey;
-use crate::record::{Record, records};
 use crate::tree::root_from_inclusion;
 use base64::prelude::{BASE64_STANDARD, Engine};
+use record::{Record, records};
 use std::fmt::Write;
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1";

@@ -2,7 +2,7 @@
 
 use crate::filter::Filter;
 use crate::reader::{Cursor, Reader, Walk};
-use crate::record::{Record, RecordView};
+use record::{Record, RecordView};
 use std::ops::ControlFlow;
 
 /// What one step of a [`Scan`] hands on at most.
@@ -141,7 +141,7 @@ impl Scan {
             each(record);
             *left -= 1;
             records += 1;
-            bytes += record.object.len() + record.detail.len();
+            bytes += record.object.len() + record.words.len() + record.body.len();
             let full = records >= page.records || bytes >= page.bytes || *left == 0;
             if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -7,12 +7,12 @@ use crate::error::Error;
 use crate::hash::{Hash, leaf_hash};
 use crate::layout::{TILE_WIDTH, Tile, leaves, width};
 use crate::note::VerifierKey;
-use crate::record::{RecordView, records};
 use crate::report::{Report, Violation, ViolationKind};
 use crate::state::{self, State};
 use crate::suspects::Findings;
 use crate::tiles::{read_hashes, read_tile};
 use abi::Kind;
+use record::{RecordView, records};
 use std::io::ErrorKind;
 use std::path::Path;
 

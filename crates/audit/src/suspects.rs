@@ -5,8 +5,8 @@
 
 use crate::chain::{Break, Head};
 use crate::hash::Hash;
-use crate::record::RecordView;
 use crate::report::{Violation, ViolationKind};
+use record::RecordView;
 use std::collections::HashMap;
 use uuid::Uuid;
 

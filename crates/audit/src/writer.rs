@@ -5,18 +5,17 @@ use crate::chain::{Chains, Head, ends};
 use crate::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use crate::edge::Edge;
 use crate::error::Error;
-use crate::hash::{Hash, leaf_hash};
+use crate::hash::{Hash, leaf_hash, record_hash};
 use crate::journal::{self, Journal, fold};
 use crate::keys::VKEY_FILE;
 use crate::layout::{TILE_WIDTH, Tile, push_leaf};
 use crate::load::{Loaded, load};
 use crate::note::NoteSigner;
 use crate::recent::{RECENT_FILE, Recent};
-use crate::record;
 use crate::retain::{self, Pruned, Retention, Segments};
 use crate::state::{self, State, Summary};
 use crate::store::Store;
-use abi::Entry;
+use record::Entry;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -218,7 +217,7 @@ impl Writer {
             if !entry.fits() {
                 whole.to_mut().fit();
             }
-            let hash = record::encode(&mut self.pending, seq, &whole, prev);
+            let hash = record_hash(record::encode(&mut self.pending, seq, &whole, prev));
             let length = self.pending.len() - at;
             batch.heads.insert(entry.agent, (seq, hash));
             if ends(entry.kind as u32) {

@@ -3,13 +3,13 @@
 
 mod common;
 
-use abi::Entry;
 use coconut_audit::layout::Tile;
 use coconut_audit::{
     Checkpoint, Error, Filter, Page, Reader, Report, Retention, Scan, VerifyOptions, ViolationKind,
     Writer, WriterOptions, tree,
 };
 use common::{Log, copy, entry, patient, walk};
+use record::Entry;
 use std::path::Path;
 
 const BYTES: u64 = 400_000;

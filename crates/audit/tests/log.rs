@@ -181,7 +181,7 @@ fn a_step_that_finds_nothing_ends_all_the_same() {
     let (mut log, large) = (Log::new(0, 1), "x".repeat(4_000));
     let (mut writer, _) = Writer::open(log.path(), &log.signer, patient()).unwrap();
     for _ in 0..2_000 {
-        writer.append(&[abi::Entry { object: large.clone(), ..entry(1, 1) }]).unwrap();
+        writer.append(&[record::Entry { object: large.clone(), ..entry(1, 1) }]).unwrap();
     }
     writer.checkpoint().unwrap();
     log.records = 2_000;
@@ -204,9 +204,9 @@ fn what_is_too_much_for_a_record_is_left_out_and_said() {
     let (mut writer, _) = Writer::open(log.path(), &log.signer, patient()).unwrap();
     // A character of three bytes lies over each limit; together they would be no leaf.
     let long = "€".repeat(400_000);
-    let large = abi::Entry {
+    let large = record::Entry {
         object: long.clone(),
-        detail: long.clone(),
+        body: long.clone().into(),
         tenant: long.clone(),
         ..entry(1, 1)
     };
@@ -217,7 +217,8 @@ fn what_is_too_much_for_a_record_is_left_out_and_said() {
     assert!(report.is_sound() && report.records == 201, "{:?}", report.violation);
     let records = Reader::open(log.path()).unwrap().query(&Filter::default(), 999);
     let first = &records[0];
-    let kept = [&first.tenant, &first.object, &first.detail];
+    let detail = first.detail();
+    let kept = [&first.tenant, &first.object, &detail];
     assert_eq!(kept.map(|text| text.len()), [255, 16_383, 16_383]);
     assert!(kept.iter().all(|text| long.starts_with(text.as_str())));
     assert_eq!(first.cut as usize, 3 * long.len() - 255 - 2 * 16_383);

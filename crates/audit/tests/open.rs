@@ -3,12 +3,13 @@
 
 mod common;
 
-use abi::{Entry, Kind};
+use abi::Kind;
 use coconut_audit::layout::Tile;
 use coconut_audit::{
     ASIDE_FOLDER, Filter, Reader, Retention, VerifyOptions, ViolationKind, Writer, WriterOptions,
 };
 use common::{Log, copy, entry, patient, walk};
+use record::Entry;
 use std::collections::BTreeSet;
 use std::path::Path;
 

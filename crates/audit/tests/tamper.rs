@@ -261,7 +261,7 @@ fn control_a_plain_log_does_not_notice() {
     let lines: Vec<String> =
         (0..10).map(|i| serde_json::to_string(&entry(1, i)).unwrap()).collect();
     let readable = |lines: &[String]| {
-        lines.iter().all(|line| serde_json::from_str::<abi::Entry>(line).is_ok())
+        lines.iter().all(|line| serde_json::from_str::<record::Entry>(line).is_ok())
     };
     assert!(readable(&lines));
     let mut edited = lines.clone();

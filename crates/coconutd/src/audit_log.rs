@@ -4,9 +4,10 @@
 use crate::config::Config;
 use crate::settings::LOG_LEAST;
 use crate::sink::{AuditLog, own};
-use abi::{Entry, Kind};
+use abi::Kind;
 use anyhow::Context;
 use audit::{Pruned, Recovery, Retention, SetAside, Writer, WriterOptions};
+use record::{Entry, body};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -102,7 +103,8 @@ fn repaired(recovery: &Recovery) -> Option<Entry> {
     if (*records, *torn_bytes) == (0, 0) {
         return None;
     }
-    let detail = format!("records={records} torn_bytes={torn_bytes}");
+    let (records, torn_bytes) = (Some(*records), Some(*torn_bytes));
+    let detail = body::Degraded { records, torn_bytes, ..Default::default() };
     Some(own(Kind::Degraded, "the log was taken up after a crash", detail))
 }
 
@@ -131,7 +133,8 @@ impl AuditLog for Log {
 
     fn news(&mut self) -> Option<Entry> {
         let Pruned { minimum, next_seq, bytes } = self.0.pruned()?;
-        let detail = format!("first_record={next_seq} first_leaf={minimum} bytes={bytes}");
-        Some(own(Kind::Log, "the oldest records went, as the log's limit says", detail))
+        let (first_record, first_leaf, bytes) = (Some(next_seq), Some(minimum), Some(bytes));
+        let body = body::Log { first_record, first_leaf, bytes };
+        Some(own(Kind::Log, "the oldest records went, as the log's limit says", body))
     }
 }

@@ -14,11 +14,12 @@ use crate::sink::{AuditLog, Sink, own};
 use crate::state::{Daemon, Parts};
 use crate::trust::Trust;
 use crate::{change, events, reap, routes, stdio};
-use abi::{Entry, Kind};
+use abi::Kind;
 use anyhow::Context;
 use api::status::Feature;
 use connections::Patience;
 use manifest::Profiles;
+use record::{Entry, body};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -183,15 +184,21 @@ fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
 }
 
 async fn record_boot(daemon: &Arc<Daemon>, release: &str, repaired: Option<Entry>) {
-    let detail = format!(
-        "version={} kernel={release} programs={} sealed=true",
-        env!("CARGO_PKG_VERSION"),
-        daemon.kernel.programs().len()
-    );
+    let detail = body::Boot {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: release.to_owned(),
+        programs: Some(daemon.kernel.programs().len() as u64),
+        sealed: Some(true),
+        ..Default::default()
+    };
     daemon.sink.record(own(Kind::Boot, "coconutd", detail));
     repaired.into_iter().for_each(|entry| daemon.sink.record(entry));
     for what in &daemon.degraded {
-        daemon.sink.record(own(Kind::Degraded, what.clone(), "at=boot"));
+        daemon.sink.record(own(
+            Kind::Degraded,
+            what.clone(),
+            body::Degraded { at: "boot".into(), ..Default::default() },
+        ));
     }
     daemon.sink.flush().await;
 }
@@ -246,7 +253,7 @@ pub async fn stop(daemon: &Arc<Daemon>) {
     let emptied = daemon.emptied.notified();
     daemon.kernel.read_events_now();
     emptied.await;
-    let detail = format!("agents={agents}");
+    let detail = body::Shutdown { agents: Some(agents as u64) };
     daemon.sink.record(own(Kind::Shutdown, "coconutd", detail));
     daemon.sink.flush().await;
     change::blocking(|| daemon.remember_all());

@@ -9,7 +9,8 @@ use crate::sink::own;
 use crate::state::{Daemon, Inner};
 use crate::translate::{self, Said};
 use abi::event::{EVENT_DENIAL, EVENT_EXEC, EVENT_USE, Event};
-use abi::{AgentId, Entry, Kind};
+use abi::{AgentId, Kind};
+use record::{Entry, body};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -108,7 +109,9 @@ impl Drain {
         let missing = self.source.lost().unwrap_or_default();
         if missing > 0 {
             let total = daemon.lost.fetch_add(missing, Ordering::AcqRel) + missing;
-            daemon.sink.record(own(Kind::Gap, "ring", format!("missing={missing} total={total}")));
+            let (missing, total) = (Some(missing), Some(total));
+            let gap = body::Gap { missing, total, ..Default::default() };
+            daemon.sink.record(own(Kind::Gap, "ring", gap));
         }
     }
 }
@@ -122,8 +125,9 @@ fn take(
 ) -> Option<Arc<Owner>> {
     if let Some(gap) = gap(sequences, event) {
         daemon.lost.fetch_add(gap, Ordering::AcqRel);
-        let detail = format!("missing={gap} cpu={} before={}", event.cpu, event.sequence);
-        fold.note(own(Kind::Gap, "sequence", detail));
+        let (missing, cpu, before) = (Some(gap), Some(event.cpu.into()), Some(event.sequence));
+        let gap = body::Gap { missing, cpu, before, ..Default::default() };
+        fold.note(own(Kind::Gap, "sequence", gap));
     }
     let mut said = translate::said(event)?;
     if let Some(target) = translate::target(event) {
@@ -170,7 +174,7 @@ impl Inner {
         entry.verdict = said.verdict;
         entry.object.clone_from(&said.object);
         let rule = self.number(aid, event.set, event.rule);
-        entry.detail = translate::detail(event, said, rule);
+        entry.body = translate::body(event, said, rule).into();
         let mut entries = vec![entry];
         entries.extend(step.map(|step| self.state_entry(aid, step)));
         let owner = step.and_then(|_| self.info.get(&aid)).map(|info| info.kernel.clone());

@@ -2,10 +2,11 @@
 
 use crate::clock;
 use crate::state::{Daemon, Inner, TenantUse};
-use abi::{AgentId, Capability, Entry, Kind, Verdict};
+use abi::{AgentId, Capability, Kind, Verdict};
 use api::broker::{Above, InferLimits, Lane, LaneEvent, Usage};
 use api::lane::{AgentLane, LaneList, TenantLane};
 use manifest::{InferScope, Scope};
+use record::{Body, Entry, body};
 
 /// Tells the broker what these agents may ask now.
 pub fn tell(daemon: &Daemon, agents: &[AgentId]) {
@@ -61,20 +62,16 @@ impl Inner {
         entry.capability = Capability::Infer;
         entry.verdict = if usage.refused.is_some() { Verdict::Deny } else { Verdict::Allow };
         entry.object.clone_from(&usage.model);
-        entry.detail = format!(
-            "prompt_tokens={} completion_tokens={} queued_us={} first_token_us={} steps={} \
-             passed_steps={} others_tokens={}",
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.queued_us,
-            usage.first_token_us,
-            usage.steps,
-            usage.passed_steps,
-            usage.others_tokens
-        );
-        if let Some(why) = &usage.refused {
-            entry.detail.push_str(&format!(" refused={}", crate::translate::word(why)));
-        }
+        entry.body = Body::Inference(body::Inference {
+            prompt_tokens: Some(usage.prompt_tokens.into()),
+            completion_tokens: Some(usage.completion_tokens.into()),
+            queued_us: Some(usage.queued_us),
+            first_token_us: Some(usage.first_token_us),
+            steps: Some(usage.steps),
+            passed_steps: Some(usage.passed_steps),
+            others_tokens: Some(usage.others_tokens),
+            refused: usage.refused.clone().unwrap_or_default(),
+        });
         entry
     }
 

@@ -9,6 +9,7 @@ use crate::state::{Daemon, Ending};
 use abi::{AgentId, AgentState, Kind};
 use api::Exit;
 use api::broker::LaneEvent;
+use record::body;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -310,7 +311,8 @@ async fn settle(daemon: &Daemon, aid: AgentId) {
             daemon.lost.fetch_add(missing, Ordering::AcqRel);
             let mut entry = daemon.inner().entry(aid, Kind::Gap);
             entry.object = "denials".into();
-            entry.detail = format!("missing={missing} kernel={} log={logged}", counters.denials);
+            let (missing, kernel, log) = (Some(missing), Some(counters.denials), Some(logged));
+            entry.body = body::Gap { missing, kernel, log, ..Default::default() }.into();
             daemon.sink.record(entry);
             return;
         }
@@ -345,7 +347,8 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
         _ => "unknown".into(),
     };
     if let Some(ending) = &ending {
-        entry.detail = format!("reason={}", crate::translate::word(&ending.reason));
+        let reason = ending.reason.to_string();
+        entry.body = body::Exit { reason, ..Default::default() }.into();
     }
     let step = inner.step(aid, Event::Terminate(end));
     let state = step.as_ref().map_or(abi::AgentState::TerminatedFailed, |(state, _)| *state);

@@ -6,7 +6,8 @@
 //! [`Durable`] when its locks are gone.
 
 use crate::clock;
-use abi::{Entry, Kind};
+use abi::Kind;
+use record::{Body, Entry};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -340,7 +341,7 @@ fn mark(batch: &mut [Entry]) -> u64 {
 }
 
 /// An entry of the daemon's own: no agent, no tenant.
-pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> Entry {
+pub fn own(kind: Kind, object: impl Into<String>, body: impl Into<Body>) -> Entry {
     Entry {
         time_ns: clock::wall_ns(),
         aid: 0,
@@ -351,7 +352,7 @@ pub fn own(kind: Kind, object: impl Into<String>, detail: impl Into<String>) -> 
         capability: abi::Capability::None,
         verdict: abi::Verdict::None,
         object: object.into(),
-        detail: detail.into(),
+        body: body.into(),
         cut: 0,
         count: 1,
         ring: 0,

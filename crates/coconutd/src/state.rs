@@ -16,7 +16,8 @@ use crate::rights::system::System;
 use crate::rights::{KernelSet, Room};
 use crate::sink::Sink;
 use crate::tree::Tree;
-use abi::{AgentId, AgentState, Capability, Entry, Kind, Verdict};
+use abi::{AgentId, AgentState, Capability, Kind, Verdict};
+use record::{Entry, body};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -323,7 +324,8 @@ impl Inner {
     pub fn state_entry(&self, aid: AgentId, step: supervisor::Transition) -> Entry {
         let mut entry = self.entry(aid, Kind::State);
         entry.object = step.to.name().to_owned();
-        entry.detail = format!("from={}", step.from.name());
+        let from = step.from.name().to_owned();
+        entry.body = body::State { from, ..body::State::default() }.into();
         entry
     }
 
@@ -354,7 +356,8 @@ impl Inner {
         entry.capability = capability;
         entry.verdict = Verdict::Deny;
         entry.object = object.to_owned();
-        entry.detail = format!("op=api why={}", crate::translate::word(why));
+        let (op, why) = ("api".to_owned(), why.to_owned());
+        entry.body = body::Attempt { op, why, ..body::Attempt::default() }.into();
         let mut entries = vec![entry];
         if let Ok(supervisor::Noted { transition: Some(step), .. }) = noted {
             entries.push(self.state_entry(aid, step));

@@ -4,6 +4,7 @@ use crate::clock;
 use abi::caps::{RIGHT_CREATE, RIGHT_DELETE, RIGHT_EXEC, RIGHT_READ, RIGHT_UNIX, RIGHT_WRITE};
 use abi::event::{EVENT_DENIAL, EVENT_EXEC, EVENT_SEAL, EVENT_USE, Event, Hook, SockObject};
 use abi::{Capability, Kind, Verdict};
+use record::body::Attempt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use zerocopy::FromBytes;
 
@@ -63,21 +64,20 @@ pub fn said(event: &Event) -> Option<Said> {
     })
 }
 
-/// The `detail` of an event's record; `rule` is the number within the agent.
-pub fn detail(event: &Event, said: &Said, rule: Option<u32>) -> String {
-    let mut words = format!("op={} comm={} pid={}", said.operation, word(&said.program), event.pid);
-    if event.verdict != 0 {
-        words.push_str(&format!(" errno={}", errno_name(event.verdict)));
+/// The body of an event's record; `rule` is the number within the agent.
+pub fn body(event: &Event, said: &Said, rule: Option<u32>) -> Attempt {
+    let errno = match event.verdict {
+        0 => String::new(),
+        code => errno_name(code).to_string(),
+    };
+    Attempt {
+        op: said.operation.clone(),
+        comm: said.program.clone(),
+        pid: Some(event.pid.into()),
+        errno,
+        rule: rule.map(u64::from),
+        ..Attempt::default()
     }
-    if let Some(rule) = rule {
-        words.push_str(&format!(" rule={rule}"));
-    }
-    words
-}
-
-/// Details are words with spaces between them.
-pub fn word(text: &str) -> String {
-    text.chars().map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c }).collect()
 }
 
 fn hook(code: u32) -> Option<Hook> {

@@ -175,10 +175,10 @@ fn who_is_not_in_the_registry_is_ended_and_on_record() {
     let reader = audit::Reader::open(&running.daemon.config.audit).unwrap();
     let filter = audit::Filter { kinds: vec![abi::Kind::Boot], ..audit::Filter::default() };
     let records = reader.query(&filter, 9);
-    let taken: Vec<&str> = records
+    let taken: Vec<String> = records
         .iter()
         .filter(|record| record.object == "agents taken over")
-        .map(|record| record.detail.as_str())
+        .map(|record| record.detail())
         .collect();
     assert_eq!(taken, ["running=1 ended=0 strangers=1"]);
     running.stop();

@@ -3,13 +3,15 @@
 
 mod fake;
 
-use abi::{Entry, Kind};
+use abi::Kind;
 use api::Status;
 use api::status::LogState;
 use audit::{Filter, Reader, Retention, VerifyOptions, ViolationKind, Writer, WriterOptions, keys};
 use coconutd::config::Config;
 use coconutd::sink::own;
 use fake::Running;
+use record::Entry;
+use record::body::Degraded;
 use std::path::{Path, PathBuf};
 
 /// A log of this machine as an earlier daemon left it, with states; 300 leaves of ten records.
@@ -83,7 +85,8 @@ fn a_record_that_was_changed_long_ago_is_found_beside_the_daemon_s_work() {
     assert_eq!(status.log_check.state, LogState::Violated);
     let found = status.log_check.found.unwrap();
     assert!(found.contains("tile/entries/000"), "{found}");
-    let told = |record: &audit::Record| record.detail.contains(&found);
+    let body = Degraded { found: found.clone(), ..Degraded::default() }.into();
+    let told = |record: &audit::Record| record.body == body;
     running.daemon.sink.record(entry(1));
     for _ in 0..1_000 {
         if records(&running, Kind::Degraded).iter().any(told) {
@@ -142,7 +145,7 @@ fn what_is_kept_is_limited_and_what_went_is_on_record() {
     assert!(head.records > RECORDS, "{}", head.records);
     let went = records(&running, Kind::Log);
     let newest = went.last().expect("that records went is not on record");
-    assert!(newest.detail.starts_with("first_record="), "{}", newest.detail);
+    assert!(newest.detail().starts_with("first_record="), "{}", newest.detail());
     let mut kept = 0;
     client
         .records(&[], None, |_| {

@@ -9,6 +9,8 @@ use crate::lines::{Heard, Lines};
 use crate::progress::Progress;
 use anyhow::{Context as _, Result, bail, ensure};
 use api::broker::Usage;
+use record::Body;
+use record::body::Inference;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{PipeWriter, Read, Write};
@@ -254,7 +256,7 @@ fn in_log(ctx: &Context, name: &str, asked: usize) -> Result<Vec<Waited>> {
     loop {
         let records = ctx.coconut.records(&["--agent", &aid, "--kind", "inference"])?;
         if records.len() >= asked {
-            return records.iter().map(|r| from_detail(&r.detail)).collect();
+            return records.iter().map(of_record).collect();
         }
         progress.seen(records.len())?;
         std::thread::sleep(LOOK);
@@ -320,18 +322,18 @@ fn counts(metrics: &str) -> Result<Counts> {
     })
 }
 
-fn from_detail(detail: &str) -> Result<Waited> {
-    let word = |key: &str| -> Result<u64> {
-        let words = detail.split(' ').filter_map(|word| word.split_once('='));
-        let found = words.into_iter().find(|(k, _)| *k == key);
-        let (_, value) = found.with_context(|| format!("no {key} in the record {detail:?}"))?;
-        Ok(value.parse()?)
-    };
-    ensure!(!detail.contains("refused="), "a quiet request was not served: {detail}");
+fn of_record(record: &api::audit::Record) -> Result<Waited> {
+    let body = record.body.as_ref().and_then(|body| Body::from_json(abi::Kind::Inference, body));
+    let Some(Body::Inference(call)) = body else { bail!("a record without a body: {record:?}") };
+    of_body(&call)
+}
+
+fn of_body(call: &Inference) -> Result<Waited> {
+    ensure!(call.refused.is_empty(), "a quiet request was not served: {}", call.refused);
     Ok(Waited {
-        prompt: word("prompt_tokens")?,
-        passed: word("passed_steps")?,
-        others: word("others_tokens")?,
+        prompt: call.prompt_tokens.context("no prompt_tokens")?,
+        passed: call.passed_steps.context("no passed_steps")?,
+        others: call.others_tokens.context("no others_tokens")?,
     })
 }
 
@@ -352,11 +354,15 @@ mod tests {
 
     #[test]
     fn what_was_waited_for_is_read_from_the_record() {
-        let detail = "prompt_tokens=70 completion_tokens=4 queued_us=1 first_token_us=2 steps=4 \
-            passed_steps=1 others_tokens=9";
-        let waited = from_detail(detail).unwrap();
+        let call = Inference {
+            prompt_tokens: Some(70),
+            passed_steps: Some(1),
+            others_tokens: Some(9),
+            ..Inference::default()
+        };
+        let waited = of_body(&call).unwrap();
         assert_eq!(waited, Waited { prompt: 70, passed: 1, others: 9 });
-        assert!(from_detail("prompt_tokens=70").is_err());
-        assert!(from_detail(&format!("{detail} refused=why")).is_err());
+        assert!(of_body(&Inference { passed_steps: None, ..call.clone() }).is_err());
+        assert!(of_body(&Inference { refused: "why".into(), ..call }).is_err());
     }
 }

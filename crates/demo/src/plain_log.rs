@@ -164,6 +164,7 @@ mod tests {
             verdict: abi::Code::Known(Verdict::Deny),
             object: format!("/secret/{n}"),
             detail: String::new(),
+            body: None,
             cut: 0,
             count: 1,
         }

@@ -1,9 +1,10 @@
 //! Each forgery of the audit demonstration, on a real log: the verifier must find it.
 #![allow(clippy::unwrap_used)] // test code
 
-use abi::{Capability, Entry, Kind, Verdict};
+use abi::{Capability, Kind, Verdict};
 use audit::{Report, VerifyOptions, ViolationKind, Writer, WriterOptions, keys, verify};
 use demo::tamper;
+use record::Entry;
 use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ fn entry(n: u64) -> Entry {
         capability: Capability::FsRead,
         verdict: Verdict::Deny,
         object: format!("/srv/secret/{n}"),
-        detail: String::new(),
+        body: record::Body::default(),
         cut: 0,
         count: 1,
         ring: 0,

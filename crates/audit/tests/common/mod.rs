@@ -1,9 +1,10 @@
 //! A log to be tampered with, and the tools to do it.
 #![allow(clippy::unwrap_used, dead_code)] // test code; not every test uses all of it
 
-use abi::{Capability, Entry, Kind, Verdict};
+use abi::{Capability, Kind, Verdict};
 use coconut_audit::layout::{leaves, push_leaf};
 use coconut_audit::{NoteSigner, Report, VerifyOptions, Writer, WriterOptions, keys, verify};
+use record::Entry;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -20,7 +21,7 @@ pub fn entry(agent: u128, i: u64) -> Entry {
         capability: Capability::FsRead,
         verdict: Verdict::Allow,
         object: format!("/srv/input/{i}"),
-        detail: String::new(),
+        body: record::Body::default(),
         cut: 0,
         count: 1,
         ring: 0,

@@ -140,7 +140,8 @@ fn shown(record: &::audit::Record) -> Record {
         capability: record.capability.into(),
         verdict: record.verdict.into(),
         object: record.object.clone(),
-        detail: record.detail.clone(),
+        detail: record.detail(),
+        body: record.body.to_json(),
         cut: record.cut,
         count: record.count,
     }

@@ -3,6 +3,7 @@
 use super::{BAD, DIM, ODD, PLAIN, clean, cut, cut_path, paint, short, time};
 use abi::{Kind, Verdict};
 use api::audit::Record;
+use record::Body;
 use unicode_width::UnicodeWidthStr;
 
 /// The heading of the lines of [`record`].
@@ -71,31 +72,30 @@ pub fn record(record: &Record, width: usize) -> String {
     }
 }
 
-/// What a person looks for in the details of a kind.
+/// What a person looks for in the body of a kind; all of it where nothing is chosen.
 fn brief(record: &Record) -> String {
-    let detail = clean(&record.detail);
-    let word = |key: &str| {
-        let mut words = detail.split(' ').filter_map(|word| word.split_once('='));
-        words.find(|(name, _)| *name == key).map(|(_, value)| value.replace('_', " "))
+    let body = record.kind.known().zip(record.body.as_ref());
+    let body = body.and_then(|(kind, json)| Body::from_json(kind, json));
+    let all = clean(&record.detail);
+    let in_brackets = |text: &str| match text {
+        "" => String::new(),
+        text => format!("({})", clean(text)),
     };
-    let Some(kind) = record.kind.known() else { return detail };
-    let shown = match kind {
-        Kind::Denial | Kind::Use | Kind::Exec | Kind::Seal => {
-            word("comm").map(|program| format!("({program})"))
+    match body {
+        Some(Body::Attempt(attempt)) if attempt.op != "api" => in_brackets(&attempt.comm),
+        Some(Body::Spawn(_)) => String::new(),
+        Some(Body::State(step)) => format!("from {}", clean(&step.from)),
+        Some(Body::Exit(exit)) if exit.step.is_empty() => in_brackets(&exit.reason),
+        Some(Body::Grant(grant)) => in_brackets(&grant.from),
+        Some(Body::Revoke(revoke)) => in_brackets(&revoke.why),
+        Some(Body::Inference(call)) if !call.refused.is_empty() => in_brackets(&call.refused),
+        Some(Body::Inference(call)) => {
+            let tokens = |count: Option<u64>| count.map_or("?".into(), |count| count.to_string());
+            let (read, written) = (tokens(call.prompt_tokens), tokens(call.completion_tokens));
+            format!("{read} + {written} tokens")
         }
-        Kind::Spawn => Some(String::new()),
-        Kind::State => word("from").map(|from| format!("from {from}")),
-        Kind::Exit => word("reason").map(|why| format!("({why})")),
-        Kind::Grant => word("from").map(|from| format!("({from})")),
-        Kind::Revoke => word("why").map(|why| format!("({why})")),
-        Kind::Inference => word("refused").map(|why| format!("({why})")).or_else(|| {
-            let tokens = |key| word(key).unwrap_or_else(|| "?".into());
-            let (read, written) = (tokens("prompt_tokens"), tokens("completion_tokens"));
-            Some(format!("{read} + {written} tokens"))
-        }),
-        _ => None,
-    };
-    shown.unwrap_or(detail)
+        _ => all,
+    }
 }
 
 fn pad(text: &str, width: usize) -> String {
@@ -123,6 +123,7 @@ mod tests {
             verdict: Code::Known(Verdict::Deny),
             object: "/home/maya/.ssh/id_ed25519".into(),
             detail: "hook=file_open errno=EACCES comm=cat".into(),
+            body: None,
             cut: 0,
             count: 1,
         };
@@ -140,6 +141,7 @@ mod tests {
             capability: Code::Known(Capability::None),
             object: "cap-denied".into(),
             detail: "from=active".into(),
+            body: Some(serde_json::json!({"from": "active"})),
             ..record_of.clone()
         };
         assert!(

@@ -6,6 +6,7 @@ use crate::state::Daemon;
 use abi::Kind;
 use api::status::{LogCheck, LogState};
 use audit::{Report, VerifyOptions};
+use record::body::Degraded;
 use std::sync::{Arc, PoisonError, Weak};
 
 /// Below everything that somebody waits for.
@@ -51,8 +52,8 @@ fn say(daemon: &Weak<Daemon>, check: LogCheck) {
     let Some(daemon) = daemon.upgrade() else { return };
     if let Some(found) = &check.found {
         tracing::error!(found, "the log is not what was signed, or could not be verified");
-        let detail = format!("found={found}");
-        daemon.sink.record(own(Kind::Degraded, "the log was verified after the start", detail));
+        let body = Degraded { found: found.clone(), ..Degraded::default() };
+        daemon.sink.record(own(Kind::Degraded, "the log was verified after the start", body));
     }
     *daemon.log_check.lock().unwrap_or_else(PoisonError::into_inner) = check;
 }

@@ -11,10 +11,11 @@ use crate::error::{Answer, Refusal};
 use crate::rights::wanted;
 use crate::sink::Durable;
 use crate::state::{Daemon, Ending, Inner};
-use crate::{clock, lanes, reap, translate};
-use abi::{AgentId, AgentState, Capability, Entry, Kind, Verdict};
+use crate::{clock, lanes, reap};
+use abi::{AgentId, AgentState, Capability, Kind, Verdict};
 use api::agent::ChangeReport;
 use manifest::{Rule, Scope};
+use record::{Entry, body};
 use resolve::targets::Absent;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,12 +55,14 @@ pub async fn grant(
                 let changed: Vec<AgentId> = changes.iter().map(|change| change.aid).collect();
                 let mut entries = given(&daemon, changes, &target, &caller)?;
                 let inner = daemon.inner();
-                let by = translate::word(&caller.name());
+                let by = caller.name();
                 entries.extend(granted.iter().map(|(id, rule, from)| {
                     let mut entry = inner.entry(aid, Kind::Grant);
                     (entry.capability, entry.verdict) = (rule.capability(), Verdict::Allow);
                     entry.object = rule.value();
-                    entry.detail = format!("rule={id} from={from} authorizer={by}");
+                    let (rule, from, authorizer) = (Some((*id).into()), from.clone(), by.clone());
+                    entry.body =
+                        body::Grant { rule, from, authorizer, ..Default::default() }.into();
                     entry
                 }));
                 Ok((changed, room.record(entries), started.elapsed()))
@@ -298,7 +301,8 @@ fn entries_of(inner: &Inner, change: &Change, by: &str) -> Vec<Entry> {
         let mut entry = inner.entry(change.aid, Kind::Revoke);
         entry.capability = taken.rule.capability();
         entry.object = taken.rule.value();
-        entry.detail = format!("rule={} why={why} authorizer={}", taken.id, translate::word(by));
+        let (rule, why, authorizer) = (Some(taken.id.into()), why.to_owned(), by.to_owned());
+        entry.body = body::Revoke { rule, why, authorizer }.into();
         entry
     };
     change.removed.iter().map(entry).collect()

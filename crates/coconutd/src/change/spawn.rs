@@ -17,7 +17,7 @@ use crate::rights::{Wanted, launch, wanted};
 use crate::sink::Durable;
 use crate::state::{Daemon, Info};
 use crate::tree::Tree;
-use crate::{clock, lanes, reap, translate};
+use crate::{clock, lanes, reap};
 use abi::{AgentId, AgentState, Capability, Kind};
 use api::agent::SpawnRequest;
 use manifest::{AbsPath, Digest, Namespaces};
@@ -450,7 +450,8 @@ fn undo(daemon: &Arc<Daemon>, aid: AgentId, refusal: &Refusal) {
             let mut exit = inner.entry(aid, Kind::Exit);
             exit.object = "never started".into();
             let step = refusal.0.step.clone().unwrap_or_default();
-            exit.detail = format!("step={step} why={}", translate::word(&refusal.0.error));
+            let why = refusal.0.error.clone();
+            exit.body = record::body::Exit { step, why, ..Default::default() }.into();
             entries.push(exit);
         }
         let ended = inner.step(aid, Event::Terminate(supervisor::End::Failed));

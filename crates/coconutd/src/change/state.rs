@@ -6,8 +6,9 @@ use crate::error::{Answer, Refusal};
 use crate::owner::Owner;
 use crate::reap;
 use crate::state::{Daemon, Ending};
-use abi::{AgentId, Entry};
+use abi::AgentId;
 use api::Exit;
+use record::Entry;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -140,7 +141,8 @@ fn decide(
     let done = done.map_err(|illegal| Refusal::usage(illegal.to_string()))?;
     let entry = done.map(|step| {
         let mut entry = inner.state_entry(aid, step);
-        entry.detail.push_str(&format!(" by={}", crate::translate::word(&caller.name())));
+        let (from, by) = (step.from.name().to_owned(), caller.name());
+        entry.body = record::body::State { from, by }.into();
         entry
     });
     let owner = inner.info.get(&aid).map(|info| info.kernel.clone());

@@ -3,9 +3,10 @@
 use super::{blocking, lock, whole};
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
+use crate::lanes;
 use crate::state::Daemon;
-use crate::{lanes, translate};
 use abi::{AgentId, Kind};
+use record::body::Lane;
 use std::sync::Arc;
 use supervisor::LaneError;
 
@@ -50,7 +51,7 @@ pub async fn tenant(
         let changed: Vec<AgentId> =
             daemon.inner().supervisor.paying(&tenant).map(|agent| agent.aid).collect();
         let mut entry = crate::sink::own(Kind::Lane, format!("tenant {tenant}"), "");
-        entry.detail = format!("weight={weight} by={}", translate::word(&caller.name()));
+        entry.body = Lane { weight: Some(weight.into()), by: caller.name() }.into();
         entry.tenant = tenant;
         let records = room.record(vec![entry]);
         drop(_one_at_a_time);
@@ -78,11 +79,11 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
                 weigh(&daemon, &planned)?;
                 let mut inner = daemon.inner();
                 let changed = inner.supervisor.commit_weights(&planned);
-                let by = translate::word(&caller.name());
+                let by = caller.name();
                 let entry = |(aid, weight): &(AgentId, u32)| {
                     let mut entry = inner.entry(*aid, Kind::Lane);
                     entry.object = "weight".into();
-                    entry.detail = format!("weight={weight} by={by}");
+                    entry.body = Lane { weight: Some((*weight).into()), by: by.clone() }.into();
                     entry
                 };
                 let entries = planned.iter().map(entry).collect();

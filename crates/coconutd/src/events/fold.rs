@@ -4,7 +4,7 @@
 //! batch that say the same become one record that counts them: exact, and bounded by the number of batches,
 //! which grow with the storm. A batch gets into the log whole or not at all.
 
-use abi::Entry;
+use record::{Body, Entry};
 use std::collections::HashMap;
 
 /// Events that each have records of their own, one after the other without a pause.
@@ -92,7 +92,7 @@ fn add(storm: &mut Vec<Entry>, mut entry: Entry) {
         (a.kind, a.capability, a.verdict) == (b.kind, b.capability, b.verdict)
     };
     let same = |known: &&mut Entry| {
-        alike(known, &entry) && known.object == entry.object && known.detail == entry.detail
+        alike(known, &entry) && known.object == entry.object && known.body == entry.body
     };
     if let Some(known) = storm.iter_mut().find(same) {
         known.count += entry.count;
@@ -100,7 +100,7 @@ fn add(storm: &mut Vec<Entry>, mut entry: Entry) {
     }
     if storm.len() >= APART {
         OTHERS.clone_into(&mut entry.object);
-        entry.detail.clear();
+        entry.body = Body::default();
         let others = |known: &&mut Entry| alike(known, &entry) && known.object == OTHERS;
         if let Some(known) = storm.iter_mut().find(others) {
             known.count += entry.count;

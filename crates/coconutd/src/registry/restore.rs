@@ -12,10 +12,11 @@ use crate::sink::own;
 use crate::state::{Daemon, Info};
 use crate::tree::Tree;
 use abi::caps::FileKey;
-use abi::{AgentId, AgentState, Entry, Kind};
+use abi::{AgentId, AgentState, Kind};
 use anyhow::Context;
 use kernel::{Counters, Footing, Found, Handle, Process, SetId, Standing};
 use manifest::{Namespaces, Origin};
+use record::{Entry, body};
 use resolve::targets::Absent;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -109,7 +110,11 @@ pub async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<Adoption> {
         if let Err(error) = restore_agent(daemon, row, &sets, &mut files, &mut adoption) {
             tracing::error!(%uuid, name, error = format!("{error:#}"), "an agent is not taken up");
             let what = format!("agent {uuid} was not taken up and is ended: {error:#}");
-            adoption.entries.push(own(Kind::Degraded, what, format!("name={name}")));
+            adoption.entries.push(own(
+                Kind::Degraded,
+                what,
+                body::Degraded { name, ..Default::default() },
+            ));
         }
     }
     daemon.registry.begin_anew(&files);
@@ -231,7 +236,11 @@ async fn target(
     }
     let what = format!("what `{}` stood on was not kept: the right is gone", rule.rule);
     tracing::error!(what);
-    entries.push(own(Kind::Degraded, what, "at=adoption"));
+    entries.push(own(
+        Kind::Degraded,
+        what,
+        body::Degraded { at: "adoption".into(), ..Default::default() },
+    ));
     Target::Nothing
 }
 
@@ -411,11 +420,12 @@ pub fn finish(
     }
     let strangers = daemon.kernel.adoption_done()?;
     let running = adoption.agents.iter().filter(|adopted| adopted.process.is_some()).count();
-    let detail = format!(
-        "running={running} ended={} strangers={}",
-        adoption.agents.len() - running,
-        strangers.len()
-    );
+    let detail = body::Boot {
+        running: Some(running as u64),
+        ended: Some((adoption.agents.len() - running) as u64),
+        strangers: Some(strangers.len() as u64),
+        ..Default::default()
+    };
     adoption.entries.insert(0, own(Kind::Boot, "agents taken over", detail));
     Ok(())
 }

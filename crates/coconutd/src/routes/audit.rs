@@ -230,6 +230,7 @@ fn name(daemon: &Daemon, agent: Uuid) -> Option<String> {
 }
 
 fn shown(daemon: &Daemon, record: &audit::RecordView<'_>) -> Record {
+    let body = record.body();
     Record {
         sequence: record.seq,
         time_ns: record.time_ns,
@@ -241,7 +242,8 @@ fn shown(daemon: &Daemon, record: &audit::RecordView<'_>) -> Record {
         capability: record.capability.into(),
         verdict: record.verdict.into(),
         object: record.object.to_owned(),
-        detail: record.detail.to_owned(),
+        detail: body.words(),
+        body: body.to_json(),
         cut: record.cut,
         count: record.count,
     }
@@ -260,7 +262,8 @@ fn fresh(daemon: &Daemon, written: &Written) -> Record {
         capability: Code::Known(entry.capability),
         verdict: Code::Known(entry.verdict),
         object: entry.object.clone(),
-        detail: entry.detail.clone(),
+        detail: entry.body.words(),
+        body: entry.body.to_json(),
         cut: entry.cut,
         count: entry.count,
     }

@@ -8,7 +8,7 @@ pub mod requests;
 mod waiting;
 
 use abi::event::Event;
-use abi::{AgentId, AgentState, Entry};
+use abi::{AgentId, AgentState};
 use coconutd::boot::{self, Start};
 use coconutd::callers::Sizes;
 use coconutd::config::Config;
@@ -23,6 +23,7 @@ use kernel::{
     Result, Rule, Scope, SetId, Standing,
 };
 use manifest::AbsPath;
+use record::Entry;
 use resolve::programs::{Program, ProgramError};
 use resolve::targets::{Absent, RuleError};
 use rustix::fs::FlockOperation;

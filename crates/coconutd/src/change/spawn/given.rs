@@ -2,10 +2,10 @@
 
 use super::Plan;
 use crate::state::{Daemon, Inner};
-use crate::translate;
-use abi::{AgentId, Capability, Entry, Kind, Verdict};
+use abi::{AgentId, Capability, Kind, Verdict};
 use api::broker::BROKER_PORT;
 use manifest::{Digest, Origin};
+use record::{Body, Entry, body};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use supervisor::Event;
@@ -20,15 +20,14 @@ impl Plan {
         let mut inner = daemon.inner();
         let mut spawn = inner.entry(aid, Kind::Spawn);
         spawn.object = self.shown.join(" ");
-        spawn.detail = format!(
-            "name={} manifest={} signed={} authorizer={} program={} uid={}",
-            self.prepared.manifest.agent.name,
-            origin.digest,
-            origin.signed,
-            translate::word(&origin.authorizer),
-            Digest(self.program.digest),
-            self.run_as.uid,
-        );
+        spawn.body = Body::Spawn(body::Spawn {
+            name: self.prepared.manifest.agent.name.clone(),
+            manifest: origin.digest.to_string(),
+            signed: Some(origin.signed),
+            authorizer: origin.authorizer.clone(),
+            program: Digest(self.program.digest).to_string(),
+            uid: Some(self.run_as.uid.into()),
+        });
         let mut entries = vec![spawn];
         let unheld = (!self.program.guarded())
             .then(|| format!("nothing holds the content of {} until it runs", self.program.real));
@@ -46,36 +45,43 @@ impl Plan {
     /// one for what every agent has at its launch.
     fn grants(&self, inner: &Inner, aid: AgentId) -> Vec<Entry> {
         let Ok(agent) = inner.supervisor.get(aid) else { return Vec::new() };
-        let given = |object: String, detail: String| {
+        let given = |object: String, given: body::Grant| {
             let mut entry = inner.entry(aid, Kind::Grant);
             entry.verdict = Verdict::Allow;
-            (entry.object, entry.detail) = (object, detail);
+            (entry.object, entry.body) = (object, given.into());
             entry
         };
         let mut profiles: BTreeMap<&str, usize> = BTreeMap::new();
         let mut entries = Vec::new();
-        let by = translate::word(&self.prepared.origin.authorizer);
+        let authorizer = &self.prepared.origin.authorizer;
+        let by = |from: String| {
+            let authorizer = authorizer.clone();
+            body::Grant { from, authorizer, ..body::Grant::default() }
+        };
         for held in agent.held() {
             if let Origin::Profile { name } = &held.rule.origin {
                 *profiles.entry(name).or_default() += 1;
                 continue;
             }
-            let origin = translate::word(&crate::view::source(&held.rule.origin));
-            let detail = format!("rule={} from={origin} authorizer={by}", held.id);
-            let entry = given(held.rule.rule.value(), detail);
+            let rule = Some(held.id.into());
+            let from = by(crate::view::source(&held.rule.origin));
+            let entry = given(held.rule.rule.value(), body::Grant { rule, ..from });
             entries.push(Entry { capability: held.rule.rule.capability(), ..entry });
         }
         for (name, count) in profiles {
-            let detail = format!("rules={count} from=profile authorizer={by}");
-            entries.push(given(format!("@{name}"), detail));
+            let rules = Some(count as u64);
+            let from = by("profile".into());
+            entries.push(given(format!("@{name}"), body::Grant { rules, ..from }));
         }
         let launch = inner.info.get(&aid).map(|info| info.launch.as_slice()).unwrap_or_default();
-        let words = launch
-            .iter()
-            .map(|given| translate::word(&format!("{}={}", given.kind, given.object)))
-            .collect::<Vec<_>>();
-        let detail = format!("rule=0 from=launch {}", words.join(" "));
-        entries.push(given("its own mounts and standard files".to_owned(), detail));
+        let given_at = launch.iter().map(|given| format!("{}={}", given.kind, given.object));
+        let at_launch = body::Grant {
+            rule: Some(0),
+            from: "launch".into(),
+            launch: given_at.collect::<Vec<_>>().join(" "),
+            ..body::Grant::default()
+        };
+        entries.push(given("its own mounts and standard files".to_owned(), at_launch));
         entries
     }
 

@@ -3,12 +3,16 @@
 //! A reader skips indices that it does not know and shows codes that it does not know as numbers,
 //! so old readers read new logs; an index or code is never used for something else.
 
-use crate::hash::{Hash, hex, record_hash};
-use abi::{Capability, Code, Entry, Kind, Verdict};
-use minicbor::bytes::ByteArray;
+use crate::body::Body;
+use crate::entry::Entry;
+use abi::{Capability, Code, Kind, Verdict};
+use minicbor::bytes::{ByteArray, ByteSlice};
 use minicbor::{Decode, Decoder, Encode};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use uuid::Uuid;
+
+/// SHA-256, of what the log says.
+pub type Hash = [u8; 32];
 
 /// `prev` of an agent's first record.
 pub const NO_PREV: Hash = [0; 32];
@@ -47,6 +51,8 @@ struct Wire<'a> {
     ring: Option<u64>,
     #[n(14)]
     count: Option<u32>,
+    #[b(15)]
+    body: Option<&'a ByteSlice>,
 }
 
 /// A record that borrows its texts from a leaf.
@@ -72,8 +78,10 @@ pub struct RecordView<'a> {
     pub verdict: u32,
     /// Path, address, model, state…
     pub object: &'a str,
-    /// `key=value` words.
-    pub detail: &'a str,
+    /// What a writer said that had no bodies.
+    pub words: &'a str,
+    /// Its body as it lies there; [`RecordView::body`].
+    pub body: &'a [u8],
     /// Hash of the same agent's previous record; [`NO_PREV`] for its first.
     pub prev: Hash,
     /// Bytes of its texts that were left out; [`Entry::fit`].
@@ -98,7 +106,7 @@ pub struct Record {
     pub capability: u32,
     pub verdict: u32,
     pub object: String,
-    pub detail: String,
+    pub body: Body,
     pub prev: Hash,
     pub cut: u32,
     pub ring: u64,
@@ -114,10 +122,12 @@ fn filled<T: PartialEq + Default>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
-/// Appends the record that `entry`, which must fit ([`Entry::fit`]), makes to `leaf`; returns its hash.
-pub(crate) fn encode(leaf: &mut Vec<u8>, seq: u64, entry: &Entry, prev: Hash) -> Hash {
+/// Appends the record that `entry`, which must fit ([`Entry::fit`]), makes to `leaf`; returns its bytes.
+pub fn encode<'l>(leaf: &'l mut Vec<u8>, seq: u64, entry: &Entry, prev: Hash) -> &'l [u8] {
     let start = leaf.len();
     let id = |uuid: Uuid| filled(uuid.into_bytes()).map(ByteArray::from);
+    let mut body = Vec::new();
+    entry.body.encode(&mut body);
     let wire = Wire {
         seq,
         time_ns: entry.time_ns,
@@ -129,15 +139,19 @@ pub(crate) fn encode(leaf: &mut Vec<u8>, seq: u64, entry: &Entry, prev: Hash) ->
         capability: filled(entry.capability as u32),
         verdict: filled(entry.verdict as u32),
         object: filled(entry.object.as_str()),
-        detail: filled(entry.detail.as_str()),
+        detail: match &entry.body {
+            Body::Words(words) => filled(words.as_str()),
+            _ => None,
+        },
         prev: filled(prev).map(ByteArray::from),
         cut: filled(entry.cut),
         ring: filled(entry.ring),
         count: (entry.count > 1).then_some(entry.count),
+        body: filled(body.as_slice()).map(Into::into),
     };
     // Writing to a vector cannot fail.
     let _ = minicbor::encode(&wire, &mut *leaf);
-    record_hash(&leaf[start..])
+    &leaf[start..]
 }
 
 impl<'a> RecordView<'a> {
@@ -156,12 +170,26 @@ impl<'a> RecordView<'a> {
             capability: wire.capability.unwrap_or_default(),
             verdict: wire.verdict.unwrap_or_default(),
             object: wire.object.unwrap_or_default(),
-            detail: wire.detail.unwrap_or_default(),
+            words: wire.detail.unwrap_or_default(),
+            body: wire.body.map(|body| &**body).unwrap_or_default(),
             prev: wire.prev.as_ref().map_or(NO_PREV, |b| **b),
             cut: wire.cut.unwrap_or_default(),
             ring: wire.ring.unwrap_or_default(),
             count: wire.count.unwrap_or(1),
         }
+    }
+
+    /// Its body.
+    pub fn body(&self) -> Body {
+        if self.body.is_empty() {
+            return Body::Words(self.words.to_owned());
+        }
+        Body::decode(self.kind, self.body)
+    }
+
+    /// Its body as people read it.
+    pub fn detail(&self) -> String {
+        self.body().words()
     }
 
     /// A copy that owns its texts.
@@ -177,7 +205,7 @@ impl<'a> RecordView<'a> {
             capability: self.capability,
             verdict: self.verdict,
             object: self.object.to_owned(),
-            detail: self.detail.to_owned(),
+            body: self.body(),
             prev: self.prev,
             cut: self.cut,
             ring: self.ring,
@@ -219,6 +247,11 @@ impl<'a> Iterator for Records<'a> {
 }
 
 impl Record {
+    /// Its body as people read it: `key=value` words.
+    pub fn detail(&self) -> String {
+        self.body.words()
+    }
+
     /// What the producer told. The error is a code that this reader does not know.
     pub fn to_entry(&self) -> Result<Entry, u32> {
         Ok(Entry {
@@ -231,7 +264,7 @@ impl Record {
             capability: self.capability.try_into()?,
             verdict: self.verdict.try_into()?,
             object: self.object.clone(),
-            detail: self.detail.clone(),
+            body: self.body.clone(),
             cut: self.cut,
             ring: self.ring,
             count: self.count,
@@ -241,7 +274,7 @@ impl Record {
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Record", 14)?;
+        let mut out = serializer.serialize_struct("Record", 15)?;
         out.serialize_field("seq", &self.seq)?;
         out.serialize_field("time_ns", &self.time_ns)?;
         out.serialize_field("aid", &self.aid)?;
@@ -252,8 +285,12 @@ impl Serialize for Record {
         out.serialize_field("capability", &Code::<Capability>::from(self.capability))?;
         out.serialize_field("verdict", &Code::<Verdict>::from(self.verdict))?;
         out.serialize_field("object", &self.object)?;
-        out.serialize_field("detail", &self.detail)?;
-        out.serialize_field("prev", &hex(&self.prev))?;
+        out.serialize_field("detail", &self.body.words())?;
+        out.serialize_field("body", &self.body.to_json())?;
+        out.serialize_field(
+            "prev",
+            &self.prev.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        )?;
         out.serialize_field("cut", &self.cut)?;
         out.serialize_field("count", &self.count)?;
         out.end()
@@ -275,7 +312,7 @@ mod tests {
             capability: Capability::FsRead,
             verdict: Verdict::Deny,
             object: "/etc/shadow".into(),
-            detail: String::new(),
+            body: Body::default(),
             cut: 0,
             ring: 0,
             count: 1,
@@ -285,19 +322,20 @@ mod tests {
     #[test]
     fn both_ways() {
         let mut leaf = Vec::new();
-        let first = encode(&mut leaf, 9, &entry(), NO_PREV);
+        let first = [7; 32];
+        encode(&mut leaf, 9, &entry(), NO_PREV);
         encode(&mut leaf, 10, &entry(), first);
         let list: Vec<_> = records(&leaf).map(|r| r.unwrap()).collect();
         assert_eq!(list.len(), 2);
         assert_eq!(list[0].0.to_record().to_entry(), Ok(entry()));
         assert_eq!((list[1].0.seq, list[1].0.prev), (10, first));
-        assert_eq!(record_hash(list[0].1), first);
     }
 
     #[test]
     fn once_needs_no_room_and_more_is_kept() {
         let mut leaf = Vec::new();
-        let first = encode(&mut leaf, 9, &entry(), NO_PREV);
+        let first = [7; 32];
+        encode(&mut leaf, 9, &entry(), NO_PREV);
         let many = Entry { count: 70_000, ring: 4096, ..entry() };
         encode(&mut leaf, 10, &many, first);
         let mut plain = Vec::new();
