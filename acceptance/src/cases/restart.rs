@@ -67,16 +67,27 @@ pub fn again(world: &World) -> Result<()> {
     follower(world, before)
 }
 
-/// The daemon is killed; another must follow by itself.
+/// Ends the daemon again and again: the kernel kills it when it has computed for a few seconds more than its start
+/// takes, whatever it is at. Nobody else may. Returns when it was killed so often, and another runs without that.
 ///
 /// # Errors
-/// When it does not.
-pub fn killed(world: &World) -> Result<()> {
-    let before = daemon()?;
-    systemctl(&["kill", "--signal=KILL", UNIT])?;
-    follower(world, before)?;
-    // The next one is not to wait longer because this one ended.
-    systemctl(&["reset-failed", UNIT]).map(drop)
+/// When it does not come back.
+pub fn killed(world: &World, times: u32) -> Result<()> {
+    let property = |name: &str| -> Result<u64> {
+        Ok(systemctl(&["show", &format!("--property={name}"), "--value", UNIT])?.parse()?)
+    };
+    again(world)?;
+    let start = property("CPUUsageNSec")?.div_ceil(1_000_000_000);
+    {
+        let limit = start + 1;
+        let _restored = DropIn::put(&format!("[Service]\nLimitCPU={limit}\nRestartSteps=0\n"))?;
+        again(world)?;
+        for time in 1..=u64::from(times) {
+            let what = format!("kill {time} of {times}");
+            world.until(&what, || Ok(property("NRestarts")? >= time))?;
+        }
+    }
+    again(world)
 }
 
 /// An agent that counts on in a file and asks for what it may not have.

@@ -23,7 +23,7 @@ const KILLS: u32 = 8;
 /// Agents that count, are refused something, and are given and taken rights.
 const COUNTERS: usize = 3;
 /// A command that takes longer hangs.
-const HANGS: Duration = Duration::from_secs(180);
+const HANGS: Duration = Duration::from_secs(300);
 
 /// Asks for four tokens, again and again, and says how each call ended.
 const ASKER: &str = r#"
@@ -114,17 +114,6 @@ fn reads(world: &World, end: &AtomicBool) -> Result<Told> {
     Ok(told)
 }
 
-/// Moments that differ from run to run.
-struct Moments(u64);
-
-impl Moments {
-    fn next(&mut self) -> Duration {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        Duration::from_millis((self.0 >> 33) % 1_500)
-    }
-}
-
 fn soak(world: &World) -> Result<String> {
     let kills = std::env::var("COCONUT_SOAK").ok().and_then(|text| text.parse().ok());
     let kills: u32 = kills.unwrap_or(KILLS);
@@ -147,16 +136,7 @@ fn soak(world: &World) -> Result<String> {
             threads.spawn(|| changes(world, &names[0], &end)),
             threads.spawn(|| reads(world, &end)),
         ];
-        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-        let mut moments = Moments(seed.as_nanos() as u64);
-        let mut done = Ok(());
-        for at in 0..kills {
-            std::thread::sleep(moments.next());
-            done = killed(world).with_context(|| format!("kill {} of {kills}", at + 1));
-            if done.is_err() {
-                break;
-            }
-        }
+        let done = killed(world, kills);
         end.store(true, Ordering::Release);
         let ended = asking.map(|thread| thread.join().unwrap_or_else(|_| bail!("it fell over")));
         done?;
