@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-/// Longest line of a stream that is taken.
-const LINE_MAX: usize = 1 << 20;
+/// Longest line of a stream that is taken: every agent there may be, as the first line of a feed.
+const LINE_MAX: usize = 64 << 20;
 /// A coconutd that is restarted is there again within this time.
 const COMES_BACK: Duration = Duration::from_secs(30);
 /// Between two looks at whether it is.
@@ -259,8 +259,12 @@ impl Client {
         let mut rest: Vec<u8> = Vec::new();
         let mut garbled = None;
         self.bytes(path, |data| {
+            let mut looked = rest.len();
             rest.extend_from_slice(data);
-            while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+            // What was there before has no end of a line.
+            while let Some(end) = rest.iter().skip(looked).position(|b| *b == b'\n') {
+                let end = looked + end;
+                looked = 0;
                 let line: Vec<u8> = rest.drain(..=end).collect();
                 match serde_json::from_slice(&line) {
                     Ok(item) => {

@@ -12,6 +12,7 @@ pub mod broker;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod error;
+pub mod feed;
 pub mod lane;
 #[cfg(feature = "schema")]
 pub mod openapi;

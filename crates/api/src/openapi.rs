@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, made from [`crate::route::ROUTES`] and the types' JSON schemas.
 
 use crate::route::{ROUTES, Route};
-use crate::{agent, audit, broker, error, lane, status};
+use crate::{agent, audit, broker, error, feed, lane, status};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -56,6 +56,7 @@ fn types(out: &mut SchemaGenerator) -> Vec<(&'static str, Value)> {
         audit::Record,
         audit::Head,
         broker::LaneEvent,
+        feed::FeedLine,
         broker::Peer,
         broker::Usage,
         error::ErrorBody,

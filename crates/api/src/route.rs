@@ -90,6 +90,7 @@ pub const ROUTES: &[Route] = &[
     any("POST", "/v1/agents/{id}/grant", "CapabilityChange", "ChangeReport", "Give a capability"),
     any("POST", "/v1/agents/{id}/revoke", "CapabilityChange", "ChangeReport", "Take one away"),
     any("GET", "/v1/agents/{id}/denials", "", "ExplanationList", "The last denials, explained"),
+    stream("/v1/feed", "FeedLine", "Agents now, then every change; ?all=true adds ended"),
     any("GET", "/v1/lanes", "", "LaneList", "Weights and use of tenants and agents"),
     any("PUT", "/v1/lanes", "LaneChange", "LaneList", "Set a weight"),
     stream("/v1/audit/records", "Record", "Audit records by filter; ?follow=true goes on"),

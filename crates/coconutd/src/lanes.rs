@@ -1,21 +1,11 @@
 //! Lanes, as the broker is told of them and as they are shown; what it tells of calls.
 
-use crate::clock;
-use crate::state::{Daemon, Inner, TenantUse};
+use crate::state::{Inner, TenantUse};
 use abi::{AgentId, Capability, Kind, Verdict};
-use api::broker::{Above, InferLimits, Lane, LaneEvent, Usage};
+use api::broker::{Above, InferLimits, Lane, Usage};
 use api::lane::{AgentLane, LaneList, TenantLane};
 use manifest::{InferScope, Scope};
 use record::{Body, Entry, body};
-
-/// Tells the broker what these agents may ask now.
-pub fn tell(daemon: &Daemon, agents: &[AgentId]) {
-    let lanes: Vec<_> = {
-        let inner = daemon.inner();
-        agents.iter().filter_map(|aid| inner.lane(*aid, clock::boot_ns())).collect()
-    };
-    lanes.into_iter().for_each(|lane| daemon.lanes.tell(LaneEvent::Set { lane }));
-}
 
 impl Inner {
     /// An agent's lane, as the broker is told; none for an agent that does not run.

@@ -12,7 +12,8 @@
 //! | [`registry`] | what the next daemon needs to know |
 //! | [`output`] | what background agents write |
 //! | [`sink`], [`audit_log`] | the way into the log |
-//! | [`state`], [`view`], [`lanes`], [`hub`] | what is known, and how it is shown |
+//! | [`state`], [`view`], [`lanes`] | what is known, and how it is shown |
+//! | [`feed`], [`news`] | what changes of it, for everybody who is told |
 //! | [`port`] | what is needed of kernel and machine |
 
 pub mod audit_log;
@@ -26,11 +27,12 @@ pub mod config;
 pub mod error;
 pub mod events;
 pub mod features;
+pub mod feed;
 pub mod handed;
-pub mod hub;
 pub mod identity;
 pub mod lanes;
 pub mod members;
+pub mod news;
 pub mod output;
 pub mod owner;
 pub mod port;

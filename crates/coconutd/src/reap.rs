@@ -8,7 +8,6 @@ use crate::registry::restore::Adopted;
 use crate::state::{Daemon, Ending};
 use abi::{AgentId, AgentState, Kind};
 use api::Exit;
-use api::broker::LaneEvent;
 use record::body;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +18,6 @@ use supervisor::{End, Event};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 /// Longest pause between two looks at processes that were killed.
 const SLOW: Duration = Duration::from_millis(50);
@@ -78,8 +76,7 @@ fn go_on(daemon: &Arc<Daemon>, aid: AgentId, pipe: OwnedFd) -> Option<Pump> {
 
 /// Ends a foreground agent whose terminal's owner has gone.
 async fn hold(daemon: &Arc<Daemon>, aid: AgentId, leash: Leash) {
-    let ended = daemon.inner().info.get(&aid).map(|info| info.exit.subscribe());
-    let Some(mut ended) = ended else { return };
+    let Some(mut ended) = daemon.inner().end_of(aid) else { return };
     tokio::select! {
         () = leash.closed() => {
             let why = Ending::new(End::Failed, "its foreground command was ended");
@@ -169,13 +166,10 @@ async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited, output: Opti
     let exit = book_end(daemon, aid, known(daemon, aid, waited));
     remove(daemon, aid).await;
     daemon.sink.flush().await;
-    let agent = let_go(daemon, aid, exit);
+    let_go(daemon, aid, exit);
     blocking(|| daemon.remember());
     if kept {
         daemon.registry.forget_output(aid);
-    }
-    if let Some(agent) = agent {
-        daemon.lanes.tell(LaneEvent::Gone { agent });
     }
 }
 
@@ -213,11 +207,10 @@ pub fn remove_now(daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
     }
 }
 
-/// Frees the slot and the sets and tells whoever waits; who it was.
-fn let_go(daemon: &Daemon, aid: AgentId, exit: Exit) -> Option<Uuid> {
-    let (known, dropped) = {
+/// Frees the slot and the sets; then its end is known to whoever waits.
+fn let_go(daemon: &Daemon, aid: AgentId, exit: Exit) {
+    let dropped = {
         let mut inner = daemon.inner();
-        let known = inner.supervisor.get(aid).ok().map(|agent| agent.uuid);
         let forgotten = inner.supervisor.release_slot(aid).ok().flatten();
         let forgotten = forgotten.and_then(|oldest| inner.forget(oldest));
         let mut sets = Vec::new();
@@ -226,14 +219,15 @@ fn let_go(daemon: &Daemon, aid: AgentId, exit: Exit) -> Option<Uuid> {
             info.numbers.clear();
             info.pidfd = None;
         }
-        (known, (sets, forgotten))
+        (sets, forgotten)
     };
     // The kernel is told outside of the lock, and before whoever waits.
     blocking(|| drop(dropped));
-    if let Some(info) = daemon.inner().info.get(&aid) {
-        info.exit.send_replace(Some(exit));
+    let mut inner = daemon.inner();
+    if let Some(info) = inner.info.get_mut(&aid) {
+        info.exit = Some(exit);
     }
-    known
+    inner.supervisor.touch(aid);
 }
 
 /// The children of an agent that ended by itself, as its manifest says.

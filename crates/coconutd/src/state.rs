@@ -4,8 +4,8 @@ use crate::authority::trust::Trust;
 use crate::callers::Callers;
 use crate::clock;
 use crate::config::Config;
+use crate::feed::Feed;
 use crate::handed::Waiting;
-use crate::hub::LaneHub;
 use crate::members::Members;
 use crate::output::Shelf;
 use crate::owner::{Owner, States};
@@ -19,11 +19,12 @@ use crate::tree::Tree;
 use abi::{AgentId, AgentState, Capability, Kind, Verdict};
 use record::{Entry, body};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use supervisor::{End, Event, Supervisor};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Beginning of an attempt's operation where the daemon itself refused; its reason follows.
@@ -99,8 +100,8 @@ pub struct Info {
     pub tokens: u64,
     /// Inference calls, refused ones included.
     pub calls: u64,
-    /// Its end, for all who wait.
-    pub exit: watch::Sender<Option<api::Exit>>,
+    /// How it ended, once nothing of it is left.
+    pub exit: Option<api::Exit>,
     /// Its place in the kernel, once its program runs: for the next daemon.
     pub footing: Option<kernel::Footing>,
 }
@@ -129,6 +130,34 @@ pub struct Inner {
     pub tenants: HashMap<String, TenantUse>,
     /// Agents since the daemon started.
     pub admitted: u64,
+    /// Where changes are told.
+    pub feed: Feed,
+}
+
+/// What changes, while nobody else has it. What was changed is told when it is given up, so that nobody who changes
+/// something has to think of it.
+pub struct Locked<'a>(MutexGuard<'a, Inner>);
+
+impl Deref for Locked<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if self.0.supervisor.has_news() {
+            self.0.tell_news();
+        }
+    }
 }
 
 /// The daemon.
@@ -151,8 +180,6 @@ pub struct Daemon {
     pub stdio: Waiting,
     /// What background agents wrote.
     pub shelf: Arc<Shelf>,
-    /// The broker's streams.
-    pub lanes: LaneHub,
     /// What each caller holds of what all share.
     pub callers: Callers,
     /// Who is an operator.
@@ -237,7 +264,6 @@ impl Daemon {
             system: parts.system,
             stdio: Waiting::default(),
             shelf: parts.shelf,
-            lanes: LaneHub::default(),
             trust: parts.trust,
             weights: tokio::sync::Mutex::default(),
             batch: Mutex::default(),
@@ -262,14 +288,15 @@ impl Daemon {
                 by_owner: HashMap::new(),
                 tenants: HashMap::new(),
                 admitted: 0,
+                feed: Feed::default(),
             }),
         })
     }
 
     /// The changing part. A poisoned lock is taken all the same: half-written state is worse lost
     /// than kept, and every change is one assignment.
-    pub fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn inner(&self) -> Locked<'_> {
+        Locked(self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An agent's outside id.

@@ -28,7 +28,7 @@ impl Inner {
             weight: agent.weight,
             started_ns: info.started_ns,
             ended_ns: info.ended_ns,
-            exit: info.exit.borrow().clone(),
+            exit: info.exit.clone(),
             denials: info.kernel_denials + info.daemon_denials,
             uses: info.uses,
         })

@@ -156,7 +156,7 @@ fn who_ended_while_there_was_no_daemon_is_told_with_its_status() {
         agents.get_mut(&by_signal).unwrap().exited = exited(None, Some(9));
     }
     let running = running.followed();
-    let exit = |aid: AgentId| running.daemon.inner().info[&aid].exit.borrow().clone();
+    let exit = |aid: AgentId| running.daemon.inner().info[&aid].exit.clone();
     await_that("their ends", || exit(gone).is_some() && exit(by_signal).is_some());
     assert_eq!(exit(gone).unwrap().status, Some(7));
     assert_eq!(exit(by_signal).unwrap().signal, Some(9));

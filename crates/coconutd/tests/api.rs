@@ -365,7 +365,7 @@ fn a_childs_lane_is_part_of_its_parents() {
         lane.above.iter().map(|above| (above.agent, above.weight)).collect()
     };
     assert_eq!(above(&lanes_of(&client)), [(parent.agent.aid, 100)]);
-    let mut told = running.daemon.lanes.subscribe();
+    let mut told = running.daemon.inner().feed.lanes.listen();
     let wanted = LaneChange::Agent { agent: "parent".into(), weight: 120 };
     let lanes: LaneList = client.put("/v1/lanes", &wanted).unwrap();
     let lines: Vec<_> =
@@ -373,8 +373,9 @@ fn a_childs_lane_is_part_of_its_parents() {
     assert_eq!(lines, [("parent", 0, 120), ("child", 1, 100)]);
     // It weighs what it did, and has another part of the whole: the broker must know.
     let mut changed = Vec::new();
-    while let Ok(api::broker::LaneEvent::Set { lane }) = told.changes.try_recv() {
-        changed.push(lane);
+    while let Some(Ok((_, event))) = told.take() {
+        let api::broker::LaneEvent::Set { lane } = &*event else { continue };
+        changed.push(lane.clone());
     }
     assert_eq!(above(&changed), [(parent.agent.aid, 120)]);
     running.stop();

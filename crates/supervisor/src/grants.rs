@@ -267,6 +267,7 @@ impl Supervisor {
             for taken in &change.removed {
                 agent.remember(taken.rule.clone(), taken.removal, now_ns);
             }
+            self.news.lanes.push(change.aid);
             self.note_expiry(change.aid);
         }
     }

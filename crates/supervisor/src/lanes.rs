@@ -65,7 +65,10 @@ impl Supervisor {
         weight: u32,
     ) -> Result<Vec<AgentId>, LaneError> {
         self.weights.set(tenant, checked(weight)?);
-        Ok(self.living.paying(tenant).collect())
+        let changed: Vec<AgentId> = self.living.paying(tenant).collect();
+        self.news.tenants.push(tenant.to_owned());
+        self.news.lanes.extend(&changed);
+        Ok(changed)
     }
 
     /// What it takes to set the weight of an agent within its tenant: its own, and that of each
@@ -98,6 +101,7 @@ impl Supervisor {
                 changed.insert(below);
             }
         }
+        self.news.lanes.extend(&changed);
         changed.into_iter().collect()
     }
 

@@ -13,6 +13,7 @@ mod lanes;
 mod lifecycle;
 mod names;
 mod narrow;
+mod news;
 mod parts;
 mod registry;
 mod resolve;
@@ -30,6 +31,7 @@ pub use grants::{Change, GrantError, Granting, Revocation, RevokeError, absolute
 pub use lanes::{LaneError, LaneView};
 pub use lifecycle::{End, Event, IllegalTransition, Lifecycle, Transition};
 pub use narrow::Taken;
+pub use news::News;
 pub use parts::Part;
 pub use registry::{Limits, Supervisor, UnknownAgent};
 pub use resolve::{Candidate, ResolveError};

@@ -4,6 +4,7 @@ use crate::agent::Agent;
 use crate::denials::{Attempt, Noted};
 use crate::lifecycle::{Event, IllegalTransition, Transition};
 use crate::names::Names;
+use crate::news::News;
 use crate::sets::SetKeys;
 use crate::slots::Slots;
 use crate::weights::Weights;
@@ -52,6 +53,8 @@ pub struct Supervisor {
     pub(crate) keys: Arc<SetKeys>,
     /// Agents that are not as they were written down.
     pub(crate) changed: BTreeSet<AgentId>,
+    /// What was not told yet.
+    pub(crate) news: News,
 }
 
 impl Supervisor {
@@ -69,6 +72,7 @@ impl Supervisor {
             weights: Weights::default(),
             keys,
             changed: BTreeSet::new(),
+            news: News::default(),
         }
     }
 
@@ -82,7 +86,8 @@ impl Supervisor {
         self.by_uuid.insert(uuid, aid);
         self.living.insert(&agent);
         self.agents.insert(aid, agent);
-        self.changed.insert(aid);
+        self.touch(aid);
+        self.news.lanes.push(aid);
         self.note_expiry(aid);
     }
 
@@ -91,7 +96,7 @@ impl Supervisor {
         if !agent.state().is_terminal() {
             return self.enter(agent);
         }
-        self.changed.insert(agent.aid);
+        self.touch(agent.aid);
         self.by_uuid.insert(agent.uuid, agent.aid);
         self.ended.insert(&agent);
         if agent.released {
@@ -125,6 +130,17 @@ impl Supervisor {
             parent.children.remove(&entry);
         }
         self.count_below(parent, false);
+        self.news.lanes.push(aid);
+    }
+
+    /// What has changed since this was last asked.
+    pub fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
+    /// There is something to ask for.
+    pub fn has_news(&self) -> bool {
+        !self.news.is_empty()
     }
 
     /// An agent, living or remembered.
@@ -133,7 +149,7 @@ impl Supervisor {
     }
 
     pub(crate) fn get_mut(&mut self, aid: AgentId) -> Result<&mut Agent, UnknownAgent> {
-        self.changed.insert(aid);
+        self.touch(aid);
         self.agents.get_mut(&aid).ok_or(UnknownAgent(aid))
     }
 
@@ -244,7 +260,7 @@ impl Supervisor {
         for child in children {
             let _ = self.hand_over(child, heir);
         }
-        self.changed.insert(aid);
+        self.touch(aid);
         if let Some(agent) = self.agents.remove(&aid) {
             self.ended.remove(&agent);
             self.by_uuid.remove(&agent.uuid);

@@ -187,6 +187,7 @@ impl Supervisor {
     /// Something that belongs to an agent has changed elsewhere.
     pub fn touch(&mut self, aid: AgentId) {
         self.changed.insert(aid);
+        self.news.agent(aid);
     }
 
     /// The highest generation that an id was given out with.

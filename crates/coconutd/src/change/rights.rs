@@ -11,7 +11,7 @@ use crate::error::{Answer, Refusal};
 use crate::rights::wanted;
 use crate::sink::Durable;
 use crate::state::{Daemon, Ending, Inner};
-use crate::{clock, lanes, reap};
+use crate::{clock, reap};
 use abi::{AgentId, AgentState, Capability, Kind, Verdict};
 use api::agent::ChangeReport;
 use manifest::{Rule, Scope};
@@ -70,7 +70,6 @@ pub async fn grant(
         };
         records.written().await?;
         blocking(|| daemon.remember());
-        lanes::tell(&daemon, &changed);
         daemon.expiry.notify_one();
         let changed = if changed.is_empty() { vec![aid] } else { changed };
         Ok(report(&daemon, &changed, &[], took))
@@ -195,7 +194,6 @@ pub async fn revoke(
         };
         done.records.written().await?;
         let ended = blocking(|| end_who_has_it_mapped(&daemon, &done.mapped));
-        lanes::tell(&daemon, &done.changed);
         Ok(report(&daemon, &done.changed, &ended, done.took))
     })
     .await
@@ -358,7 +356,6 @@ async fn expire_one(daemon: Arc<Daemon>, aid: AgentId) -> Answer<()> {
     let Some((taken, records)) = done else { return Ok(()) };
     records.written().await?;
     blocking(|| end_who_has_it_mapped(&daemon, taken.as_slice()));
-    lanes::tell(&daemon, &[aid]);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::rights::{Wanted, launch, wanted};
 use crate::sink::Durable;
 use crate::state::{Daemon, Info};
 use crate::tree::Tree;
-use crate::{clock, lanes, reap};
+use crate::{clock, reap};
 use abi::{AgentId, AgentState, Capability, Kind};
 use api::agent::SpawnRequest;
 use manifest::{AbsPath, Digest, Namespaces};
@@ -298,7 +298,7 @@ impl Plan {
             last_counters: None,
             tokens: 0,
             calls: 0,
-            exit: tokio::sync::watch::Sender::new(None),
+            exit: None,
             footing: None,
         }
     }
@@ -380,11 +380,14 @@ impl Plan {
         }
         let pidfd = process.pidfd.try_clone().map_err(|e| Refusal::failed(e.to_string()))?;
         let footing = daemon.kernel.footing(aid).ok();
-        if let Some(info) = daemon.inner().info.get_mut(&aid) {
+        let mut inner = daemon.inner();
+        if let Some(info) = inner.info.get_mut(&aid) {
             info.pid = Some(process.pid);
             info.pidfd = Some(Arc::new(pidfd));
             info.footing = footing;
         }
+        inner.supervisor.touch(aid);
+        drop(inner);
         Ok(process)
     }
 
@@ -422,7 +425,6 @@ impl Plan {
                 tokio::spawn(tell_again(daemon.clone(), aid));
             }
         });
-        lanes::tell(daemon, &[aid]);
     }
 }
 

@@ -34,7 +34,7 @@ pub async fn kill(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId) -> Answer<
 /// # Errors
 /// When it is not known any more.
 pub async fn wait(daemon: &Daemon, aid: AgentId) -> Answer<Exit> {
-    let exit = daemon.inner().info.get(&aid).map(|info| info.exit.subscribe());
+    let exit = daemon.inner().end_of(aid);
     let mut exit =
         exit.ok_or_else(|| Refusal::new(api::ErrorCode::NotFound, "it has been forgotten"))?;
     let ended = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());

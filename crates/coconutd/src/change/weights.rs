@@ -3,7 +3,6 @@
 use super::{blocking, lock, whole};
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::lanes;
 use crate::state::Daemon;
 use abi::{AgentId, Kind};
 use record::body::Lane;
@@ -48,8 +47,6 @@ pub async fn tenant(
             daemon.inner().supervisor.set_tenant_weight(&tenant, before).map_err(wrong)?;
             return Err(error.into());
         }
-        let changed: Vec<AgentId> =
-            daemon.inner().supervisor.paying(&tenant).map(|agent| agent.aid).collect();
         let mut entry = crate::sink::own(Kind::Lane, format!("tenant {tenant}"), "");
         entry.body = Lane { weight: Some(weight.into()), by: caller.name() }.into();
         entry.tenant = tenant;
@@ -57,7 +54,6 @@ pub async fn tenant(
         drop(_one_at_a_time);
         records.written().await?;
         blocking(|| daemon.remember_all());
-        lanes::tell(&daemon, &changed);
         Ok(())
     })
     .await
@@ -72,13 +68,13 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
     let daemon = daemon.clone();
     whole(async move {
         let room = daemon.sink.room().await?;
-        let (changed, records) = {
+        let records = {
             let _tree = lock(&daemon, aid).await?;
             blocking(|| -> Answer<_> {
                 let planned = daemon.inner().supervisor.plan_weight(aid, weight).map_err(wrong)?;
                 weigh(&daemon, &planned)?;
                 let mut inner = daemon.inner();
-                let changed = inner.supervisor.commit_weights(&planned);
+                inner.supervisor.commit_weights(&planned);
                 let by = caller.name();
                 let entry = |(aid, weight): &(AgentId, u32)| {
                     let mut entry = inner.entry(*aid, Kind::Lane);
@@ -87,12 +83,11 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
                     entry
                 };
                 let entries = planned.iter().map(entry).collect();
-                Ok((changed, room.record(entries)))
+                Ok(room.record(entries))
             })?
         };
         records.written().await?;
         blocking(|| daemon.remember());
-        lanes::tell(&daemon, &changed);
         Ok(())
     })
     .await

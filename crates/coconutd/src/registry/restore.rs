@@ -385,7 +385,7 @@ fn of_row(
         last_counters: row.counters.map(|(denials, uses)| Counters { denials, uses }),
         tokens: row.tokens,
         calls: row.calls,
-        exit: tokio::sync::watch::Sender::new(row.exit),
+        exit: row.exit,
         footing,
     }
 }

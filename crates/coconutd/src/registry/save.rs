@@ -189,7 +189,7 @@ fn row(info: &Info) -> InfoRow {
         counters: info.last_counters.map(|c| (c.denials, c.uses)),
         tokens: info.tokens,
         calls: info.calls,
-        exit: info.exit.borrow().clone(),
+        exit: info.exit.clone(),
         numbers: numbers.collect(),
         footing: None,
     }

@@ -5,7 +5,7 @@ use crate::authority::access;
 use crate::caller::Caller;
 use crate::clock;
 use crate::error::{Answer, Refusal};
-use crate::hub::Subscription;
+use crate::feed::Listener;
 use crate::state::Daemon;
 use api::ErrorCode;
 use api::broker::{LaneEvent, Peer, Usage};
@@ -17,7 +17,6 @@ use axum::response::Response;
 use futures_util::stream;
 use serde::Deserialize;
 use std::net::SocketAddr;
-use tokio::sync::broadcast::error::RecvError;
 
 fn allowed(daemon: &Daemon, caller: &Caller) -> Answer<()> {
     match caller {
@@ -33,31 +32,26 @@ fn allowed(daemon: &Daemon, caller: &Caller) -> Answer<()> {
 /// starts again.
 pub async fn lanes(State(daemon): Shared, caller: Caller) -> Answer<Response> {
     allowed(&daemon, &caller)?;
-    // Subscribed first: what changes meanwhile comes again, which does no harm.
-    let changes = daemon.lanes.subscribe();
-    let mut first: Vec<u8> = Vec::new();
-    {
+    let (lanes, changes) = {
         let inner = daemon.inner();
-        for agent in inner.supervisor.living() {
-            if let Some(lane) = inner.lane(agent.aid, clock::boot_ns()) {
-                first.extend_from_slice(&line(&LaneEvent::Set { lane }));
-            }
-        }
-    }
-    first.extend_from_slice(&line(&LaneEvent::Synced));
+        let now = clock::boot_ns();
+        let lanes = inner.supervisor.living().filter_map(|agent| inner.lane(agent.aid, now));
+        (lanes.collect::<Vec<_>>(), inner.feed.lanes.listen())
+    };
+    let all = lanes.into_iter().map(|lane| LaneEvent::Set { lane }).chain([LaneEvent::Synced]);
+    let first = all.flat_map(|event| line(&event)).collect();
     streamed("application/x-ndjson", stream::unfold((Some(first), changes), next))
 }
 
-type Changes = (Option<Vec<u8>>, Subscription);
+type Changes = (Option<Vec<u8>>, Listener<LaneEvent>);
 
 async fn next((first, mut changes): Changes) -> Option<(Result<Bytes, std::io::Error>, Changes)> {
     if let Some(first) = first {
         return Some((Ok(first.into()), (None, changes)));
     }
-    match changes.changes.recv().await {
-        Ok(event) => Some((Ok(line(&event)), (None, changes))),
-        Err(RecvError::Lagged(_) | RecvError::Closed) => None,
-    }
+    // The end of its stream tells a broker that it has to begin anew.
+    let (_, event) = changes.next().await.ok()?;
+    Some((Ok(line(&*event)), (None, changes)))
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod broker;
 mod caps;
+mod feed;
 mod lanes;
 mod output;
 mod spawn;
@@ -45,6 +46,7 @@ pub fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/agents/{id}/grant", post(caps::grant))
         .route("/v1/agents/{id}/revoke", post(caps::revoke))
         .route("/v1/agents/{id}/denials", get(agents::denials))
+        .route("/v1/feed", get(feed::feed))
         .route("/v1/lanes", get(lanes::list).put(lanes::set))
         .route("/v1/audit/records", get(audit::records))
         .route("/v1/audit/head", get(audit::head))

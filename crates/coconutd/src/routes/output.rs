@@ -4,6 +4,7 @@ use super::{Asked, Shared, streamed};
 use crate::authority::access::{self, Act};
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
+use crate::feed::Ended;
 use crate::output::Reading;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -12,7 +13,6 @@ use futures_util::stream;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// How often a followed file is looked at; only while somebody follows it.
 const LOOK: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ pub struct How {
 struct Answering {
     reading: Reading,
     follow: bool,
-    ended: watch::Receiver<Option<api::Exit>>,
+    ended: Ended,
 }
 
 pub async fn logs(
@@ -38,10 +38,11 @@ pub async fn logs(
 ) -> Answer<Response> {
     let aid = access::agent(&daemon, &caller, &id, Act::See)?;
     let known = {
-        let inner = daemon.inner();
-        inner.info.get(&aid).map(|i| (i.uuid, i.log_file.clone(), i.exit.subscribe()))
+        let mut inner = daemon.inner();
+        let ended = inner.end_of(aid);
+        inner.info.get(&aid).map(|i| (i.uuid, i.log_file.clone())).zip(ended)
     };
-    let (agent, path, ended) =
+    let ((agent, path), ended) =
         known.ok_or_else(|| Refusal::failed("the agent has been forgotten"))?;
     let path = path.ok_or_else(|| {
         Refusal::usage("it ran in the foreground: its output went to whoever ran it")

@@ -9,9 +9,10 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
-    let (live, total) = {
+    let (live, total, broker_connected) = {
         let inner = daemon.inner();
-        (inner.supervisor.living_count() as u64, inner.admitted)
+        let heard = inner.feed.lanes.is_heard();
+        (inner.supervisor.living_count() as u64, inner.admitted, heard)
     };
     Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -24,7 +25,7 @@ pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
         agents_total: total,
         records: daemon.sink.records(),
         log_key: daemon.log_key.clone(),
-        broker_connected: daemon.lanes.is_connected(),
+        broker_connected,
         log_check: daemon.log_check.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         log_stuck: daemon.sink.stuck(),
         events_lost: daemon.lost.load(Ordering::Acquire),

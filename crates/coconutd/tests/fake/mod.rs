@@ -640,7 +640,7 @@ impl Running {
     async fn end_all(&self) {
         let living: Vec<AgentId> =
             self.daemon.inner().supervisor.living().map(|agent| agent.aid).collect();
-        let exits = living.iter().map(|aid| self.daemon.inner().info[aid].exit.subscribe());
+        let exits = living.iter().map(|aid| self.daemon.inner().end_of(*aid).unwrap());
         for mut exit in exits.collect::<Vec<_>>() {
             let ending = Ending::new(supervisor::End::Clean, "the test is over");
             living.iter().for_each(|aid| {
