@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -164,14 +165,16 @@ fn a_snapshot_and_its_deltas_are_the_list_at_any_time() {
                 })
             })
             .into();
-        livers.into_iter().for_each(|liver| liver.join().unwrap());
-        a_tree_ends(&running);
+        // Whatever failed, the others come to their end.
+        let lived = livers.into_iter().map(|liver| liver.join()).collect::<Vec<_>>();
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(|| a_tree_ends(&running)));
         over.store(true, Ordering::SeqCst);
+        running.spawned("last", &[]);
+        assert!(ended.is_ok() && lived.iter().all(Result::is_ok));
         for watcher in watchers {
             let (last, rounds) = watcher.join().unwrap();
             assert!(last.unwrap() > 100 && rounds > 20, "{last:?} {rounds}");
         }
-        running.spawned("last", &[]);
         reader.join().unwrap()
     });
     // What goes out over the socket is the same.
@@ -232,6 +235,7 @@ fn who_does_not_read_is_cut_off_and_told_and_nobody_waits_for_it() {
     let running = Running::start();
     let mut slow = UnixStream::connect(running.daemon.config.api_socket()).unwrap();
     slow.write_all(b"GET /v1/feed HTTP/1.1\r\nhost: coconutd\r\n\r\n").unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut slow = BufReader::new(slow);
     let first = (&mut slow).lines().map(Result::unwrap).find(|line| line.contains("snapshot"));
     assert!(first.is_some());
