@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[Case {
 }];
 
 /// How often the daemon is killed; `COCONUT_SOAK` says otherwise.
-const KILLS: u32 = 8;
+const KILLS: u32 = 4;
 /// Agents that count, are refused something, and are given and taken rights.
 const COUNTERS: usize = 3;
 /// A command that takes longer hangs.
@@ -129,6 +129,10 @@ fn soak(world: &World) -> Result<String> {
         ..Spec::default()
     };
     let asker = Agent::start(&world.ctx.coconut, spec)?;
+    let flooder = world.ctx.unique("flooder");
+    let secret = world.file("soak-secret", "TOPSECRET")?;
+    let words = format!("while :; do read x <{secret}; done 2>/dev/null");
+    world.background(&flooder, &["fs.exec=@shell", "fs.read=@shell"], &words)?;
     let end = AtomicBool::new(false);
     let told = std::thread::scope(|threads| -> Result<Vec<Told>> {
         let asking = [
@@ -161,7 +165,7 @@ fn soak(world: &World) -> Result<String> {
     let (answers, failed) = answered_again(&asker)?;
     world.expect(0, &["kill", &asker.name])?;
     let mut refusals = 0;
-    for name in &names {
+    for name in names.iter().chain([&flooder]) {
         refusals += books_are_true(world, name)?;
     }
     let statuses: Vec<_> = told.iter().map(|told| format!("{:?}", told.statuses)).collect();
