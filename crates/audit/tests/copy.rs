@@ -51,8 +51,13 @@ fn copies_in_any_order_raise_no_alarm() {
     std::thread::scope(|threads| {
         let end = scopeguard(&stop);
         threads.spawn(|| write(&log, &stop));
-        // Longer than the earlier checkpoints are apart.
-        std::thread::sleep(std::time::Duration::from_millis(1_200));
+        // Until there is an earlier checkpoint of its own: whatever is copied from now on has what it covers.
+        let earlier =
+            || std::fs::read_to_string(log.path().join("checkpoints")).unwrap_or_default();
+        let sizes = |text: &str| text.lines().filter_map(|line| line.parse().ok()).max();
+        while sizes(&earlier()).unwrap_or(0_u64) < 10 {
+            std::thread::sleep(pause);
+        }
         let is_top = |path: &PathBuf| path.is_file() && path.parent() == Some(log.path());
         type Order<'a> = &'a dyn Fn(&mut Vec<PathBuf>);
         let orders: [(&str, Order<'_>); 4] = [
