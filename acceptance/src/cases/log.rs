@@ -67,8 +67,9 @@ fn copy_of(names: &[&str], to: &Path) -> Result<()> {
 fn copies(world: &World) -> Result<String> {
     let writers = [writer(world)?, writer(world)?];
     world.until("records of theirs", || {
-        let records = world.ctx.coconut.records(&["--agent", &writers[1].name])?;
-        Ok(records.len() > 20)
+        // Not before it is known.
+        let records = world.ctx.coconut.records(&["--agent", &writers[1].name]);
+        Ok(records.is_ok_and(|records| records.len() > 20))
     })?;
     let (tiles, heads) = (["tile", "state", "log.vkey"], ["checkpoint", "checkpoints"]);
     let (mut incomplete, mut alarms) = (0, 0);
@@ -107,6 +108,7 @@ fn copies(world: &World) -> Result<String> {
 }
 
 fn unreferenced(world: &World) -> Result<String> {
+    grown(world)?;
     let kept = demo::audit::Kept::take(&world.ctx, "hidden")?;
     let bundle = first_bundle(&kept.log)?;
     type Hide<'a> = &'a dyn Fn(&Path) -> Result<()>;
@@ -160,7 +162,18 @@ fn checked(world: &World) -> Result<Status> {
     status.context("a status")
 }
 
+/// The log has a bundle that does not change any more.
+fn grown(world: &World) -> Result<()> {
+    if first_bundle(live()).is_ok() {
+        return Ok(());
+    }
+    let agent = writer(world)?;
+    world.until("a full bundle", || Ok(first_bundle(live()).is_ok()))?;
+    world.expect(0, &["kill", &agent.name]).map(drop)
+}
+
 fn damage(world: &World) -> Result<String> {
+    grown(world)?;
     let path = live().join(first_bundle(live())?);
     let whole = std::fs::read(&path)?;
     let mut bytes = whole.clone();
@@ -179,7 +192,7 @@ fn damage(world: &World) -> Result<String> {
     ensure!(doctor.stdout.contains("VIOLATED"), "doctor: {}", doctor.stdout);
     let degraded = world.ctx.coconut.records(&["--kind", "degraded"])?;
     let told = |record: &api::audit::Record| record.detail.contains("tile/entries/");
-    ensure!(degraded.iter().any(told), "what was found is not on record");
+    ensure!(degraded.iter().any(told), "{:?} is not on record: {degraded:?}", status.log_check);
     let status = checked(world)?;
     ensure!(status.log_check.state == LogState::Sound, "{:?}", status.log_check);
     world.expect(0, &["audit", "verify"])?;

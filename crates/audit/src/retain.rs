@@ -91,6 +91,11 @@ impl Segments {
         self.unsaved >= self.limits.state_every.max(agents as u64 * RECORDS_PER_HEAD)
     }
 
+    /// True if the newest state has every record.
+    pub fn is_saved(&self) -> bool {
+        self.unsaved == 0
+    }
+
     /// A state was written.
     pub fn saved(&mut self, store: &Store, now: Summary) {
         self.unsaved = 0;

@@ -294,9 +294,24 @@ impl Writer {
     /// Writes a state if one is due, and takes away what is not kept. A disk that refuses it costs the next
     /// opening time, and is asked again; what was sealed is sealed.
     fn retain(&mut self) {
-        if !self.segments.is_due(self.chains.alive()) {
-            return;
+        if self.segments.is_due(self.chains.alive()) {
+            self.save();
         }
+    }
+
+    /// Leaves a state behind, so that the next opening has nothing to follow.
+    ///
+    /// # Errors
+    /// When what was appended cannot be sealed.
+    pub fn close(&mut self) -> Result<(), Error> {
+        self.checkpoint()?;
+        if !self.segments.is_saved() {
+            self.save();
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) {
         self.chains.forget_ended();
         let summary = self.summary();
         let state = State { summary, chains: self.chains.clone() };

@@ -68,6 +68,20 @@ fn what_lies_before_the_newest_state_is_not_read() {
 }
 
 #[test]
+fn what_was_closed_in_order_has_nothing_to_be_followed() {
+    let log = Log::new(0, 1);
+    let (mut writer, _) = Writer::open(log.path(), &log.signer, patient()).unwrap();
+    (0..300).for_each(|leaf| append(&mut writer, leaf * 10, 10));
+    writer.close().unwrap();
+    writer.close().unwrap();
+    drop(writer);
+    assert_eq!(states(&log), [300]);
+    std::fs::remove_file(&older(&log, 300)[0]).unwrap();
+    let (writer, recovery) = Writer::open(log.path(), &log.signer, patient()).unwrap();
+    assert_eq!((recovery.set_aside, writer.records()), (None, 3_000));
+}
+
+#[test]
 fn control_without_its_states_it_is_read_whole() {
     let log = long(300);
     std::fs::remove_dir_all(log.path().join("state")).unwrap();

@@ -131,6 +131,10 @@ impl AuditLog for Log {
         self.0.note().to_owned()
     }
 
+    fn close(&mut self) -> anyhow::Result<()> {
+        Ok(self.0.close()?)
+    }
+
     fn news(&mut self) -> Option<Entry> {
         let Pruned { minimum, next_seq, bytes } = self.0.pruned()?;
         let (first_record, first_leaf, bytes) = (Some(next_seq), Some(minimum), Some(bytes));

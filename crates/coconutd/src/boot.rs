@@ -255,7 +255,7 @@ pub async fn stop(daemon: &Arc<Daemon>) {
     emptied.await;
     let detail = body::Shutdown { agents: Some(agents as u64) };
     daemon.sink.record(own(Kind::Shutdown, "coconutd", detail));
-    daemon.sink.flush().await;
+    daemon.sink.close().await;
     change::blocking(|| daemon.remember_all());
     let config = &daemon.config;
     for socket in [config.api_socket(), config.stdio_socket()] {

@@ -40,6 +40,11 @@ pub trait AuditLog: Send {
     fn checkpoint(&mut self) -> anyhow::Result<()>;
     /// The newest signed checkpoint.
     fn note(&self) -> String;
+    /// As `checkpoint`; nothing more comes, so that the next opening may find it at once.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    fn close(&mut self) -> anyhow::Result<()>;
     /// What the log has to say of itself since this was last asked.
     fn news(&mut self) -> Option<Entry>;
 }
@@ -58,6 +63,8 @@ enum Order {
     Append(Vec<Entry>, Option<oneshot::Sender<()>>),
     /// Answer once everything before is under a checkpoint.
     Seal(oneshot::Sender<()>),
+    /// As `Seal`, and nothing more is to come.
+    Close(oneshot::Sender<()>),
 }
 
 /// Where entries go.
@@ -186,6 +193,14 @@ impl Sink {
         }
     }
 
+    /// As [`Sink::flush`], for the last time.
+    pub async fn close(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Close(done)).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+
     /// New records from now on.
     pub fn follow(&self) -> broadcast::Receiver<Written> {
         self.followers.subscribe()
@@ -240,7 +255,8 @@ impl Writer {
 
     /// Writes what is there, then answers those who wait for it.
     fn take(&mut self, first: Order) {
-        let (mut batch, mut waiting, mut sealed) = (Vec::new(), Vec::new(), false);
+        let (mut batch, mut waiting) = (Vec::new(), Vec::new());
+        let (mut sealed, mut closed) = (false, false);
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
@@ -251,6 +267,10 @@ impl Writer {
                 Order::Seal(done) => {
                     waiting.push(done);
                     sealed = true;
+                }
+                Order::Close(done) => {
+                    waiting.push(done);
+                    (sealed, closed) = (true, true);
                 }
             }
             next = if batch.len() < BATCH { self.inbox.try_recv().ok() } else { None };
@@ -264,6 +284,9 @@ impl Writer {
         let late = self.due.is_some_and(|due| due <= Instant::now());
         if urgent || late || sealed {
             self.seal();
+        }
+        if closed {
+            self.until_done("close the audit log", |log| log.close());
         }
         for done in waiting {
             let _ = done.send(());

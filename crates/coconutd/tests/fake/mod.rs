@@ -508,6 +508,9 @@ impl AuditLog for Logged {
     fn note(&self) -> String {
         self.log.note()
     }
+    fn close(&mut self) -> anyhow::Result<()> {
+        self.log.close()
+    }
     fn news(&mut self) -> Option<Entry> {
         self.log.news()
     }
