@@ -91,6 +91,8 @@ impl Look<'_> {
             }
             match Tile::parse(&relative) {
                 Some(tile) => self.tile(tile, &relative)?,
+                // A folder that went while it was looked at was no file.
+                None if !there(&self.directory.join(&relative)) => {}
                 None => self.stray(&relative, "a file that is no tile lies among the tiles"),
             }
         }
@@ -141,6 +143,10 @@ impl Look<'_> {
     }
 }
 
+fn there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
+}
+
 /// How many of a tile's bytes its leaves or hashes are.
 fn exact(tile: Tile, bytes: &[u8]) -> usize {
     match tile.level {
@@ -152,7 +158,12 @@ fn exact(tile: Tile, bytes: &[u8]) -> usize {
 /// Names in a folder, in order; what is not UTF-8 is none of ours and keeps its look.
 fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let io = |error| Error::io("read", folder, error);
-    let list = std::fs::read_dir(folder).map_err(io)?;
+    let list = match std::fs::read_dir(folder) {
+        Ok(list) => list,
+        // Replaced meanwhile.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io(error)),
+    };
     let name = |item: std::io::Result<std::fs::DirEntry>| {
         item.map(|item| item.file_name().to_string_lossy().into_owned())
     };
