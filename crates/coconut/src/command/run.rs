@@ -55,6 +55,9 @@ pub fn run(cx: &Context, args: Run) -> Done {
         output::note("coconut.run/1", &Ran { aid, exit: &exit });
     } else if let Some(reason) = &exit.reason {
         eprintln!("coconut: {} was ended: {}", detail.agent.name, crate::render::clean(reason));
+    } else if (exit.status, exit.signal) == (None, None) {
+        eprintln!("error: {} has ended, and how is not known", detail.agent.name);
+        eprintln!("hint: coconut audit query --agent {aid}");
     }
     Ok(exit.shell_status())
 }
