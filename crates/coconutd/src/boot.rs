@@ -28,8 +28,8 @@ use std::time::Duration;
 use supervisor::SetKeys;
 use tokio::net::UnixListener;
 
-/// At the daemon's end agents that are being started are waited for, so long.
-const STARTING: Duration = Duration::from_secs(10);
+/// At the daemon's end changes that have begun are waited for, so long.
+const CHANGES: Duration = Duration::from_secs(10);
 
 /// What is started with, beside the kernel.
 pub struct Start {
@@ -266,9 +266,9 @@ pub async fn stop(daemon: &Arc<Daemon>) {
 
 /// No more changes begin; how many agents there are.
 async fn stand(daemon: &Arc<Daemon>) -> usize {
-    daemon.stopping.store(true, Ordering::Release);
-    let deadline = tokio::time::Instant::now() + STARTING;
-    while daemon.starting.load(Ordering::Acquire) > 0 && tokio::time::Instant::now() < deadline {
+    daemon.stopping.store(true, Ordering::SeqCst);
+    let deadline = tokio::time::Instant::now() + CHANGES;
+    while daemon.changing.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     daemon.inner().supervisor.living_count()

@@ -44,7 +44,10 @@ fn run() -> anyhow::Result<()> {
         }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(live())
+    runtime.block_on(live())?;
+    // Everything is written. What still goes on ends here, as it would with a kill, and not at a runtime that is
+    // half gone.
+    std::process::exit(0)
 }
 
 async fn live() -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ use crate::registry::restore::Adopted;
 use crate::state::{Daemon, Ending};
 use abi::{AgentId, AgentState, Kind};
 use api::Exit;
+use kernel::Exited;
 use record::body;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,13 +22,6 @@ use tokio::time::sleep;
 
 /// Longest pause between two looks at processes that were killed.
 const SLOW: Duration = Duration::from_millis(50);
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Waited {
-    status: Option<i32>,
-    signal: Option<i32>,
-}
 
 /// Waits for the agent's first process, and for the one who lent it a terminal.
 pub fn watch(
@@ -53,10 +47,17 @@ pub fn take_up(daemon: &Arc<Daemon>, adopted: Adopted) {
     let Adopted { aid, process, output } = adopted;
     let pump = output.and_then(|pipe| go_on(daemon, aid, pipe));
     if let Some(process) = process {
-        return watch(daemon, aid, process, None, pump);
+        let doomed = daemon.inner().info.get(&aid).is_some_and(|info| info.ending.is_some());
+        watch(daemon, aid, process, None, pump);
+        // Whoever ended it may have come no further than to say so.
+        if doomed && let Err(error) = blocking(|| daemon.kernel.kill(aid)) {
+            tracing::error!(?aid, %error, "cannot kill; its first process is ended");
+            end_first(daemon, aid);
+        }
+        return;
     }
     let waiter = daemon.clone();
-    tokio::spawn(async move { finish(&waiter, aid, Waited::default(), pump).await });
+    tokio::spawn(async move { finish(&waiter, aid, Exited::default(), pump).await });
 }
 
 fn go_on(daemon: &Arc<Daemon>, aid: AgentId, pipe: OwnedFd) -> Option<Pump> {
@@ -128,8 +129,8 @@ fn end_first(daemon: &Daemon, aid: AgentId) {
     }
 }
 
-async fn wait(pidfd: OwnedFd) -> Waited {
-    let unknown = Waited::default();
+async fn wait(pidfd: OwnedFd) -> Exited {
+    let unknown = Exited::default();
     // Its successor is `unsafe`, which no crate but `kernel` may be; an `OwnedFd` keeps what that
     // one asks for.
     #[allow(deprecated)]
@@ -141,7 +142,7 @@ async fn wait(pidfd: OwnedFd) -> Waited {
         let fd = readable.get_ref().as_fd();
         match waitid(WaitId::PidFd(fd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
             Ok(Some(status)) => {
-                return Waited {
+                return Exited {
                     status: status.exit_status(),
                     signal: status.terminating_signal(),
                 };
@@ -153,9 +154,9 @@ async fn wait(pidfd: OwnedFd) -> Waited {
 }
 
 /// Everything that an agent's end brings with it, in this order: nobody of it runs, what it wrote is kept, its
-/// last events are in the log, its end is in the log, the kernel has forgotten it, whoever waits is
-/// told.
-async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited, output: Option<Pump>) {
+/// last events are in the log, its end is booked, with what the log is owed of it, the kernel has forgotten it, the
+/// log has its end, whoever waits is told.
+async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Exited, output: Option<Pump>) {
     blocking(|| end_children(daemon, aid));
     clear_cgroup(daemon, aid).await;
     let kept = output.is_some();
@@ -173,13 +174,16 @@ async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Waited, output: Opti
     }
 }
 
-/// Of a process whose parent was an earlier daemon the kernel has noted how it ended.
-fn known(daemon: &Daemon, aid: AgentId, waited: Waited) -> Waited {
-    if waited != Waited::default() {
+/// Of a process whose parent was an earlier daemon the kernel has noted how it ended; or that daemon had booked it.
+fn known(daemon: &Daemon, aid: AgentId, waited: Exited) -> Exited {
+    if waited != Exited::default() {
         return waited;
     }
+    if let Some(booked) = daemon.inner().info.get(&aid).and_then(|info| info.exited) {
+        return booked;
+    }
     let noted = daemon.kernel.exit_of(aid).ok().flatten().unwrap_or_default();
-    Waited { status: noted.status, signal: noted.signal }
+    Exited { status: noted.status, signal: noted.signal }
 }
 
 /// Takes an agent without processes out of the kernel, however often that has to be tried: its slot
@@ -319,11 +323,11 @@ async fn settle(daemon: &Daemon, aid: AgentId) {
     }
 }
 
-fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
+fn book_end(daemon: &Daemon, aid: AgentId, waited: Exited) -> Exit {
     let mut inner = daemon.inner();
     let ending = inner.info.get(&aid).and_then(|info| info.ending.clone());
     let asked = ending.as_ref().and_then(|ending| ending.signal);
-    let waited = Waited { signal: asked.or(waited.signal), ..waited };
+    let waited = Exited { signal: asked.or(waited.signal), ..waited };
     let end = match (&ending, waited.status) {
         (Some(ending), _) => ending.end,
         (None, Some(0)) => End::Clean,
@@ -347,14 +351,17 @@ fn book_end(daemon: &Daemon, aid: AgentId, waited: Waited) -> Exit {
     let step = inner.step(aid, Event::Terminate(end));
     let state = step.as_ref().map_or(abi::AgentState::TerminatedFailed, |(state, _)| *state);
     if let Some(info) = inner.info.get_mut(&aid) {
-        info.ended_ns = Some(clock::wall_ns());
-        info.pid = None;
+        info.ended_ns.get_or_insert_with(clock::wall_ns);
+        (info.pid, info.exited) = (None, Some(waited));
     }
+    let entries = std::iter::once(entry).chain(step.map(|(_, entry)| entry));
+    let due = (!booked).then(|| daemon.sink.owe(entries.collect()));
+    inner.supervisor.touch(aid);
     drop(inner);
-    if !booked {
-        let entries = std::iter::once(entry).chain(step.map(|(_, entry)| entry));
-        daemon.sink.record_all(entries.collect());
-    }
+    blocking(|| {
+        daemon.remember();
+        due.into_iter().for_each(|due| daemon.sink.pay(due));
+    });
     Exit {
         status: waited.status,
         signal: waited.signal,

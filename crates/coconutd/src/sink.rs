@@ -3,10 +3,14 @@
 //! Producers hand over entries in order. The queue is bounded: when the log cannot be written, they
 //! wait, the kernel's ring fills, and the kernel stops the agents. Nothing runs unrecorded. A change
 //! takes [`Room`] before it takes any lock, hands its records over without waiting, and waits for
-//! [`Durable`] when its locks are gone.
+//! [`Durable`] when its locks are gone. What is booked is [owed](Due) to the log from the same moment on: the registry
+//! is written with it, and then it is handed over.
+
+mod owed;
 
 use crate::clock;
 use abi::Kind;
+pub use owed::{Due, Owed};
 use record::{Body, Entry};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,7 +64,7 @@ pub struct Written {
 
 enum Order {
     /// Answer once they are written.
-    Append(Vec<Entry>, Option<oneshot::Sender<()>>),
+    Append(owed::Handed, Option<oneshot::Sender<()>>),
     /// Answer once everything before is under a checkpoint.
     Seal(oneshot::Sender<()>),
     /// As `Seal`, and nothing more is to come.
@@ -76,10 +80,14 @@ pub struct Sink {
     head: Arc<Mutex<String>>,
     stuck: Arc<Mutex<Option<String>>>,
     ring: Arc<AtomicU64>,
+    owed: Arc<Owed>,
 }
 
 /// A place in the queue for the records of one change.
-pub struct Room(OwnedPermit<Order>);
+pub struct Room {
+    place: OwnedPermit<Order>,
+    owed: Arc<Owed>,
+}
 
 /// The records of one change, on their way.
 pub struct Durable(oneshot::Receiver<()>);
@@ -96,11 +104,22 @@ pub enum Unrecorded {
 }
 
 impl Room {
-    /// Hands the records over, in order; never waits.
-    pub fn record(self, entries: Vec<Entry>) -> Durable {
+    /// Notes that the log is owed these; never waits.
+    pub fn owe(&self, entries: Vec<Entry>) -> Due {
+        self.owed.take(entries)
+    }
+
+    /// Hands over what is owed, in order; never waits.
+    pub fn pay(self, due: Due) -> Durable {
         let (done, wait) = oneshot::channel();
-        self.0.send(Order::Append(entries, Some(done)));
+        self.place.send(Order::Append(due.handed(), Some(done)));
         Durable(wait)
+    }
+
+    /// Hands records over, in order; never waits.
+    pub fn record(self, entries: Vec<Entry>) -> Durable {
+        let due = self.owe(entries);
+        self.pay(due)
     }
 }
 
@@ -126,6 +145,7 @@ impl Sink {
         let head = Arc::new(Mutex::new(log.note()));
         let stuck = Arc::new(Mutex::new(None));
         let ring = Arc::new(AtomicU64::new(0));
+        let owed = Arc::new(Owed::default());
         let mut writer = Writer {
             log,
             inbox,
@@ -134,11 +154,12 @@ impl Sink {
             head: head.clone(),
             stuck: stuck.clone(),
             ring: ring.clone(),
+            owed: owed.clone(),
             due: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&runtime))?;
-        Ok(Sink { orders, followers, records: count, head, stuck, ring })
+        Ok(Sink { orders, followers, records: count, head, stuck, ring, owed })
     }
 
     /// Waits for a place in the queue. Hold no lock meanwhile.
@@ -149,7 +170,8 @@ impl Sink {
         if let Some(why) = self.stuck() {
             return Err(Unrecorded::Stuck(why));
         }
-        self.orders.clone().reserve_owned().await.map(Room).map_err(|_| Unrecorded::Closed)
+        let place = self.orders.clone().reserve_owned().await.map_err(|_| Unrecorded::Closed)?;
+        Ok(Room { place, owed: self.owed.clone() })
     }
 
     /// What keeps the writer from writing, if anything does.
@@ -164,25 +186,26 @@ impl Sink {
 
     /// Hands entries over, in order.
     pub fn record_all(&self, entries: Vec<Entry>) {
-        if entries.is_empty() {
-            return;
-        }
-        let left = match self.orders.try_send(Order::Append(entries, None)) {
-            Ok(()) => return,
-            Err(TrySendError::Closed(_)) => {
-                tracing::error!("the audit writer has ended: a record is lost");
-                return;
-            }
+        self.pay(self.owe(entries));
+    }
+
+    /// Notes that the log is owed these; never waits.
+    pub fn owe(&self, entries: Vec<Entry>) -> Due {
+        self.owed.take(entries)
+    }
+
+    /// Hands over what is owed, in order; waits while the queue is full. Hold no lock meanwhile.
+    pub fn pay(&self, due: Due) {
+        let left = match self.orders.try_send(Order::Append(due.handed(), None)) {
+            // What comes after the log was closed is owed to it, until the next daemon.
+            Ok(()) | Err(TrySendError::Closed(_)) => return,
             Err(TrySendError::Full(order)) => order,
         };
         let wait = || self.orders.blocking_send(left).is_ok();
-        let sent = match tokio::runtime::Handle::try_current() {
+        match tokio::runtime::Handle::try_current() {
             Ok(_) => tokio::task::block_in_place(wait),
             Err(_) => wait(),
         };
-        if !sent {
-            tracing::error!("the audit writer has ended: a record is lost");
-        }
     }
 
     /// Returns when everything handed over before is durable and under a checkpoint.
@@ -216,6 +239,11 @@ impl Sink {
         self.ring.load(Ordering::Acquire)
     }
 
+    /// What was handed over and is not in the log yet.
+    pub fn owed(&self) -> &Owed {
+        &self.owed
+    }
+
     /// How many records the log holds.
     pub fn records(&self) -> u64 {
         self.records.load(Ordering::Acquire)
@@ -230,6 +258,7 @@ struct Writer {
     head: Arc<Mutex<String>>,
     stuck: Arc<Mutex<Option<String>>>,
     ring: Arc<AtomicU64>,
+    owed: Arc<Owed>,
     /// When the oldest record without a checkpoint must have one.
     due: Option<Instant>,
 }
@@ -255,13 +284,14 @@ impl Writer {
 
     /// Writes what is there, then answers those who wait for it.
     fn take(&mut self, first: Order) {
-        let (mut batch, mut waiting) = (Vec::new(), Vec::new());
+        let (mut batch, mut waiting, mut paid) = (Vec::new(), Vec::new(), Vec::new());
         let (mut sealed, mut closed) = (false, false);
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
-                Order::Append(mut entries, done) => {
-                    batch.append(&mut entries);
+                Order::Append(handed, done) => {
+                    batch.extend_from_slice(&handed.entries);
+                    paid.extend(handed.number);
                     waiting.extend(done);
                 }
                 Order::Seal(done) => {
@@ -280,6 +310,7 @@ impl Writer {
         batch.iter_mut().for_each(Entry::fit);
         let ring = mark(&mut batch);
         self.append(batch);
+        self.owed.paid(paid);
         self.ring.fetch_max(ring, Ordering::AcqRel);
         let late = self.due.is_some_and(|due| due <= Instant::now());
         if urgent || late || sealed {

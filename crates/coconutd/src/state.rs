@@ -100,6 +100,8 @@ pub struct Info {
     pub tokens: u64,
     /// Inference calls, refused ones included.
     pub calls: u64,
+    /// How its first process ended, once that is booked.
+    pub exited: Option<kernel::Exited>,
     /// How it ended, once nothing of it is left.
     pub exit: Option<api::Exit>,
     /// Its place in the kernel, once its program runs: for the next daemon.
@@ -200,10 +202,12 @@ pub struct Daemon {
     pub started_ns: u64,
     /// The policy is sealed.
     pub sealed: AtomicBool,
-    /// No more agents are taken.
+    /// No more changes begin.
     pub stopping: AtomicBool,
     /// Agents that are being started.
     pub starting: AtomicU32,
+    /// Changes that have begun.
+    pub changing: AtomicU32,
     /// Events that are known to be lost.
     pub lost: AtomicU64,
     /// What was weaker at start.
@@ -274,6 +278,7 @@ impl Daemon {
             sealed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             starting: AtomicU32::new(0),
+            changing: AtomicU32::new(0),
             lost: AtomicU64::new(0),
             degraded: parts.degraded,
             features: parts.features,
@@ -304,9 +309,9 @@ impl Daemon {
         self.inner().supervisor.get(aid).ok().map(|agent| agent.uuid)
     }
 
-    /// No new agents from now on.
+    /// No more changes begin.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.stopping.load(Ordering::SeqCst)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{blocking, lock, whole};
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
 use crate::rights::wanted;
-use crate::sink::Durable;
+use crate::sink::{Due, Durable};
 use crate::state::{Daemon, Ending, Inner};
 use crate::{clock, reap};
 use abi::{AgentId, AgentState, Capability, Kind, Verdict};
@@ -38,7 +38,7 @@ pub async fn grant(
     rule: Rule,
 ) -> Answer<ChangeReport> {
     let daemon = daemon.clone();
-    whole(async move {
+    whole(&daemon.clone(), async move {
         let started = Instant::now();
         let tenant = daemon.inner().supervisor.get(aid)?.tenant.clone();
         let (rule, target) = wanted::one(&daemon, &tenant, &rule).await?;
@@ -53,23 +53,18 @@ pub async fn grant(
                 }
                 let changes = granting.changes;
                 let changed: Vec<AgentId> = changes.iter().map(|change| change.aid).collect();
-                let mut entries = given(&daemon, changes, &target, &caller)?;
-                let inner = daemon.inner();
                 let by = caller.name();
-                entries.extend(granted.iter().map(|(id, rule, from)| {
-                    let mut entry = inner.entry(aid, Kind::Grant);
-                    (entry.capability, entry.verdict) = (rule.capability(), Verdict::Allow);
-                    entry.object = rule.value();
-                    let (rule, from, authorizer) = (Some((*id).into()), from.clone(), by.clone());
-                    entry.body =
-                        body::Grant { rule, from, authorizer, ..Default::default() }.into();
-                    entry
-                }));
-                Ok((changed, room.record(entries), started.elapsed()))
+                let due = given(&daemon, changes, &target, |inner, made| {
+                    let mut entries = removals(inner, made, &by);
+                    entries.extend(granted.iter().map(|one| grant_entry(inner, aid, one, &by)));
+                    room.owe(entries)
+                })?;
+                let took = started.elapsed();
+                daemon.remember();
+                Ok((changed, room.pay(due), took))
             })?
         };
         records.written().await?;
-        blocking(|| daemon.remember());
         daemon.expiry.notify_one();
         let changed = if changed.is_empty() { vec![aid] } else { changed };
         Ok(report(&daemon, &changed, &[], took))
@@ -79,6 +74,15 @@ pub async fn grant(
 
 /// A rule that is given: its number, and where it comes from, for the log.
 type Granted = (u32, Rule, String);
+
+fn grant_entry(inner: &Inner, aid: AgentId, (id, rule, from): &Granted, by: &str) -> Entry {
+    let mut entry = inner.entry(aid, Kind::Grant);
+    (entry.capability, entry.verdict) = (rule.capability(), Verdict::Allow);
+    entry.object = rule.value();
+    let (rule, from, authorizer) = (Some((*id).into()), from.clone(), by.to_owned());
+    entry.body = body::Grant { rule, from, authorizer, ..Default::default() }.into();
+    entry
+}
 
 /// A grant with what the right is of no use without.
 fn planned(daemon: &Daemon, aid: AgentId, rule: SetRule) -> Answer<(Granting, Vec<Granted>)> {
@@ -130,14 +134,13 @@ fn grant_refusal(error: &GrantError) -> Refusal {
     }
 }
 
-/// Has the kernel decide by a grant, or leaves everything as it was; the records of what went in
-/// favour of it.
+/// Has the kernel decide by a grant, or leaves everything as it was.
 fn given(
     daemon: &Daemon,
     changes: Vec<Change>,
     target: &crate::port::Target,
-    caller: &Caller,
-) -> Answer<Vec<Entry>> {
+    owe: impl FnOnce(&Inner, &[Change]) -> Due,
+) -> Answer<Due> {
     let first = changes.first().map(|change| change.aid);
     let mut made = Vec::with_capacity(changes.len());
     for change in changes {
@@ -151,9 +154,8 @@ fn given(
         undone.for_each(|back| take_back(daemon, back.aid()));
         return Err(error.into());
     }
-    let entries = removals(daemon, &made, &caller.name());
-    sets::book(daemon, made, clock::boot_ns());
-    Ok(entries)
+    let changes: Vec<Change> = made.iter().map(|made| made.change.clone()).collect();
+    Ok(sets::book(daemon, made, clock::boot_ns(), |inner| owe(inner, &changes)))
 }
 
 /// Nothing may stay that the books do not have.
@@ -177,7 +179,7 @@ pub async fn revoke(
     rule: Rule,
 ) -> Answer<ChangeReport> {
     let daemon = daemon.clone();
-    whole(async move {
+    whole(&daemon.clone(), async move {
         let started = Instant::now();
         let rule = as_held(&daemon, aid, rule).await?;
         let room = daemon.sink.room().await?;
@@ -187,9 +189,7 @@ pub async fn revoke(
                 let now = clock::boot_ns();
                 let plan = daemon.inner().supervisor.plan_revoke(aid, &rule, now);
                 let Revocation { changes, .. } = plan.map_err(revoke_refusal)?;
-                let done = enforce(&daemon, changes, &caller.name(), room, started);
-                daemon.remember();
-                Ok(done)
+                Ok(enforce(&daemon, changes, &caller.name(), room, started))
             })?
         };
         done.records.written().await?;
@@ -273,19 +273,22 @@ fn enforce(
     let took = started.elapsed();
     made.reverse();
     mapped.reverse();
-    let mut entries = removals(daemon, &made, by);
-    entries.extend(failed.iter().flat_map(|change| entries_of(&daemon.inner(), change, by)));
     let changed = made.iter().map(Made::aid).collect();
+    let changes: Vec<Change> = made.iter().map(|made| made.change.clone()).collect();
     let now = clock::boot_ns();
-    sets::book(daemon, made, now);
+    let due = sets::book(daemon, made, now, |inner| {
+        let mut entries = removals(inner, &changes, by);
+        entries.extend(removals(inner, &failed, by));
+        room.owe(entries)
+    });
     // The books say what its end will make true.
     daemon.inner().supervisor.commit(&failed, now);
-    Done { changed, mapped, records: room.record(entries), took }
+    daemon.remember();
+    Done { changed, mapped, records: room.pay(due), took }
 }
 
-fn removals(daemon: &Daemon, made: &[Made], by: &str) -> Vec<Entry> {
-    let inner = daemon.inner();
-    made.iter().flat_map(|one| entries_of(&inner, &one.change, by)).collect()
+fn removals(inner: &Inner, changes: &[Change], by: &str) -> Vec<Entry> {
+    changes.iter().flat_map(|change| entries_of(inner, change, by)).collect()
 }
 
 fn entries_of(inner: &Inner, change: &Change, by: &str) -> Vec<Entry> {
@@ -346,11 +349,13 @@ async fn expire_one(daemon: Arc<Daemon>, aid: AgentId) -> Answer<()> {
             let Some(change) = plan else { return Ok(None) };
             let made = sets::make(&daemon, change, None)?;
             let maps = sets::assign(&daemon, &made)?;
-            let entries = removals(&daemon, std::slice::from_ref(&made), "expiry");
             let taken = maps.then(|| (aid, made.change.removed.clone()));
-            sets::book(&daemon, vec![made], clock::boot_ns());
+            let change = made.change.clone();
+            let due = sets::book(&daemon, vec![made], clock::boot_ns(), |inner| {
+                room.owe(removals(inner, &[change], "expiry"))
+            });
             daemon.remember();
-            Ok(Some((taken, room.record(entries))))
+            Ok(Some((taken, room.pay(due))))
         })?
     };
     let Some((taken, records)) = done else { return Ok(()) };

@@ -2,7 +2,8 @@
 
 use crate::port::Target;
 use crate::rights::KernelSet;
-use crate::state::{Daemon, Info};
+use crate::sink::Due;
+use crate::state::{Daemon, Info, Inner};
 use abi::AgentId;
 use kernel::SetId;
 use std::sync::Arc;
@@ -76,8 +77,9 @@ pub fn assign_back(daemon: &Daemon, aid: AgentId) -> kernel::Result<()> {
     daemon.kernel.assign(aid, &ids(&sets)?).map(drop)
 }
 
-/// Books changes that the kernel has. What nobody holds any more is dropped on return.
-pub fn book(daemon: &Daemon, made: Vec<Made>, now_ns: u64) {
+/// Books changes that the kernel has, together with the records that are owed of them. What nobody holds any more is
+/// dropped on return.
+pub fn book(daemon: &Daemon, made: Vec<Made>, now_ns: u64, owe: impl FnOnce(&Inner) -> Due) -> Due {
     let mut dropped = Vec::with_capacity(made.len());
     let mut inner = daemon.inner();
     let changes: Vec<Change> = made.iter().map(|made| made.change.clone()).collect();
@@ -87,9 +89,11 @@ pub fn book(daemon: &Daemon, made: Vec<Made>, now_ns: u64) {
         remember(info, &change.sets, &sets, &ids);
         dropped.push(std::mem::replace(&mut info.sets, sets));
     }
+    let due = owe(&inner);
     // The kernel is told of what is dropped; the books are closed by then.
     drop(inner);
     drop(dropped);
+    due
 }
 
 /// Keeps the numbers of an agent's rules for its events.

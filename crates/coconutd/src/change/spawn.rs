@@ -3,7 +3,7 @@
 mod given;
 
 use super::children::{processes, spawn_count};
-use super::{blocking, sets, whole};
+use super::{Counted, blocking, sets, whole};
 use crate::authority::key;
 use crate::authority::source::{self, Prepared};
 use crate::authority::users::{self, RunAs};
@@ -41,13 +41,10 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// # Errors
 /// Names the step that refused; nothing is left behind.
 pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) -> Answer<AgentId> {
-    if daemon.is_stopping() {
-        return Err(stopping());
-    }
     let handed = take_stdio(daemon, &caller, &request)?;
     let daemon = daemon.clone();
-    whole(async move {
-        let _starting = Starting::new(&daemon);
+    whole(&daemon.clone(), async move {
+        let _starting = Counted::one_more(&daemon, |daemon| &daemon.starting);
         let plan = plan(&daemon, caller, &request, handed).await?;
         let room = daemon.sink.room().await?;
         let tree = plan.tree(&daemon)?;
@@ -74,26 +71,6 @@ pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) 
         }
     })
     .await
-}
-
-/// Counted while it lives.
-struct Starting(Arc<Daemon>);
-
-impl Starting {
-    fn new(daemon: &Arc<Daemon>) -> Self {
-        daemon.starting.fetch_add(1, Ordering::Relaxed);
-        Self(daemon.clone())
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        self.0.starting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn stopping() -> Refusal {
-    Refusal::new(api::ErrorCode::Unavailable, "coconutd is stopping")
 }
 
 fn take_stdio(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answer<Option<Handed>> {
@@ -231,10 +208,14 @@ impl Plan {
         let aid = self.admit(daemon, tree).map_err(|refusal| refusal.step("attenuation"))?;
         match self.make_in_kernel(daemon, aid) {
             Ok(()) => {
-                let records = self.records(daemon, aid);
+                let due = {
+                    let mut inner = daemon.inner();
+                    let records = self.records(&mut inner, aid);
+                    room.owe(records)
+                };
                 // The next daemon has to know whom it finds.
                 daemon.remember();
-                Ok((aid, room.record(records)))
+                Ok((aid, room.pay(due)))
             }
             Err(refusal) => {
                 undo(daemon, aid, &refusal);
@@ -257,10 +238,6 @@ impl Plan {
         };
         let info = self.info(tree);
         let mut inner = daemon.inner();
-        // Whoever stops the daemon sees this agent, or this agent sees that it stops.
-        if daemon.is_stopping() {
-            return Err(stopping());
-        }
         let aid = inner.supervisor.admit(admission, clock::boot_ns()).map_err(|error| {
             Refusal::denied(error.to_string())
                 .hint("a child may hold only what its parent holds: `coconut cap ls` shows it")
@@ -298,6 +275,7 @@ impl Plan {
             last_counters: None,
             tokens: 0,
             calls: 0,
+            exited: None,
             exit: None,
             footing: None,
         }
@@ -408,10 +386,11 @@ impl Plan {
     }
 
     fn activate(&self, daemon: &Arc<Daemon>, aid: AgentId) {
-        let (step, doomed) = {
+        let (due, doomed) = {
             let mut inner = daemon.inner();
             let step = inner.step(aid, Event::Activate);
-            (step, inner.info.get(&aid).is_some_and(|info| info.ending.is_some()))
+            let due = daemon.sink.owe(step.into_iter().map(|(_, entry)| entry).collect());
+            (due, inner.info.get(&aid).is_some_and(|info| info.ending.is_some()))
         };
         daemon.expiry.notify_one();
         blocking(|| {
@@ -419,7 +398,7 @@ impl Plan {
             if doomed && let Err(error) = daemon.kernel.kill(aid) {
                 tracing::error!(?aid, %error, "cannot kill");
             }
-            step.into_iter().for_each(|(_, entry)| daemon.sink.record(entry));
+            daemon.sink.pay(due);
             if let Err(error) = tell(daemon, aid) {
                 tracing::warn!(%error, "the kernel did not take the state; trying again");
                 tokio::spawn(tell_again(daemon.clone(), aid));
@@ -444,8 +423,8 @@ async fn tell_again(daemon: Arc<Daemon>, aid: AgentId) {
 
 /// Nothing of the agent stays but its records, which say what refused.
 fn undo(daemon: &Arc<Daemon>, aid: AgentId, refusal: &Refusal) {
-    let mut entries = Vec::new();
-    {
+    let due = {
+        let mut entries = Vec::new();
         let mut inner = daemon.inner();
         let attested = inner.supervisor.get(aid).is_ok_and(|a| a.state() == AgentState::Attested);
         if attested {
@@ -458,8 +437,10 @@ fn undo(daemon: &Arc<Daemon>, aid: AgentId, refusal: &Refusal) {
         }
         let ended = inner.step(aid, Event::Terminate(supervisor::End::Failed));
         entries.extend(ended.filter(|_| attested).map(|(_, entry)| entry));
-    }
-    daemon.sink.record_all(entries);
+        daemon.sink.owe(entries)
+    };
+    daemon.remember();
+    daemon.sink.pay(due);
     match reap::remove_now(daemon, aid) {
         Ok(()) => withdraw(daemon, aid),
         Err(error) => {
@@ -483,4 +464,5 @@ fn withdraw(daemon: &Daemon, aid: AgentId) {
     };
     // Its sets go with it, outside of the lock.
     drop(info);
+    daemon.remember();
 }

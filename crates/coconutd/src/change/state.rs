@@ -5,10 +5,10 @@ use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
 use crate::owner::Owner;
 use crate::reap;
+use crate::sink::{Due, Room};
 use crate::state::{Daemon, Ending};
 use abi::AgentId;
 use api::Exit;
-use record::Entry;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use supervisor::{End, Event};
 /// When it is not known any more.
 pub async fn kill(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId) -> Answer<Exit> {
     let worker = daemon.clone();
-    whole(async move {
+    whole(&daemon.clone(), async move {
         let reason = format!("killed by {}", caller.name());
         blocking(|| reap::end(&worker, aid, &Ending::new(End::Clean, reason)));
         Ok(())
@@ -107,12 +107,12 @@ async fn step(
     back: Event,
 ) -> Answer<()> {
     let daemon = daemon.clone();
-    whole(async move {
+    whole(&daemon.clone(), async move {
         let room = daemon.sink.room().await?;
         let records = {
             let _tree = lock(&daemon, aid).await?;
             blocking(|| -> Answer<_> {
-                let (owner, entry) = decide(&daemon, &caller, aid, event)?;
+                let (owner, due) = decide(&daemon, &caller, aid, event, &room)?;
                 if let Err(error) = owner.tell_now(&*daemon, aid) {
                     let _ = daemon.inner().supervisor.event(aid, back);
                     if let Err(error) = owner.tell_now(&*daemon, aid) {
@@ -121,7 +121,7 @@ async fn step(
                     return Err(error.into());
                 }
                 daemon.remember();
-                Ok(room.record(Vec::from_iter(entry)))
+                Ok(room.pay(due))
             })?
         };
         records.written().await?;
@@ -135,7 +135,8 @@ fn decide(
     caller: &Caller,
     aid: AgentId,
     event: Event,
-) -> Answer<(Arc<Owner>, Option<Entry>)> {
+    room: &Room,
+) -> Answer<(Arc<Owner>, Due)> {
     let mut inner = daemon.inner();
     let done = inner.supervisor.event(aid, event)?;
     let done = done.map_err(|illegal| Refusal::usage(illegal.to_string()))?;
@@ -146,7 +147,8 @@ fn decide(
         entry
     });
     let owner = inner.info.get(&aid).map(|info| info.kernel.clone());
-    Ok((owner.ok_or_else(|| Refusal::failed("it has been forgotten"))?, entry))
+    let owner = owner.ok_or_else(|| Refusal::failed("it has been forgotten"))?;
+    Ok((owner, room.owe(Vec::from_iter(entry))))
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub async fn tenant(
         return Err(Refusal::usage(format!("`{tenant}` cannot be a tenant")));
     }
     let daemon = daemon.clone();
-    whole(async move {
+    whole(&daemon.clone(), async move {
         let room = daemon.sink.room().await?;
         let _one_at_a_time = daemon.weights.lock().await;
         let (before, there) = {
@@ -41,19 +41,23 @@ pub async fn tenant(
             let before = inner.supervisor.tenant_weight(&tenant);
             (before, inner.supervisor.paying(&tenant).next().is_some())
         };
-        daemon.inner().supervisor.set_tenant_weight(&tenant, weight).map_err(wrong)?;
+        let due = {
+            let mut inner = daemon.inner();
+            inner.supervisor.set_tenant_weight(&tenant, weight).map_err(wrong)?;
+            let mut entry = crate::sink::own(Kind::Lane, format!("tenant {tenant}"), "");
+            entry.body = Lane { weight: Some(weight.into()), by: caller.name() }.into();
+            entry.tenant.clone_from(&tenant);
+            room.owe(vec![entry])
+        };
         // A tenant without agents has no cgroup yet; it gets its weight with its first one.
         if there && let Err(error) = blocking(|| daemon.kernel.set_tenant_weight(&tenant, weight)) {
             daemon.inner().supervisor.set_tenant_weight(&tenant, before).map_err(wrong)?;
             return Err(error.into());
         }
-        let mut entry = crate::sink::own(Kind::Lane, format!("tenant {tenant}"), "");
-        entry.body = Lane { weight: Some(weight.into()), by: caller.name() }.into();
-        entry.tenant = tenant;
-        let records = room.record(vec![entry]);
+        blocking(|| daemon.remember_all());
+        let records = room.pay(due);
         drop(_one_at_a_time);
         records.written().await?;
-        blocking(|| daemon.remember_all());
         Ok(())
     })
     .await
@@ -66,7 +70,7 @@ pub async fn tenant(
 /// has changed.
 pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u32) -> Answer<()> {
     let daemon = daemon.clone();
-    whole(async move {
+    whole(&daemon.clone(), async move {
         let room = daemon.sink.room().await?;
         let records = {
             let _tree = lock(&daemon, aid).await?;
@@ -82,12 +86,13 @@ pub async fn agent(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, weight: u
                     entry.body = Lane { weight: Some((*weight).into()), by: by.clone() }.into();
                     entry
                 };
-                let entries = planned.iter().map(entry).collect();
-                Ok(room.record(entries))
+                let due = room.owe(planned.iter().map(entry).collect());
+                drop(inner);
+                daemon.remember();
+                Ok(room.pay(due))
             })?
         };
         records.written().await?;
-        blocking(|| daemon.remember());
         Ok(())
     })
     .await

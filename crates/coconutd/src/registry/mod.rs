@@ -1,10 +1,11 @@
 //! What the next daemon needs to know: agents, the sets that they hold, weights and sums, in a database that lies
 //! in memory and lives as long as the kernel state that it describes.
 //!
-//! [`rows`] is what lies in it, [`save`] writes what has changed, [`restore`] takes it up, [`keeper`] keeps files
+//! [`rows`] is what lies in it, [`owed`] what the log does not have yet, [`save`] writes what has changed, [`restore`] takes it up, [`keeper`] keeps files
 //! open while there is no daemon.
 
 pub mod keeper;
+mod owed;
 pub mod restore;
 mod rows;
 mod save;
@@ -27,6 +28,11 @@ const TABLES: &str = "
     CREATE TABLE agents (aid INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
     CREATE TABLE sets (key INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
     CREATE TABLE tenants (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+";
+
+/// What came later; a daemon that does not know it leaves it alone.
+const LATER: &str = "
+    CREATE TABLE IF NOT EXISTS owed (number INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;
 ";
 
 /// The registry.
@@ -76,8 +82,11 @@ impl Registry {
 
 fn open(path: &Path) -> anyhow::Result<Connection> {
     let database = Connection::open(path)?;
-    // A killed process loses nothing that was written; a power cut ends the agents, too.
-    database.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;")?;
+    // A process that is killed within a transaction leaves those before it (a journal in its own memory would not);
+    // a power cut ends the agents, too.
+    database.execute_batch(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;",
+    )?;
     let version: i64 = database.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
         0 => database
@@ -88,5 +97,6 @@ fn open(path: &Path) -> anyhow::Result<Connection> {
              restart the machine, which ends every agent"
         ),
     }
+    database.execute_batch(LATER)?;
     Ok(database)
 }

@@ -2,7 +2,7 @@
 
 use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow, capability};
 use super::save::number;
-use super::{Open, Registry, output_name};
+use super::{Open, Registry, output_name, owed};
 use crate::change::sets;
 use crate::owner::Owner;
 use crate::port::{EventSource, Target};
@@ -44,6 +44,7 @@ pub struct Adoption {
 
 /// What lies in the registry.
 struct Rows {
+    owed: Vec<Entry>,
     agents: Vec<AgentRow>,
     sets: Vec<SetRow>,
     tenants: HashMap<String, TenantRow>,
@@ -79,7 +80,8 @@ impl Registry {
             .filter_map(|(name, body)| Some((name, serde_json::from_str(&body).ok()?)))
             .collect();
         let generation = u32::try_from(meta("generation")).unwrap_or(u32::MAX);
-        Ok(Rows { agents, sets, tenants, generation, admitted: meta("admitted") })
+        let owed = owed::read(&open.database)?;
+        Ok(Rows { owed, agents, sets, tenants, generation, admitted: meta("admitted") })
     }
 }
 
@@ -89,6 +91,9 @@ impl Registry {
 /// When the registry cannot be read.
 pub async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<Adoption> {
     let rows = daemon.registry.rows()?;
+    // Before anything is written to the registry, which has them until the log does.
+    let owed = owed::missing(rows.owed, &daemon.config.audit).context("what the log is owed")?;
+    daemon.sink.record_all(owed);
     let mut files = Files::of(daemon);
     let mut adoption = Adoption::default();
     {
@@ -385,6 +390,7 @@ fn of_row(
         last_counters: row.counters.map(|(denials, uses)| Counters { denials, uses }),
         tokens: row.tokens,
         calls: row.calls,
+        exited: row.exited.map(|(status, signal)| kernel::Exited { status, signal }),
         exit: row.exit,
         footing,
     }

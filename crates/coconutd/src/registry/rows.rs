@@ -56,6 +56,9 @@ pub struct InfoRow {
     pub calls: u64,
     #[serde(default)]
     pub exit: Option<api::Exit>,
+    /// What its first process returned, and the signal that ended it.
+    #[serde(default)]
+    pub exited: Option<(Option<i32>, Option<i32>)>,
     /// Kernel sets that its events may name: id, first number, positions.
     #[serde(default)]
     pub numbers: Vec<(u32, u32, Vec<u32>)>,

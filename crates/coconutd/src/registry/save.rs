@@ -1,11 +1,11 @@
 //! What has changed is written: agents with the sets that they hold, and no others.
 
 use super::rows::{AgentRow, EndingRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow};
-use super::{Open, Registry, output_name};
+use super::{Open, Registry, output_name, owed};
 use crate::port::Target;
 use crate::rights::KernelSet;
 use crate::state::{Daemon, Info, Inner};
-use abi::AgentId;
+use abi::{AgentId, AgentState};
 use kernel::Handle;
 use rusqlite::{Connection, params};
 use std::collections::{BTreeSet, HashMap};
@@ -30,6 +30,7 @@ pub(super) struct Books {
     next_name: u64,
     tenants: HashMap<String, TenantRow>,
     meta: (u32, u64),
+    owed: owed::Book,
     /// What an earlier daemon wrote goes with the next change.
     anew: bool,
     /// Files that were kept for an earlier daemon, until it is known who needs them.
@@ -55,6 +56,16 @@ pub enum Tenants {
     Written,
 }
 
+/// What is to be written.
+struct News {
+    changed: Vec<Changed>,
+    gone: Vec<AgentId>,
+    tenants: HashMap<String, TenantRow>,
+    /// The highest generation that was given out, and how many agents there were.
+    meta: (u32, u64),
+    owed: owed::Owed,
+}
+
 /// An agent as it is now.
 struct Changed {
     aid: AgentId,
@@ -74,7 +85,7 @@ impl Registry {
     /// When it could not be written; it is tried again with the next change.
     pub fn flush(&self, daemon: &Daemon, tenants: Tenants) -> Result<(), rusqlite::Error> {
         let mut open = self.open_now();
-        let (changed, gone, tenants, meta) = {
+        let news = {
             let mut inner = daemon.inner();
             let all = inner.supervisor.take_changed();
             let (changed, gone) = look(&inner, all);
@@ -82,14 +93,19 @@ impl Registry {
                 Tenants::Left => HashMap::new(),
                 Tenants::Written => tenants_of(&inner),
             };
-            (changed, gone, tenants, (inner.supervisor.generation(), inner.admitted))
+            let meta = (inner.supervisor.generation(), inner.admitted);
+            // Under the same lock: what is booked and its records are written together.
+            News { changed, gone, tenants, meta, owed: daemon.sink.owed().all() }
         };
-        let ids: Vec<AgentId> = changed.iter().map(|one| one.aid).chain(gone.clone()).collect();
+        let gone = news.gone.clone();
         let Open { database, books } = &mut *open;
-        let written = books.write(database, self, changed, &gone, tenants, meta);
+        let written = books.write(database, self, news);
         if written.is_err() {
+            // Of what the books took for written nothing is there.
+            books.begin_again(self);
             let mut inner = daemon.inner();
-            ids.into_iter().for_each(|aid| inner.supervisor.touch(aid));
+            let all: Vec<AgentId> = inner.info.keys().copied().chain(gone).collect();
+            all.into_iter().for_each(|aid| inner.supervisor.touch(aid));
         }
         written
     }
@@ -136,6 +152,8 @@ fn look(inner: &Inner, all: BTreeSet<AgentId>) -> (Vec<Changed>, Vec<AgentId>) {
     let (mut changed, mut gone) = (Vec::new(), Vec::new());
     for aid in all {
         match (inner.supervisor.saved(aid), inner.info.get(&aid)) {
+            // The kernel ends one that the registry does not have, and nobody was told of it.
+            (Some(agent), Some(_)) if !is_made(&agent) => {}
             (Some(agent), Some(info)) => changed.push(Changed {
                 aid,
                 agent,
@@ -148,6 +166,11 @@ fn look(inner: &Inner, all: BTreeSet<AgentId>) -> (Vec<Changed>, Vec<AgentId>) {
         }
     }
     (changed, gone)
+}
+
+/// Whether it is made: its sets are in the kernel, and the log is owed what it was given.
+fn is_made(agent: &SavedAgent) -> bool {
+    !matches!(AgentState::try_from(agent.state), Ok(AgentState::Spawning))
 }
 
 fn ended(inner: &Inner, aid: AgentId, info: &Info) -> Vec<SavedSet> {
@@ -190,6 +213,7 @@ fn row(info: &Info) -> InfoRow {
         tokens: info.tokens,
         calls: info.calls,
         exit: info.exit.clone(),
+        exited: info.exited.map(|exited| (exited.status, exited.signal)),
         numbers: numbers.collect(),
         footing: None,
     }
@@ -222,22 +246,22 @@ impl Books {
         &mut self,
         database: &mut Connection,
         registry: &Registry,
-        changed: Vec<Changed>,
-        gone: &[AgentId],
-        tenants: HashMap<String, TenantRow>,
-        meta: (u32, u64),
+        news: News,
     ) -> Result<(), rusqlite::Error> {
+        let News { changed, gone, tenants, meta, owed } = news;
         let changes = database.transaction()?;
         if self.anew {
-            changes.execute_batch("DELETE FROM agents; DELETE FROM sets; DELETE FROM tenants;")?;
+            changes.execute_batch(
+                "DELETE FROM agents; DELETE FROM sets; DELETE FROM tenants; DELETE FROM owed;",
+            )?;
         }
         for one in changed {
             self.agent(&changes, registry, one)?;
         }
         for aid in gone {
             changes.prepare_cached("DELETE FROM agents WHERE aid = ?1")?.execute([key(aid.0)])?;
-            self.holds(&changes, registry, *aid, Vec::new())?;
-            self.stands(registry, *aid, Vec::new());
+            self.holds(&changes, registry, aid, Vec::new())?;
+            self.stands(registry, aid, Vec::new());
         }
         for (name, row) in tenants {
             if self.tenants.get(&name) != Some(&row) {
@@ -253,11 +277,24 @@ impl Books {
             }
             self.meta = meta;
         }
+        let owed = self.owed.write(&changes, &owed)?;
         changes.commit()?;
+        self.owed = owed;
         if std::mem::take(&mut self.anew) {
             self.settle(registry);
         }
         Ok(())
+    }
+
+    /// Nothing of it is written, and everything is to be.
+    fn begin_again(&mut self, registry: &Registry) {
+        let sets = std::mem::take(&mut self.sets).into_values().flat_map(|book| book.handles);
+        let footings = std::mem::take(&mut self.footings).into_values().flatten();
+        let handles: Vec<_> = sets.chain(footings).collect();
+        handles.iter().for_each(|handle| self.let_go(registry, handle));
+        self.held.clear();
+        self.tenants.clear();
+        (self.meta, self.owed, self.anew) = ((0, 0), owed::Book::default(), true);
     }
 
     fn agent(
@@ -325,8 +362,10 @@ impl Books {
         changes: &Connection,
         registry: &Registry,
         aid: AgentId,
-        sets: Vec<u64>,
+        mut sets: Vec<u64>,
     ) -> Result<(), rusqlite::Error> {
+        // What one that is ending held may be in the table no more.
+        sets.retain(|set| self.sets.contains_key(set));
         for set in &sets {
             if let Some(book) = self.sets.get_mut(set) {
                 book.agents += 1;

@@ -108,3 +108,27 @@ async fn the_log_knows_behind_which_event_of_the_ring_it_is() {
     assert_eq!(rings[4], 888, "{rings:?}");
     assert_eq!(rings[3], 0, "another of the same batch");
 }
+
+#[tokio::test]
+async fn what_is_booked_is_owed_until_the_log_has_it_and_what_did_not_happen_is_not() {
+    let (entries, sealed) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+    let full = Arc::new(AtomicBool::new(true));
+    let log = Flaky { full: full.clone(), entries: entries.clone(), sealed };
+    let sink = Sink::start(Box::new(log), 0).unwrap();
+    let owed = || -> Vec<String> {
+        let all = sink.owed().all();
+        all.values().flat_map(|some| some.iter().map(|entry| entry.object.clone())).collect()
+    };
+    let room = sink.room().await.unwrap();
+    let due = room.owe(vec![own(Kind::Grant, "a right", "")]);
+    drop(sink.owe(vec![own(Kind::State, "what the kernel refused", "")]));
+    assert_eq!(owed(), ["a right"], "before it is handed over");
+    let written = room.pay(due);
+    sink.record(Entry { ring: 296, ..own(Kind::Denial, "lies in the ring", "") });
+    assert_eq!(owed(), ["a right"], "while the log is full");
+    full.store(false, Ordering::SeqCst);
+    written.written().await.unwrap();
+    sink.flush().await;
+    assert_eq!(owed(), [""; 0]);
+    assert_eq!(entries.lock().unwrap().len(), 2);
+}

@@ -4,6 +4,7 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
+mod life;
 pub mod requests;
 mod waiting;
 
@@ -72,6 +73,8 @@ pub struct Fake {
     pub agents: Mutex<HashMap<AgentId, Known>>,
     pub sets: Mutex<BTreeMap<SetId, Vec<Rule>>>,
     next_set: Mutex<u32>,
+    /// The last set of the daemon before.
+    before: Mutex<u32>,
     steps: AtomicU64,
     /// Asked at each step, by its name; true has it fail.
     pub watch: Mutex<Option<Watch>>,
@@ -89,8 +92,8 @@ pub struct Fake {
     pub wrong: Mutex<Vec<String>>,
     /// The policy was there when the daemon came.
     pub adopted: AtomicBool,
-    /// How many daemons there were before.
-    daemons: AtomicU64,
+    /// Which daemon lives, and when it is killed.
+    pub life: life::Life,
     /// What is kept open while there is no daemon.
     pub kept: Mutex<BTreeMap<String, OwnedFd>>,
     events: Mutex<Sender<Event>>,
@@ -98,16 +101,18 @@ pub struct Fake {
 }
 
 /// Keeps files as the service manager does.
-pub struct Store(pub Arc<Fake>);
+pub struct Store(pub Arc<Fake>, u64);
 
 impl Keeper for Store {
     fn keep(&self, name: &str, file: BorrowedFd<'_>) {
+        self.0.life.go_on(self.1, "keep");
         let copy = file.try_clone_to_owned().unwrap();
         if self.0.kept.lock().unwrap().insert(name.to_owned(), copy).is_some() {
             self.0.wrong.lock().unwrap().push(format!("{name} is kept twice"));
         }
     }
     fn forget(&self, name: &str) {
+        self.0.life.go_on(self.1, "forget");
         if self.0.kept.lock().unwrap().remove(name).is_none() {
             self.0.wrong.lock().unwrap().push(format!("{name} is forgotten and was not kept"));
         }
@@ -125,6 +130,7 @@ impl Fake {
             agents: Mutex::default(),
             sets: Mutex::default(),
             next_set: Mutex::default(),
+            before: Mutex::default(),
             steps: AtomicU64::new(0),
             watch: Mutex::default(),
             broken: Mutex::default(),
@@ -134,7 +140,7 @@ impl Fake {
             nothing_mapped: AtomicBool::new(false),
             wrong: Mutex::default(),
             adopted: AtomicBool::new(false),
-            daemons: AtomicU64::new(0),
+            life: life::Life::default(),
             kept: Mutex::default(),
             events: Mutex::new(events),
             source: Mutex::new(Some(source)),
@@ -265,6 +271,13 @@ fn node(path: &Path) -> Option<Node> {
 /// The handle that the daemon is given.
 pub struct Port(pub Arc<Fake>, u64);
 
+impl Port {
+    fn step(&self, name: &str) -> Result<()> {
+        self.0.life.go_on(self.1, name);
+        self.0.step(name)
+    }
+}
+
 impl KernelPort for Port {
     fn adopted(&self) -> bool {
         self.0.adopted.load(Ordering::SeqCst)
@@ -273,7 +286,7 @@ impl KernelPort for Port {
         self.0.with(aid, |_| Footing { folder: format!("{aid:?}").into(), ..Footing::default() })
     }
     fn adopt_agent(&self, standing: &Standing, sets: &[SetId]) -> Result<Found> {
-        self.0.step("adopt")?;
+        self.step("adopt")?;
         let aid = standing.aid;
         let found = self.0.with(aid, |known| {
             known.sets = sets.to_vec();
@@ -285,15 +298,16 @@ impl KernelPort for Port {
             Ok((_, Some(exited))) => Found::Ended(exited),
             Ok((None, None)) => Found::Ended(Exited::default()),
             Ok((Some(pid), None)) => {
-                let pidfd = pidfd_open(as_pid(pid), PidfdFlags::empty());
-                let source =
-                    |e: rustix::io::Errno| Error::System { action: "find", source: e.into() };
-                Found::Running(Process { pid, pidfd: pidfd.map_err(source)? })
+                match pidfd_open(as_pid(pid), PidfdFlags::empty()) {
+                    Ok(pidfd) => Found::Running(Process { pid, pidfd }),
+                    // The daemon before has waited for it.
+                    Err(_) => Found::Ended(Exited { status: None, signal: Some(9) }),
+                }
             }
         })
     }
     fn adoption_done(&self) -> Result<Vec<AgentId>> {
-        self.0.step("adoption_done")?;
+        self.step("adoption_done")?;
         let mut agents = self.0.agents.lock().unwrap();
         let strangers: Vec<AgentId> =
             agents.iter().filter(|(_, known)| !known.adopted).map(|(aid, _)| *aid).collect();
@@ -304,18 +318,18 @@ impl KernelPort for Port {
             }
         }
         agents.values_mut().for_each(|known| known.adopted = false);
-        let held: Vec<SetId> = agents.values().flat_map(|known| known.sets.clone()).collect();
-        self.0.sets.lock().unwrap().retain(|id, _| held.contains(id));
+        let before = *self.0.before.lock().unwrap();
+        self.0.sets.lock().unwrap().retain(|id, _| id.0 > before);
         Ok(strangers)
     }
     fn exit_of(&self, aid: AgentId) -> Result<Option<Exited>> {
         self.0.with(aid, |known| known.exited)
     }
     fn seal(&self) -> Result<()> {
-        self.0.step("seal")
+        self.step("seal")
     }
     fn handle(&self, fd: OwnedFd) -> Result<Handle> {
-        self.0.step("handle")?;
+        self.step("handle")?;
         let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
             .map_err(|e| Error::Invalid(e.to_string()))?;
         let stat = rustix::fs::fstat(&fd).map_err(|e| Error::Invalid(e.to_string()))?;
@@ -324,7 +338,7 @@ impl KernelPort for Port {
         Ok(Handle::for_tests(fd, own, above))
     }
     fn make_set(&self, rules: &[Rule]) -> Result<SetId> {
-        self.0.step("make_set")?;
+        self.step("make_set")?;
         let mut next = self.0.next_set.lock().unwrap();
         *next += 1;
         self.0.sets.lock().unwrap().insert(SetId(*next), rules.to_vec());
@@ -337,7 +351,7 @@ impl KernelPort for Port {
         _: Option<&Handle>,
         new: Option<&Arc<Handle>>,
     ) -> Result<()> {
-        self.0.step("follow")?;
+        self.step("follow")?;
         let mut sets = self.0.sets.lock().unwrap();
         let rule = &mut sets.get_mut(&set).unwrap()[rule as usize - 1];
         rule.scope = match new {
@@ -351,10 +365,10 @@ impl KernelPort for Port {
     }
     fn drop_set(&self, set: SetId) -> Result<()> {
         // Remains of a daemon that was killed in its own process: one that is killed does nothing more.
-        if self.1 != self.0.daemons.load(Ordering::SeqCst) {
+        if self.0.life.is_over(self.1) {
             return Ok(());
         }
-        self.0.step("drop_set")?;
+        self.step("drop_set")?;
         let agents = self.0.agents.lock().unwrap();
         // Told and not thrown: after a test that failed this is a thread of the daemon's own.
         if agents.values().any(|known| known.sets.contains(&set)) {
@@ -364,7 +378,7 @@ impl KernelPort for Port {
         Ok(())
     }
     fn create_agent(&self, agent: &NewAgent, sets: &[SetId]) -> Result<()> {
-        self.0.step("create")?;
+        self.step("create")?;
         assert!(sets.len() <= kernel::SETS_MAX);
         let known = Known {
             parent: agent.parent,
@@ -377,7 +391,7 @@ impl KernelPort for Port {
         Ok(())
     }
     fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool> {
-        self.0.step("assign")?;
+        self.step("assign")?;
         self.0.with(aid, |known| known.sets = sets.to_vec())?;
         self.0.look();
         Ok(!self.0.nothing_mapped.load(Ordering::Relaxed))
@@ -386,26 +400,26 @@ impl KernelPort for Port {
         self.0.with(aid, |_| ())
     }
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()> {
-        self.0.step("set_state")?;
+        self.step("set_state")?;
         self.0.with(aid, |known| known.state = Some(state))
     }
     fn prepare(&self, aid: AgentId, launch: Launch) -> Result<Box<dyn Ready>> {
-        self.0.step("prepare")?;
-        Ok(Box::new(waiting::Waiting { fake: self.0.clone(), aid, launch }))
+        self.step("prepare")?;
+        Ok(Box::new(waiting::Waiting { fake: self.0.clone(), number: self.1, aid, launch }))
     }
     fn make_room(&self, _: AgentId, _: Option<u64>) -> Result<()> {
-        self.0.step("make_room")
+        self.step("make_room")
     }
     fn freeze(&self, aid: AgentId) -> Result<()> {
-        self.0.step("freeze")?;
+        self.step("freeze")?;
         self.0.with(aid, |known| known.frozen = true)
     }
     fn thaw(&self, aid: AgentId) -> Result<()> {
-        self.0.step("thaw")?;
+        self.step("thaw")?;
         self.0.with(aid, |known| known.frozen = false)
     }
     fn kill(&self, aid: AgentId) -> Result<()> {
-        self.0.step("kill")?;
+        self.step("kill")?;
         let pid = self.0.with(aid, |known| {
             known.killed = true;
             known.pid
@@ -416,22 +430,22 @@ impl KernelPort for Port {
         Ok(())
     }
     fn set_weight(&self, aid: AgentId, weight: u32) -> Result<()> {
-        self.0.step("weight")?;
+        self.step("weight")?;
         self.0.with(aid, |known| known.weight = weight)
     }
     fn set_tenant_weight(&self, _: &str, _: u32) -> Result<()> {
-        self.0.step("tenant_weight")
+        self.step("tenant_weight")
     }
     fn live_mappings(&self, _: AgentId) -> Result<Vec<Mapping>> {
-        self.0.step("live_mappings")?;
+        self.step("live_mappings")?;
         Ok(self.0.mapped.lock().unwrap().clone())
     }
     fn populated(&self, _: AgentId) -> Result<bool> {
-        self.0.step("populated")?;
+        self.step("populated")?;
         Ok(false)
     }
     fn remove_agent(&self, aid: AgentId) -> Result<()> {
-        self.0.step("remove")?;
+        self.step("remove")?;
         self.0.agents.lock().unwrap().remove(&aid);
         Ok(())
     }
@@ -457,6 +471,7 @@ impl KernelPort for Port {
 /// Look-ups on this machine, each a step.
 struct Stepped {
     fake: Arc<Fake>,
+    number: u64,
     machine: Machine,
 }
 
@@ -468,6 +483,7 @@ impl Lookup for Stepped {
     ) -> BoxFuture<'a, std::result::Result<Vec<Resolved>, RuleError>> {
         Box::pin(async move {
             let found = self.machine.rules(tenant, rules).await?;
+            self.fake.life.go_on(self.number, "look up rules");
             match tokio::task::block_in_place(|| self.fake.fails("look up rules")) {
                 true => Err(RuleError::Stopped),
                 false => Ok(found),
@@ -481,6 +497,7 @@ impl Lookup for Stepped {
     ) -> BoxFuture<'a, std::result::Result<Program, ProgramError>> {
         Box::pin(async move {
             let found = self.machine.program(path).await?;
+            self.fake.life.go_on(self.number, "open the program");
             match tokio::task::block_in_place(|| self.fake.fails("open the program")) {
                 true => Err(ProgramError::Busy(path.clone())),
                 false => Ok(found),
@@ -492,17 +509,20 @@ impl Lookup for Stepped {
 /// The log, each write a step. It cannot fail for good: the writer tries until it is done.
 struct Logged {
     fake: Arc<Fake>,
+    number: u64,
     log: Box<dyn AuditLog>,
 }
 
 impl AuditLog for Logged {
     fn append(&mut self, entries: &[Entry]) -> anyhow::Result<u64> {
+        self.fake.life.go_on(self.number, "append to the log");
         match self.fake.fails("append to the log") {
             true => anyhow::bail!("no space left on device"),
             false => self.log.append(entries),
         }
     }
     fn checkpoint(&mut self) -> anyhow::Result<()> {
+        self.fake.life.go_on(self.number, "sign a checkpoint");
         self.log.checkpoint()
     }
     fn note(&self) -> String {
@@ -578,7 +598,7 @@ impl Running {
         let Running { folder, fake, daemon, runtime } = self;
         let config = daemon.config.clone();
         // Whatever it was at ends where it waits; threads of its own end with what they hold.
-        fake.daemons.fetch_add(1, Ordering::SeqCst);
+        fake.life.end();
         runtime.shutdown_timeout(Duration::from_secs(20));
         let gone = Arc::downgrade(&daemon);
         drop(daemon);
@@ -591,6 +611,8 @@ impl Running {
             std::thread::sleep(Duration::from_millis(5));
         }
         drop(lock);
+        fake.life.bury(&config.run);
+        *fake.before.lock().unwrap() = *fake.next_set.lock().unwrap();
         let (events, source) = channel();
         *fake.events.lock().unwrap() = events;
         *fake.source.lock().unwrap() = Some(source);
@@ -605,6 +627,7 @@ impl Running {
             .build()
             .unwrap();
         let (looking, logging) = (fake.clone(), fake.clone());
+        let number = fake.life.begin(&config.run);
         let start = Start {
             degraded: Vec::new(),
             config,
@@ -612,17 +635,13 @@ impl Running {
             release: "test".into(),
             lookup: Some(Box::new(move |kernel| {
                 let machine = Machine::start(kernel).unwrap();
-                Arc::new(Stepped { fake: looking, machine })
+                Arc::new(Stepped { fake: looking, number, machine })
             })),
-            log: Some(Box::new(move |log| Box::new(Logged { fake: logging, log }))),
-            keeper: Arc::new(Store(fake.clone())),
+            log: Some(Box::new(move |log| Box::new(Logged { fake: logging, number, log }))),
+            keeper: Arc::new(Store(fake.clone(), number)),
         };
-        let daemon = runtime
-            .block_on(boot::start(
-                start,
-                Arc::new(Port(fake.clone(), fake.daemons.load(Ordering::SeqCst))),
-            ))
-            .unwrap();
+        let daemon =
+            runtime.block_on(boot::start(start, Arc::new(Port(fake.clone(), number)))).unwrap();
         Running { folder, fake, daemon, runtime }
     }
 

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 pub struct Waiting {
     pub fake: Arc<Fake>,
+    pub number: u64,
     pub aid: AgentId,
     pub launch: Launch,
 }
 
 impl Ready for Waiting {
     fn go(self: Box<Self>) -> Result<Process> {
+        self.fake.life.go_on(self.number, "launch");
         self.fake.step("launch")?;
         if self.fake.with(self.aid, |known| known.killed)? {
             return Err(Error::Invalid("it was killed while it waited".into()));
@@ -34,6 +36,7 @@ impl Ready for Waiting {
         let pidfd = pidfd_open(as_pid(pid), PidfdFlags::empty())
             .map_err(|e| Error::Invalid(e.to_string()))?;
         self.fake.with(self.aid, |known| known.pid = Some(pid))?;
+        self.fake.life.go_on(self.number, "launched");
         Ok(Process { pid, pidfd })
     }
 }

@@ -1,7 +1,7 @@
 //! What a new agent is given: its records say it, its environment names it.
 
 use super::Plan;
-use crate::state::{Daemon, Inner};
+use crate::state::Inner;
 use abi::{AgentId, Capability, Kind, Verdict};
 use api::broker::BROKER_PORT;
 use manifest::{Digest, Origin};
@@ -15,9 +15,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 impl Plan {
     /// `spawn`, its grants, what is degraded, and the step to `Attested`.
-    pub(super) fn records(&self, daemon: &Daemon, aid: AgentId) -> Vec<Entry> {
+    pub(super) fn records(&self, inner: &mut Inner, aid: AgentId) -> Vec<Entry> {
         let origin = &self.prepared.origin;
-        let mut inner = daemon.inner();
         let mut spawn = inner.entry(aid, Kind::Spawn);
         spawn.object = self.shown.join(" ");
         spawn.body = Body::Spawn(body::Spawn {
@@ -36,7 +35,7 @@ impl Plan {
             entry.object = text;
             entries.push(entry);
         }
-        entries.extend(self.grants(&inner, aid));
+        entries.extend(self.grants(inner, aid));
         entries.extend(inner.step(aid, Event::Attest).map(|(_, entry)| entry));
         entries
     }

@@ -1,0 +1,287 @@
+//! A daemon is killed at each step of each change, and another follows it: of a change that was acknowledged everything
+//! is there, of any other all or nothing, with its records, once.
+#![allow(clippy::unwrap_used)] // a test may fall over where it stands
+
+mod fake;
+
+use abi::{AgentId, AgentState, Kind};
+use api::agent::CapabilityChange;
+use fake::{Running, requests};
+use record::Record;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Who is there when the change begins.
+struct Cast {
+    folder: tempfile::TempDir,
+    parent: AgentId,
+    child: AgentId,
+    quiet: AgentId,
+}
+
+/// A change, and whether it has happened, by the books and by the log.
+struct Change {
+    name: &'static str,
+    /// Path below `/v1/` and body.
+    asked: fn(&Running, &Cast) -> (String, Value),
+    booked: fn(&Running, &Cast) -> u32,
+    logged: fn(&[Record], &Running, &Cast) -> u32,
+}
+
+const CHANGES: [Change; 8] = [
+    Change {
+        name: "spawn",
+        asked: |_, cast| ("agents".into(), json!(requests::ad_hoc("fresh", &[&cast.read()]))),
+        booked: |running, _| u32::from(of(running, |agent| agent.name == "fresh").is_some()),
+        logged: |log, _, _| count(log, |r| r.kind == Kind::Spawn as u32 && is_named(r, "fresh")),
+    },
+    Change {
+        name: "grant",
+        asked: |running, cast| rights(running, cast.quiet, "grant", &cast.write()),
+        booked: |running, cast| holds(running, cast.quiet, &cast.write()),
+        logged: |log, running, cast| {
+            let write = abi::Capability::FsWrite as u32;
+            about(log, running, cast.quiet, |r| {
+                r.kind == Kind::Grant as u32 && r.capability == write
+            })
+        },
+    },
+    Change {
+        name: "revoke",
+        asked: |running, cast| rights(running, cast.parent, "revoke", &cast.read()),
+        booked: |running, cast| {
+            let held = [cast.parent, cast.child].map(|aid| holds(running, aid, &cast.read()));
+            assert_eq!(held[0], held[1], "of parent and child one has lost it");
+            2 - held[0] - held[1]
+        },
+        logged: |log, _, _| count(log, |r| r.kind == Kind::Revoke as u32),
+    },
+    Change {
+        name: "kill",
+        asked: |running, cast| (format!("agents/{}/kill", uuid(running, cast.quiet)), json!(null)),
+        booked: |running, cast| ended(running, &[cast.quiet]),
+        logged: |log, running, cast| {
+            about(log, running, cast.quiet, |r| r.kind == Kind::Exit as u32)
+        },
+    },
+    Change {
+        name: "kill a family",
+        asked: |running, cast| (format!("agents/{}/kill", uuid(running, cast.parent)), json!(null)),
+        booked: |running, cast| ended(running, &[cast.parent, cast.child]),
+        logged: |log, _, _| count(log, |r| r.kind == Kind::Exit as u32),
+    },
+    Change {
+        name: "quarantine",
+        asked: |running, cast| {
+            (format!("agents/{}/quarantine", uuid(running, cast.quiet)), json!(null))
+        },
+        booked: |running, cast| {
+            let state = running.daemon.inner().supervisor.get(cast.quiet).unwrap().state();
+            u32::from(state == AgentState::Quarantined)
+        },
+        logged: |log, running, cast| {
+            let state = AgentState::Quarantined.name();
+            about(log, running, cast.quiet, |r| r.kind == Kind::State as u32 && r.object == state)
+        },
+    },
+    Change {
+        name: "an agent's weight",
+        asked: |running, cast| {
+            (
+                "lanes".into(),
+                json!({"of": "agent", "agent": uuid(running, cast.quiet), "weight": 50}),
+            )
+        },
+        booked: |running, cast| {
+            u32::from(running.daemon.inner().supervisor.get(cast.quiet).unwrap().weight == 50)
+        },
+        logged: |log, running, cast| {
+            about(log, running, cast.quiet, |r| r.kind == Kind::Lane as u32)
+        },
+    },
+    Change {
+        name: "a tenant's weight",
+        asked: |_, _| ("lanes".into(), json!({"of": "tenant", "tenant": "maya", "weight": 50})),
+        booked: |running, _| {
+            u32::from(running.daemon.inner().supervisor.tenant_weight("maya") == 50)
+        },
+        logged: |log, _, _| count(log, |r| r.kind == Kind::Lane as u32),
+    },
+];
+
+impl Cast {
+    fn enter(running: &Running) -> Cast {
+        let folder = tempfile::tempdir().unwrap();
+        let read = format!("fs.read={}", folder.path().display());
+        let parent = running.spawned("parent", &["agent.spawn=4", &read]);
+        running.become_agent(Some(parent));
+        let child = running.spawned("child", &[&read]);
+        running.become_agent(None);
+        let quiet = running.spawned("quiet", &[&read]);
+        Cast { folder, parent, child, quiet }
+    }
+
+    fn read(&self) -> String {
+        format!("fs.read={}", self.folder.path().display())
+    }
+
+    fn write(&self) -> String {
+        format!("fs.write={}", self.folder.path().display())
+    }
+}
+
+fn uuid(running: &Running, aid: AgentId) -> uuid::Uuid {
+    running.daemon.uuid_of(aid).unwrap()
+}
+
+fn of(running: &Running, is: impl Fn(&supervisor::Agent) -> bool) -> Option<AgentId> {
+    let inner = running.daemon.inner();
+    inner.info.keys().copied().find(|aid| inner.supervisor.get(*aid).is_ok_and(&is))
+}
+
+fn rights(running: &Running, aid: AgentId, verb: &str, rule: &str) -> (String, Value) {
+    let body = CapabilityChange { capability: rule.into(), expires_s: None };
+    (format!("agents/{}/{verb}", uuid(running, aid)), json!(body))
+}
+
+fn holds(running: &Running, aid: AgentId, rule: &str) -> u32 {
+    let inner = running.daemon.inner();
+    let agent = inner.supervisor.get(aid).unwrap();
+    u32::from(agent.held().any(|held| held.rule.rule.to_string() == rule))
+}
+
+fn ended(running: &Running, all: &[AgentId]) -> u32 {
+    let inner = running.daemon.inner();
+    let ended = |aid: &&AgentId| inner.supervisor.get(**aid).unwrap().state().is_terminal();
+    u32::try_from(all.iter().filter(ended).count()).unwrap()
+}
+
+fn count(log: &[Record], is: impl Fn(&Record) -> bool) -> u32 {
+    log.iter().filter(|record| is(record)).map(|record| record.count).sum()
+}
+
+fn about(log: &[Record], running: &Running, aid: AgentId, is: impl Fn(&Record) -> bool) -> u32 {
+    let agent = uuid(running, aid);
+    count(log, |record| record.agent == agent && is(record))
+}
+
+fn is_named(record: &Record, name: &str) -> bool {
+    matches!(&record.body, record::Body::Spawn(spawn) if spawn.name == name)
+}
+
+fn log(running: &Running) -> Vec<Record> {
+    running.on(running.daemon.sink.flush());
+    let reader = audit::Reader::open(&running.daemon.config.audit).unwrap();
+    reader.query(&audit::Filter::default(), usize::MAX)
+}
+
+fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it never came: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Asks for the change; whether it was acknowledged before the daemon was killed, if it was.
+fn asked(running: &Running, change: &Change, cast: &Cast, steps: u64) -> bool {
+    let (path, body) = (change.asked)(running, cast);
+    let client = running.client();
+    let (tell, told) = std::sync::mpsc::channel();
+    running.fake.life.kill_after(Some(steps));
+    std::thread::spawn(move || {
+        let path = format!("/v1/{path}");
+        let done: Result<Value, _> = match path.ends_with("lanes") {
+            true => client.put(&path, &body),
+            false => client.post(&path, &body),
+        };
+        let _ = tell.send(done.is_ok());
+    });
+    let mut acknowledged = false;
+    await_that("an answer", || {
+        acknowledged = told.try_recv().unwrap_or(false);
+        acknowledged || running.fake.life.killed_at().is_some()
+    });
+    acknowledged
+}
+
+/// What the books say of those who live is so in the kernel, and the other way round.
+fn kernel_agrees(running: &Running) {
+    let living = || -> BTreeSet<AgentId> {
+        running.daemon.inner().supervisor.living().map(|agent| agent.aid).collect()
+    };
+    let known =
+        || -> BTreeSet<AgentId> { running.fake.agents.lock().unwrap().keys().copied().collect() };
+    await_that("those who have ended to be gone", || living() == known());
+    for aid in living() {
+        let sets = running.daemon.inner().info[&aid].sets.clone();
+        let ids: Vec<_> = sets.iter().map(|set| set.id().unwrap()).collect();
+        assert_eq!(running.fake.agents.lock().unwrap()[&aid].sets, ids, "{aid:?}");
+    }
+    await_that("sets that nobody holds to be gone", || {
+        let agents = running.fake.agents.lock().unwrap();
+        let held: BTreeSet<_> = agents.values().flat_map(|known| known.sets.clone()).collect();
+        let there: BTreeSet<_> = running.fake.sets.lock().unwrap().keys().copied().collect();
+        // The system's own sets are kept for the next agent.
+        held.is_subset(&there)
+            && there.difference(&held).count() <= running.daemon.system.all().count()
+    });
+}
+
+/// Each agent has one birth on record, and one end if it has ended, which says how.
+fn log_agrees(running: &Running, log: &[Record]) {
+    let unknown = count(log, |r| r.kind == Kind::Exit as u32 && r.object == "unknown");
+    assert_eq!(unknown, 0, "ends of which nobody knows how");
+    let inner = running.daemon.inner();
+    let births = count(log, |record| record.kind == Kind::Spawn as u32);
+    assert_eq!(births as usize, inner.info.len(), "births on record, and agents");
+    for info in inner.info.values() {
+        let of = |kind: Kind| count(log, |r| r.agent == info.uuid && r.kind == kind as u32);
+        let agent = inner.supervisor.by_uuid(info.uuid).unwrap();
+        assert_eq!(of(Kind::Spawn), 1, "births of {}", agent.name);
+        assert_eq!(
+            of(Kind::Exit),
+            u32::from(agent.state().is_terminal()),
+            "ends of {}",
+            agent.name
+        );
+    }
+}
+
+/// Kills the daemon instead of its next step but so many; false if there are not so many.
+fn killed(change: &Change, steps: u64) -> bool {
+    let running = Running::start();
+    let cast = Cast::enter(&running);
+    let acknowledged = asked(&running, change, &cast, steps);
+    // What comes after the answer is of the change, too.
+    let begun = Instant::now();
+    while running.fake.life.killed_at().is_none() && begun.elapsed() < Duration::from_millis(100) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    running.fake.life.kill_after(None);
+    let step = running.fake.life.killed_at();
+    eprintln!("{} {steps}: {step:?}", change.name);
+    let running = running.followed();
+    kernel_agrees(&running);
+    let log = log(&running);
+    let (booked, logged) =
+        ((change.booked)(&running, &cast), (change.logged)(&log, &running, &cast));
+    assert_eq!(booked, logged, "what is booked, and what is on record");
+    assert!(booked > 0 || !acknowledged, "acknowledged, and not done");
+    log_agrees(&running, &log);
+    running.stop();
+    step.is_some()
+}
+
+#[test]
+fn a_daemon_that_is_killed_at_any_step_leaves_all_of_a_change_or_nothing() {
+    std::thread::scope(|threads| {
+        for change in &CHANGES {
+            threads.spawn(|| {
+                let steps = (0..).find(|steps| !killed(change, *steps)).unwrap();
+                assert!(steps > 1, "{} has {steps} steps", change.name);
+            });
+        }
+    });
+}
