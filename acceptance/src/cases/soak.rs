@@ -1,7 +1,7 @@
 //! The daemon is killed again and again while everything is asked of it.
 
 use super::Case;
-use super::restart::{books_are_true, counter, counts_on, killed};
+use super::restart::{books_are_true, counter, counts_on, killed, start_takes};
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, bail, ensure};
 use demo::agent::{Agent, Spec};
@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[Case {
 }];
 
 /// How often the daemon is killed; `COCONUT_SOAK` says otherwise.
-const KILLS: u32 = 4;
+const KILLS: u32 = 3;
 /// Agents that count, are refused something, and are given and taken rights.
 const COUNTERS: usize = 3;
 /// A command that takes longer hangs.
@@ -129,6 +129,8 @@ fn soak(world: &World) -> Result<String> {
         ..Spec::default()
     };
     let asker = Agent::start(&world.ctx.coconut, spec)?;
+    let _: serde_json::Value = asker.json(PATIENCE)?;
+    let start_ns = start_takes(world)?;
     let flooder = world.ctx.unique("flooder");
     let secret = world.file("soak-secret", "TOPSECRET")?;
     let words = format!("while :; do read x <{secret}; done 2>/dev/null");
@@ -140,7 +142,7 @@ fn soak(world: &World) -> Result<String> {
             threads.spawn(|| changes(world, &names[0], &end)),
             threads.spawn(|| reads(world, &end)),
         ];
-        let done = killed(world, kills);
+        let done = killed(world, start_ns, kills);
         end.store(true, Ordering::Release);
         let ended = asking.map(|thread| thread.join().unwrap_or_else(|_| bail!("it fell over")));
         done?;
