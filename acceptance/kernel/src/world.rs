@@ -6,7 +6,8 @@ use abi::event::{EVENT_DENIAL, EVENT_SEAL, EVENT_USE, Event, Hook};
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result, ensure};
 use kernel::{
-    EventReader, Kernel, Launch, LoadOptions, Namespaces, NewAgent, Rule, Scope, SetId, Waiting,
+    EventReader, Kernel, KernelRule, KernelScope, Launch, LoadOptions, Namespaces, NewAgent, SetId,
+    Waiting,
 };
 use libc::O_PATH;
 use std::cell::{Cell, RefCell};
@@ -175,16 +176,17 @@ impl World {
 
     /// Writes a set: each path is opened here, once.
     pub fn set(&self, rules: &[Given]) -> Result<SetId> {
-        let rules: Result<Vec<Rule>> = rules.iter().map(|given| self.resolved(given)).collect();
+        let rules: Result<Vec<KernelRule>> =
+            rules.iter().map(|given| self.resolved(given)).collect();
         self.kernel.make_set(&rules?).map_err(explain)
     }
 
-    fn resolved(&self, given: &Given) -> Result<Rule> {
+    fn resolved(&self, given: &Given) -> Result<KernelRule> {
         let scope = match &given.place {
-            Place::Path(path) => Scope::File(Arc::new(self.handle(path)?)),
+            Place::Path(path) => KernelScope::File(Arc::new(self.handle(path)?)),
             Place::Other(scope) => scope.clone(),
         };
-        Ok(Rule { capability: given.capability, scope, expires_ns: given.expires_ns })
+        Ok(KernelRule { capability: given.capability, scope, expires_ns: given.expires_ns })
     }
 
     /// The file that a path leads to.
@@ -447,11 +449,11 @@ pub struct Given {
 #[derive(Clone)]
 pub enum Place {
     Path(String),
-    Other(Scope),
+    Other(KernelScope),
 }
 
 /// A rule without a path, that never expires.
-pub fn rule(capability: Capability, scope: Scope) -> Given {
+pub fn rule(capability: Capability, scope: KernelScope) -> Given {
     Given { capability, place: Place::Other(scope), expires_ns: 0 }
 }
 
@@ -463,7 +465,7 @@ pub fn on(capability: Capability, path: &str) -> Given {
 /// A rule on an address.
 pub fn net(capability: Capability, host: &str, prefix: u8, port: u16) -> Given {
     let addr: IpAddr = host.parse().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-    rule(capability, Scope::Net { addr, prefix, port })
+    rule(capability, KernelScope::Net { addr, prefix, port })
 }
 
 /// A result in words.

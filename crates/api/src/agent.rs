@@ -201,7 +201,7 @@ pub struct Counters {
 /// Who signed the manifest, and what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Origin {
+pub struct Provenance {
     /// Path of the manifest, or `command line`.
     pub path: String,
     /// SHA-256 of the manifest's bytes, in hex.
@@ -223,7 +223,7 @@ pub struct AgentDetail {
     /// Its cgroup.
     pub cgroup: String,
     /// Where its rights come from.
-    pub origin: Origin,
+    pub origin: Provenance,
     /// What it may do now.
     pub capabilities: Vec<HeldCapability>,
     /// Kernel and log, side by side.

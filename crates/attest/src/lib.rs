@@ -15,7 +15,7 @@ pub use dsse::{Envelope, EnvelopeError, EnvelopeSignature};
 pub use keys::{KeyError, PublicKey, SecretKey};
 pub use statement::{Grant, ManifestFacts, Statement, Subject};
 pub use trust::{Rights, TrustError, TrustStore, TrustedKey};
-pub use verify::{Authorized, Refusal, sign_manifest, verify_manifest, verify_signature};
+pub use verify::{Authorized, VerifyError, sign_manifest, verify_manifest, verify_signature};
 
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {

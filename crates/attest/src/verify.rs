@@ -23,7 +23,7 @@ pub struct Authorized {
 /// Why a manifest is not authorised.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // the messages say it
-pub enum Refusal {
+pub enum VerifyError {
     #[error("the manifest is not signed")]
     Unsigned,
     #[error(transparent)]
@@ -74,15 +74,16 @@ pub fn verify_manifest(
     envelope: Option<&[u8]>,
     trust: &TrustStore,
     covers: &dyn Fn(&str, &str) -> bool,
-) -> Result<Authorized, Refusal> {
+) -> Result<Authorized, VerifyError> {
     let (authorized, rights) = verify_signature(text, facts, envelope, trust)?;
     let allowed = |capability: &&String| {
         rights.grants.iter().any(|grant| grant == "*" || covers(grant, capability))
     };
     match facts.capabilities.iter().chain(&facts.further).find(|c| !allowed(c)) {
-        Some(capability) => {
-            Err(Refusal::MayNotGrant { signer: authorized.signer, capability: capability.clone() })
-        }
+        Some(capability) => Err(VerifyError::MayNotGrant {
+            signer: authorized.signer,
+            capability: capability.clone(),
+        }),
         None => Ok(authorized),
     }
 }
@@ -94,28 +95,28 @@ pub fn verify_signature<'t>(
     facts: &ManifestFacts,
     envelope: Option<&[u8]>,
     trust: &'t TrustStore,
-) -> Result<(Authorized, &'t Rights), Refusal> {
+) -> Result<(Authorized, &'t Rights), VerifyError> {
     let found = sha256_hex(text);
     if trust.is_revoked(&found) {
-        return Err(Refusal::RevokedManifest(found));
+        return Err(VerifyError::RevokedManifest(found));
     }
-    let envelope = Envelope::parse(envelope.ok_or(Refusal::Unsigned)?)?;
+    let envelope = Envelope::parse(envelope.ok_or(VerifyError::Unsigned)?)?;
     if envelope.signatures.is_empty() {
-        return Err(Refusal::Unsigned);
+        return Err(VerifyError::Unsigned);
     }
     let trusted = signer(&envelope, trust)?;
     let name = trusted.key.name();
     let payload =
-        envelope.open(&trusted.key).ok_or_else(|| Refusal::BadSignature(name.to_owned()))?;
+        envelope.open(&trusted.key).ok_or_else(|| VerifyError::BadSignature(name.to_owned()))?;
     let statement: Statement = (envelope.payload_type == IN_TOTO)
         .then(|| serde_json::from_slice(&payload).ok())
         .flatten()
-        .ok_or(Refusal::OtherStatement)?;
+        .ok_or(VerifyError::OtherStatement)?;
     check_statement(&statement, name, &found, facts)?;
     let rights = &trusted.rights;
     if !rights.tenants.iter().any(|tenant| tenant == "*" || *tenant == facts.tenant) {
         let (signer, tenant) = (name.to_owned(), facts.tenant.clone());
-        return Err(Refusal::MayNotCharge { signer, tenant });
+        return Err(VerifyError::MayNotCharge { signer, tenant });
     }
     let authorized = Authorized {
         signer: name.to_owned(),
@@ -127,7 +128,7 @@ pub fn verify_signature<'t>(
 }
 
 /// The trusted key of one of the signatures. A revoked one counts only if there is no other.
-fn signer<'t>(envelope: &Envelope, trust: &'t TrustStore) -> Result<&'t TrustedKey, Refusal> {
+fn signer<'t>(envelope: &Envelope, trust: &'t TrustStore) -> Result<&'t TrustedKey, VerifyError> {
     let known = |trusted: &&TrustedKey| {
         let id = trusted.key.id();
         envelope.signatures.iter().any(|signature| signature.keyid == id)
@@ -136,12 +137,12 @@ fn signer<'t>(envelope: &Envelope, trust: &'t TrustStore) -> Result<&'t TrustedK
     keys.sort_by_key(|trusted| trusted.rights.revoked);
     match keys.first() {
         Some(trusted) if trusted.rights.revoked => {
-            Err(Refusal::RevokedKey(trusted.key.name().to_owned()))
+            Err(VerifyError::RevokedKey(trusted.key.name().to_owned()))
         }
         Some(trusted) => Ok(trusted),
         None => {
             let ids = envelope.signatures.iter().map(|s| s.keyid.chars().take(16).collect());
-            Err(Refusal::UnknownKey(ids.collect::<Vec<String>>().join(", ")))
+            Err(VerifyError::UnknownKey(ids.collect::<Vec<String>>().join(", ")))
         }
     }
 }
@@ -151,30 +152,30 @@ fn check_statement(
     signer: &str,
     found: &str,
     facts: &ManifestFacts,
-) -> Result<(), Refusal> {
+) -> Result<(), VerifyError> {
     let grant = &statement.predicate;
-    let [subject] = statement.subject.as_slice() else { return Err(Refusal::OtherStatement) };
+    let [subject] = statement.subject.as_slice() else { return Err(VerifyError::OtherStatement) };
     if statement.kind != STATEMENT || statement.predicate_type != PREDICATE {
-        return Err(Refusal::OtherStatement);
+        return Err(VerifyError::OtherStatement);
     }
     if grant.authorizer != signer {
         let stated = grant.authorizer.clone();
-        return Err(Refusal::OtherAuthorizer { signer: signer.to_owned(), stated });
+        return Err(VerifyError::OtherAuthorizer { signer: signer.to_owned(), stated });
     }
     let signed = subject.digest.get("sha256").cloned().unwrap_or_default();
     if signed != found {
-        return Err(Refusal::DigestMismatch { signed, found: found.to_owned() });
+        return Err(VerifyError::DigestMismatch { signed, found: found.to_owned() });
     }
     // The digest already binds all of these; that the statement says the same keeps what people
     // read in it true.
     if subject.name != facts.name {
-        return Err(Refusal::OtherFacts("name"));
+        return Err(VerifyError::OtherFacts("name"));
     }
     if grant.tenant != facts.tenant {
-        return Err(Refusal::OtherFacts("tenant"));
+        return Err(VerifyError::OtherFacts("tenant"));
     }
     if grant.capabilities != facts.sorted() {
-        return Err(Refusal::OtherFacts("list of capabilities"));
+        return Err(VerifyError::OtherFacts("list of capabilities"));
     }
     Ok(())
 }

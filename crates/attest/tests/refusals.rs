@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)] // helpers are test code outside of test functions
 
 use coconut_attest::{
-    Envelope, ManifestFacts, Refusal, Rights, SecretKey, Statement, TrustStore, TrustedKey, dsse,
-    sha256_hex, sign_manifest, verify_manifest,
+    Envelope, ManifestFacts, Rights, SecretKey, Statement, TrustStore, TrustedKey, VerifyError,
+    dsse, sha256_hex, sign_manifest, verify_manifest,
 };
 
 const TEXT: &[u8] = b"[agent]\nname = \"a\"\n";
@@ -33,7 +33,7 @@ fn covers(grant: &str, capability: &str) -> bool {
     capability.starts_with(grant)
 }
 
-fn check(envelope: &Envelope, trust: &TrustStore) -> Result<String, Refusal> {
+fn check(envelope: &Envelope, trust: &TrustStore) -> Result<String, VerifyError> {
     let json = envelope.to_json();
     verify_manifest(TEXT, &facts(), Some(json.as_bytes()), trust, &covers).map(|a| a.signer)
 }
@@ -53,23 +53,23 @@ fn a_signed_manifest_is_authorised() {
 #[test]
 fn unsigned() {
     let all = trust(rights(&["*"]));
-    assert_eq!(verify_manifest(TEXT, &facts(), None, &all, &covers), Err(Refusal::Unsigned));
+    assert_eq!(verify_manifest(TEXT, &facts(), None, &all, &covers), Err(VerifyError::Unsigned));
     let empty = Envelope { signatures: Vec::new(), ..signed() };
-    assert_eq!(check(&empty, &all), Err(Refusal::Unsigned));
+    assert_eq!(check(&empty, &all), Err(VerifyError::Unsigned));
     let garbage = verify_manifest(TEXT, &facts(), Some(b"{"), &all, &covers);
-    assert!(matches!(garbage, Err(Refusal::Envelope(_))));
+    assert!(matches!(garbage, Err(VerifyError::Envelope(_))));
 }
 
 #[test]
 fn unknown_and_revoked_keys() {
     let stranger = SecretKey::from_seed("image-workloads", &[8; 32]).unwrap();
     let envelope = sign_manifest(TEXT, &facts(), &stranger, 1);
-    assert!(matches!(check(&envelope, &trust(rights(&["*"]))), Err(Refusal::UnknownKey(_))));
-    assert!(matches!(check(&signed(), &TrustStore::empty()), Err(Refusal::UnknownKey(_))));
+    assert!(matches!(check(&envelope, &trust(rights(&["*"]))), Err(VerifyError::UnknownKey(_))));
+    assert!(matches!(check(&signed(), &TrustStore::empty()), Err(VerifyError::UnknownKey(_))));
     let revoked = Rights { revoked: true, ..rights(&["*"]) };
     assert_eq!(
         check(&signed(), &trust(revoked)),
-        Err(Refusal::RevokedKey("image-workloads".into()))
+        Err(VerifyError::RevokedKey("image-workloads".into()))
     );
 }
 
@@ -78,7 +78,7 @@ fn a_stolen_key_id_is_a_bad_signature() {
     let stranger = SecretKey::from_seed("image-workloads", &[8; 32]).unwrap();
     let mut envelope = sign_manifest(TEXT, &facts(), &stranger, 1);
     envelope.signatures[0].keyid = key().public().id();
-    assert!(matches!(check(&envelope, &trust(rights(&["*"]))), Err(Refusal::BadSignature(_))));
+    assert!(matches!(check(&envelope, &trust(rights(&["*"]))), Err(VerifyError::BadSignature(_))));
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn another_manifest_and_a_revoked_one() {
     let json = signed().to_json();
     let mut all = trust(rights(&["*"]));
     let other = verify_manifest(b"[agent]\n", &facts(), Some(json.as_bytes()), &all, &covers);
-    assert!(matches!(other, Err(Refusal::DigestMismatch { .. })), "{other:?}");
+    assert!(matches!(other, Err(VerifyError::DigestMismatch { .. })), "{other:?}");
     all.revoke_digest(&sha256_hex(TEXT));
-    assert!(matches!(check(&signed(), &all), Err(Refusal::RevokedManifest(_))));
+    assert!(matches!(check(&signed(), &all), Err(VerifyError::RevokedManifest(_))));
 }
 
 #[test]
@@ -96,9 +96,9 @@ fn not_allowed_to_grant() {
     let refused = check(&signed(), &trust(rights(&["fs.read=/srv"]))).unwrap_err();
     let text = refused.to_string();
     assert_eq!(text, "`image-workloads` may not grant `net.connect=a.example:443`");
-    assert!(matches!(check(&signed(), &trust(rights(&[]))), Err(Refusal::MayNotGrant { .. })));
+    assert!(matches!(check(&signed(), &trust(rights(&[]))), Err(VerifyError::MayNotGrant { .. })));
     let poor = Rights { tenants: vec!["otto".into()], ..rights(&["*"]) };
-    assert!(matches!(check(&signed(), &trust(poor)), Err(Refusal::MayNotCharge { .. })));
+    assert!(matches!(check(&signed(), &trust(poor)), Err(VerifyError::MayNotCharge { .. })));
 }
 
 /// Signs any statement with the trusted key.
@@ -127,7 +127,7 @@ fn a_statement_must_say_what_the_manifest_says() {
         assert!(check(&envelope, &all).is_err(), "{}", envelope.to_json());
     }
     let retyped = Envelope::sign("text/plain", b"{}", &key());
-    assert_eq!(check(&retyped, &all), Err(Refusal::OtherStatement));
+    assert_eq!(check(&retyped, &all), Err(VerifyError::OtherStatement));
 }
 
 #[test]
@@ -140,15 +140,15 @@ fn a_signature_covers_every_field_that_decides() {
         let mut changed = payload.clone();
         changed[at] ^= 1;
         let changed = Envelope { payload: BASE64_STANDARD.encode(changed), ..envelope.clone() };
-        assert!(matches!(check(&changed, &all), Err(Refusal::BadSignature(_))), "byte {at}");
+        assert!(matches!(check(&changed, &all), Err(VerifyError::BadSignature(_))), "byte {at}");
     }
     let retyped = Envelope { payload_type: "application/json".into(), ..envelope.clone() };
-    assert!(matches!(check(&retyped, &all), Err(Refusal::BadSignature(_))));
+    assert!(matches!(check(&retyped, &all), Err(VerifyError::BadSignature(_))));
     let mut other_facts = facts();
     other_facts.capabilities.push("fs.read=/".into());
     let json = envelope.to_json();
     let more = verify_manifest(TEXT, &other_facts, Some(json.as_bytes()), &all, &covers);
-    assert_eq!(more, Err(Refusal::OtherFacts("list of capabilities")));
+    assert_eq!(more, Err(VerifyError::OtherFacts("list of capabilities")));
     for at in 0..TEXT.len() {
         let mut text = TEXT.to_vec();
         text[at] ^= 1;
@@ -163,18 +163,18 @@ fn the_trust_store_on_disk() {
     file("image-workloads.pub", &format!("{}\n", key().public()));
     let load = || TrustStore::load(&[dir.path()]);
     let without = check(&signed(), &load().unwrap());
-    assert!(matches!(without, Err(Refusal::MayNotCharge { .. })), "no sidecar, no rights");
+    assert!(matches!(without, Err(VerifyError::MayNotCharge { .. })), "no sidecar, no rights");
     file("image-workloads.toml", "grants = [\"*\"]\ntenants = [\"*\"]\n");
     assert!(check(&signed(), &load().unwrap()).is_ok());
     file("revoked-digests", &format!("# why\n{} # leaked\n", sha256_hex(TEXT)));
-    assert!(matches!(check(&signed(), &load().unwrap()), Err(Refusal::RevokedManifest(_))));
+    assert!(matches!(check(&signed(), &load().unwrap()), Err(VerifyError::RevokedManifest(_))));
     file("revoked-digests", "nonsense\n");
     assert!(load().is_err());
     file("revoked-digests", "");
     file("image-workloads.toml", "grant = [\"*\"]\n");
     assert!(load().is_err(), "an unknown key in a sidecar is no silent no");
     file("image-workloads.toml", "grants = [\"*\"]\ntenants = [\"*\"]\nrevoked = true\n");
-    assert!(matches!(check(&signed(), &load().unwrap()), Err(Refusal::RevokedKey(_))));
+    assert!(matches!(check(&signed(), &load().unwrap()), Err(VerifyError::RevokedKey(_))));
     file("somebody.pub", &key().public().to_string());
     assert!(load().is_err(), "a key under another name");
 }
@@ -189,5 +189,5 @@ fn a_later_directory_revokes_a_shipped_key() {
         std::fs::write(dir.path().join("image-workloads.toml"), sidecar).unwrap();
     }
     let trust = TrustStore::load(&[shipped.path(), own.path()]).unwrap();
-    assert!(matches!(check(&signed(), &trust), Err(Refusal::RevokedKey(_))));
+    assert!(matches!(check(&signed(), &trust), Err(VerifyError::RevokedKey(_))));
 }

@@ -3,7 +3,7 @@
 use crate::admission::{Admission, AtTurn, Refused};
 use crate::backend::{After, Backend, Start};
 use crate::callers::Callers;
-use crate::identity::{Caller, Connection, Identity};
+use crate::identity::{Connection, Identity, Payer};
 use crate::metrics::Metrics;
 use crate::openai::{ApiError, Call, Endpoint};
 use crate::respond::{self, AnswerForm};
@@ -136,12 +136,7 @@ impl Broker {
         }
     }
 
-    async fn admit(
-        &self,
-        caller: &Caller,
-        call: Call,
-        record: Usage,
-    ) -> Result<Response, ApiError> {
+    async fn admit(&self, caller: &Payer, call: Call, record: Usage) -> Result<Response, ApiError> {
         let limits = caller.limits.as_ref();
         check_model(caller, &call.model)?;
         let prepared = self.backend.prepare(&call, limits.and_then(|l| l.context))?;
@@ -210,7 +205,7 @@ async fn body_of(request: Request) -> Result<(HeaderMap, Bytes), ApiError> {
     Ok((headers, body))
 }
 
-fn check_model(caller: &Caller, model: &str) -> Result<(), ApiError> {
+fn check_model(caller: &Payer, model: &str) -> Result<(), ApiError> {
     let Some(limits) = &caller.limits else { return Ok(()) };
     if limits.models.iter().any(|m| m == "*" || m == model) {
         return Ok(());
@@ -222,7 +217,7 @@ fn check_model(caller: &Caller, model: &str) -> Result<(), ApiError> {
         .code("model_not_allowed"))
 }
 
-fn record(caller: &Caller, call: &Call) -> Usage {
+fn record(caller: &Payer, call: &Call) -> Usage {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Usage {
         agent: caller.agent,

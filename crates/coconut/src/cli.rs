@@ -81,7 +81,7 @@ pub enum Command {
     Explain(Target),
     /// Weights of tenants and agents, for processor and models alike
     #[command(subcommand)]
-    Lane(Lane),
+    Lane(LaneCommand),
     /// The audit log: read it, verify it
     #[command(subcommand)]
     Audit(Audit),
@@ -216,7 +216,7 @@ pub enum Cap {
 
 /// `coconut lane`.
 #[derive(Debug, Subcommand)]
-pub enum Lane {
+pub enum LaneCommand {
     /// Weights and use of every tenant and agent
     Ls,
     /// Set a weight

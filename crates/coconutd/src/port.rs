@@ -5,8 +5,8 @@ use abi::event::Event;
 use abi::{AgentId, AgentState};
 use futures_util::future::BoxFuture;
 use kernel::{
-    Counters, EventReader, Exited, Footing, Found, Handle, Kernel, Launch, Mapping, NewAgent,
-    Process, Result, Rule, SetId, Standing,
+    Counters, EventReader, Exited, Footing, Found, Handle, Kernel, KernelRule, Launch, Mapping,
+    NewAgent, Process, Result, SetId, Standing,
 };
 use manifest::AbsPath;
 use resolve::programs::{Leases, Program, ProgramError, Programs};
@@ -38,7 +38,7 @@ pub trait KernelPort: Send + Sync + 'static {
     fn adopted(&self) -> bool;
     fn seal(&self) -> Result<()>;
     fn handle(&self, fd: OwnedFd) -> Result<Handle>;
-    fn make_set(&self, rules: &[Rule]) -> Result<SetId>;
+    fn make_set(&self, rules: &[KernelRule]) -> Result<SetId>;
     fn follow(
         &self,
         set: SetId,
@@ -111,7 +111,7 @@ impl KernelPort for Kernel {
     fn handle(&self, fd: OwnedFd) -> Result<Handle> {
         Kernel::handle(self, fd)
     }
-    fn make_set(&self, rules: &[Rule]) -> Result<SetId> {
+    fn make_set(&self, rules: &[KernelRule]) -> Result<SetId> {
         Kernel::make_set(self, rules)
     }
     fn follow(

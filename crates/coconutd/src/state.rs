@@ -81,7 +81,7 @@ pub struct Info {
     /// Nanoseconds since the UNIX epoch.
     pub ended_ns: Option<u64>,
     /// Whose manifest.
-    pub origin: api::agent::Origin,
+    pub origin: api::agent::Provenance,
     /// SHA-256 of the program.
     pub program_digest: Option<String>,
     /// Output of a background agent.

@@ -8,7 +8,7 @@ use api::AgentDetail;
 use api::agent::{CapabilityChange, ChangeReport};
 use fake::requests::ad_hoc;
 use fake::{Meeting, Running};
-use kernel::{Rule, Scope};
+use kernel::{KernelRule, KernelScope};
 use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -19,8 +19,8 @@ const BEFORE: [&str; 2] = ["open the program", "look up rules"];
 /// Whether the kernel lets it read `/etc` or what lies below.
 fn reads_etc(running: &Running, aid: AgentId) -> bool {
     let there = ["/etc", "/etc/ssl"].map(|path| std::fs::metadata(path).unwrap().ino());
-    let on = |rule: &Rule| match &rule.scope {
-        Scope::File(handle) => there.contains(&handle.node().ino),
+    let on = |rule: &KernelRule| match &rule.scope {
+        KernelScope::File(handle) => there.contains(&handle.node().ino),
         _ => false,
     };
     let rules = running.fake.rules(aid);

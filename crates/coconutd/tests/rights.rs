@@ -11,7 +11,7 @@ use api::{AgentDetail, ErrorBody, ErrorCode, SpawnRequest};
 use attest::SecretKey;
 use fake::Running;
 use fake::requests::ad_hoc;
-use kernel::Scope;
+use kernel::KernelScope;
 use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,9 @@ fn file_of(running: &Running, aid: AgentId, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let ino = std::fs::metadata(path).unwrap().ino();
     let rules = running.fake.rules(aid);
-    rules.iter().any(|rule| matches!(&rule.scope, Scope::File(handle) if handle.node().ino == ino))
+    rules
+        .iter()
+        .any(|rule| matches!(&rule.scope, KernelScope::File(handle) if handle.node().ino == ino))
 }
 
 fn denied(running: &Running, aid: AgentId, path: &str) {
@@ -224,7 +226,8 @@ fn a_host_name_leads_children_where_it_led_their_parent() {
     let child = running.daemon.inner().supervisor.by_uuid(detail.agent.aid).unwrap().aid;
     let hosts = |aid| {
         let rules = running.fake.rules(aid);
-        let nets = rules.iter().filter(|rule| matches!(rule.scope, Scope::Net { port: 80, .. }));
+        let nets =
+            rules.iter().filter(|rule| matches!(rule.scope, KernelScope::Net { port: 80, .. }));
         nets.map(|rule| format!("{:?}", rule.scope)).collect::<Vec<_>>()
     };
     assert!(!hosts(parent).is_empty());

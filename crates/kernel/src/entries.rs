@@ -1,6 +1,6 @@
 //! Rules to map entries: what a set of rules means for the kernel programs.
 
-use crate::{Error, Result, Rule, Scope, SetId};
+use crate::{Error, KernelRule, KernelScope, Result, SetId};
 use abi::Capability;
 use abi::caps::*;
 use std::collections::HashMap;
@@ -36,11 +36,11 @@ impl Builder {
     }
 
     /// Adds one rule; `number` is its place in the set, from 1.
-    pub fn rule(&mut self, number: u32, rule: &Rule) -> Result<()> {
+    pub fn rule(&mut self, number: u32, rule: &KernelRule) -> Result<()> {
         match (rule.capability, &rule.scope) {
             // What the broker and the daemon decide has no entry here.
-            (_, Scope::Nothing) => {}
-            (_, Scope::File(handle)) => {
+            (_, KernelScope::Nothing) => {}
+            (_, KernelScope::File(handle)) => {
                 let rights = rights_on(rule, handle.node().directory)
                     .ok_or_else(|| mismatch(number, rule))?;
                 self.on_file(
@@ -49,17 +49,21 @@ impl Builder {
                 );
                 handle.above().iter().for_each(|folder| self.look(folder.key()));
             }
-            (Capability::NetConnect, Scope::Net { addr, prefix, port }) => {
+            (Capability::NetConnect, KernelScope::Net { addr, prefix, port }) => {
                 self.net(number, rule, NET_CONNECT, (*addr, *prefix, *port))?;
             }
-            (Capability::NetBind, Scope::Net { addr, prefix, port }) => {
+            (Capability::NetBind, KernelScope::Net { addr, prefix, port }) => {
                 self.net(number, rule, NET_BIND, (*addr, *prefix, *port))?;
             }
-            (Capability::IpcUnix, Scope::UnixAbstract(name)) => {
+            (Capability::IpcUnix, KernelScope::UnixAbstract(name)) => {
                 self.abstract_name(number, rule, name)?;
             }
-            (Capability::NetRaw, Scope::Everything) => self.plain(number, rule, PLAIN_NET_RAW),
-            (Capability::AgentSignal, Scope::Everything) => self.plain(number, rule, PLAIN_SIGNAL),
+            (Capability::NetRaw, KernelScope::Everything) => {
+                self.plain(number, rule, PLAIN_NET_RAW)
+            }
+            (Capability::AgentSignal, KernelScope::Everything) => {
+                self.plain(number, rule, PLAIN_SIGNAL)
+            }
             _ => return Err(mismatch(number, rule)),
         }
         Ok(())
@@ -79,7 +83,13 @@ impl Builder {
         add_layer(self.entries.files.entry(file).or_default(), new);
     }
 
-    fn net(&mut self, number: u32, rule: &Rule, op: u16, at: (IpAddr, u8, u16)) -> Result<()> {
+    fn net(
+        &mut self,
+        number: u32,
+        rule: &KernelRule,
+        op: u16,
+        at: (IpAddr, u8, u16),
+    ) -> Result<()> {
         let (addr, prefix, port) = at;
         let (octets, bits) = match addr {
             IpAddr::V4(v4) if prefix <= 32 => (v4.to_ipv6_mapped().octets(), 96 + prefix),
@@ -100,12 +110,12 @@ impl Builder {
         Ok(())
     }
 
-    fn plain(&mut self, number: u32, rule: &Rule, what: u32) {
+    fn plain(&mut self, number: u32, rule: &KernelRule, what: u32) {
         let key = PlainKey { set: self.set, what };
         keep(&mut self.entries.plain, key, grant(number, rule, 1));
     }
 
-    fn abstract_name(&mut self, number: u32, rule: &Rule, name: &[u8]) -> Result<()> {
+    fn abstract_name(&mut self, number: u32, rule: &KernelRule, name: &[u8]) -> Result<()> {
         if name.is_empty() || name.len() > ABSTRACT_NAME_MAX {
             let length = name.len();
             return Err(Error::Invalid(format!(
@@ -160,7 +170,7 @@ pub(crate) fn stacked(set: u32, file: u32, layers: &[Layer]) -> Vec<(GrantKey, G
 }
 
 /// The rights that a rule gives on a file or folder; none if the capability is not about files.
-pub(crate) fn rights_on(rule: &Rule, directory: bool) -> Option<u32> {
+pub(crate) fn rights_on(rule: &KernelRule, directory: bool) -> Option<u32> {
     Some(match rule.capability {
         Capability::FsRead => RIGHT_READ,
         Capability::FsWrite if directory => RIGHT_WRITE | RIGHT_CREATE,
@@ -174,7 +184,7 @@ pub(crate) fn rights_on(rule: &Rule, directory: bool) -> Option<u32> {
     })
 }
 
-fn grant(number: u32, rule: &Rule, rights: u32) -> Grant {
+fn grant(number: u32, rule: &KernelRule, rights: u32) -> Grant {
     Grant { rights, rule: number, expires_ns: rule.expires_ns }
 }
 
@@ -187,7 +197,7 @@ fn keep<K: Eq + Hash>(map: &mut HashMap<K, Grant>, key: K, new: Grant) {
     }
 }
 
-fn mismatch(number: u32, rule: &Rule) -> Error {
+fn mismatch(number: u32, rule: &KernelRule) -> Error {
     Error::Rule {
         rule: number,
         capability: rule.capability.name(),

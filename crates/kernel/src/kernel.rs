@@ -8,8 +8,8 @@ use crate::seats::Seats;
 use crate::sets::Sets;
 use crate::state::{Agents, Before, Discarded, Shared, take_away_later};
 use crate::{
-    Counters, Error, EventReader, Features, Handle, Launch, LoadOptions, Mapping, Namespaces,
-    Result, Rule, SETS_MAX, SetId, cgroup, handle, mappings, object,
+    Counters, Error, EventReader, Features, Handle, KernelRule, Launch, LoadOptions, Mapping,
+    Namespaces, Result, SETS_MAX, SetId, cgroup, handle, mappings, object,
 };
 use abi::caps::{FileKey, TcpPeerKey};
 use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
@@ -169,7 +169,7 @@ impl Kernel {
     }
 
     /// Writes a set of rules; nobody holds it yet.
-    pub fn make_set(&self, rules: &[Rule]) -> Result<SetId> {
+    pub fn make_set(&self, rules: &[KernelRule]) -> Result<SetId> {
         self.shared.sets.make(rules)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Kernel::start`] attaches the LSM programs of `bpf/`, or takes over what an earlier daemon left;
 //! [`Kernel::seal`] closes the door behind it. An agent is a cgroup with a value in its local storage. What agents may do lies in sets of
-//! [`Rule`]s that [`Kernel::make_set`] turns into map entries, each on files that a [`Handle`] keeps;
+//! [`KernelRule`]s that [`Kernel::make_set`] turns into map entries, each on files that a [`Handle`] keeps;
 //! an agent holds a list of sets, and [`Kernel::assign`] gives it another one. [`Kernel::prepare`]
 //! brings a process into it, [`Waiting::go`] its program; [`Kernel::events`] tells what was decided.
 
@@ -42,6 +42,6 @@ pub use kernel::Kernel;
 pub use launch::Waiting;
 pub use sys::passed;
 pub use types::{
-    Counters, Launch, LoadOptions, Mapping, Namespaces, NewAgent, Process, Rule, SETS_MAX, Scope,
-    SetId,
+    Counters, KernelRule, KernelScope, Launch, LoadOptions, Mapping, Namespaces, NewAgent, Process,
+    SETS_MAX, SetId,
 };

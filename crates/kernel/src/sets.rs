@@ -5,7 +5,7 @@ use crate::entries::{Builder, Entries, Layer, add_layer, check_depth, rights_on,
 use crate::files::{self, Changes, Files, reaches};
 use crate::lock::lock;
 use crate::maps::{self, Maps};
-use crate::{Error, Handle, Result, Rule, Scope, SetId, sys};
+use crate::{Error, Handle, KernelRule, KernelScope, Result, SetId, sys};
 use abi::caps::*;
 use abi::control::{CONTROL_SET_RIGHTS, CONTROL_VOID_FILE, Control};
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ struct Inner {
 
 struct Set {
     entries: Entries,
-    capabilities: Vec<Rule>,
+    capabilities: Vec<KernelRule>,
     /// Kept open while the set has rules on them.
     handles: Vec<Arc<Handle>>,
     /// Numbers of files that a rule stood on before it followed its name: what was mapped then is mapped still.
@@ -85,7 +85,7 @@ impl Sets {
     }
 
     /// Writes a set; nobody holds it yet.
-    pub fn make(&self, rules: &[Rule]) -> Result<SetId> {
+    pub fn make(&self, rules: &[KernelRule]) -> Result<SetId> {
         let mut inner = lock(&self.inner);
         let set = self.number()?;
         let mut builder = Builder::new(set);
@@ -93,7 +93,7 @@ impl Sets {
             builder.rule(number, rule)?;
         }
         let handles = rules.iter().filter_map(|rule| match &rule.scope {
-            Scope::File(handle) => Some(Arc::clone(handle)),
+            KernelScope::File(handle) => Some(Arc::clone(handle)),
             _ => None,
         });
         let handles = handles.collect();
@@ -133,7 +133,7 @@ impl Sets {
         inner: &mut Inner,
         set: SetId,
         entries: Entries,
-        capabilities: Vec<Rule>,
+        capabilities: Vec<KernelRule>,
         handles: Vec<Arc<Handle>>,
     ) -> Result<()> {
         let written = self.write_entries(inner, set.0, &entries);
@@ -229,7 +229,7 @@ impl Sets {
         inner: &mut Inner,
         set: u32,
         number: u32,
-        rule: &Rule,
+        rule: &KernelRule,
         handle: &Arc<Handle>,
     ) -> Result<()> {
         let node = handle.node();

@@ -98,18 +98,18 @@ pub const SETS_MAX: usize = 16;
 
 /// One line of what a set allows; its number is its place in the set, from 1.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct KernelRule {
     /// What.
     pub capability: Capability,
     /// Where.
-    pub scope: Scope,
+    pub scope: KernelScope,
     /// `CLOCK_BOOTTIME` nanoseconds after which it is void; 0 is never.
     pub expires_ns: u64,
 }
 
 /// Where a capability holds.
 #[derive(Clone, Debug)]
-pub enum Scope {
+pub enum KernelScope {
     /// A file, or a directory and everything below. For [`Capability::IpcUnix`] a socket's file.
     File(Arc<Handle>),
     /// Addresses and one port; port 0 is any.

@@ -8,8 +8,8 @@ use abi::event::Event;
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result};
 use kernel::{
-    EventReader, Footing, Found, Kernel, Launch, LoadOptions, NewAgent, Rule, Scope, SetId,
-    Standing, Waiting,
+    EventReader, Footing, Found, Kernel, KernelRule, KernelScope, Launch, LoadOptions, NewAgent,
+    SetId, Standing, Waiting,
 };
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -136,8 +136,8 @@ impl Daemon {
         for path in paths.iter().filter(|path| std::path::Path::new(path).exists()) {
             let mut options = std::fs::OpenOptions::new();
             let open = options.read(true).custom_flags(libc::O_PATH).open(path)?;
-            let scope = Scope::File(Arc::new(self.kernel.handle(open.into())?));
-            rules.push(Rule { capability, scope, expires_ns: 0 });
+            let scope = KernelScope::File(Arc::new(self.kernel.handle(open.into())?));
+            rules.push(KernelRule { capability, scope, expires_ns: 0 });
         }
         Ok(self.kernel.make_set(&rules)?)
     }

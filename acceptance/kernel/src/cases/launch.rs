@@ -5,7 +5,7 @@ use abi::Capability::{AgentSignal, FsRead};
 use abi::event::{EVENT_EXEC, EVENT_USE, Hook};
 use abi::{AgentId, AgentState};
 use anyhow::{Result, anyhow};
-use kernel::{Launch, NewAgent, Scope, SpawnStep, Waiting};
+use kernel::{KernelScope, Launch, NewAgent, SpawnStep, Waiting};
 use libc::{EACCES, O_APPEND, O_WRONLY};
 use std::ffi::OsString;
 use std::fs;
@@ -199,10 +199,10 @@ fn standard_files(w: &World) -> Result<()> {
 
 /// A child lies below its parent, whose limits hold for both; each is an agent of its own.
 fn children(w: &World) -> Result<()> {
-    let p = w.agent(&[rule(AgentSignal, Scope::Everything), on(FsRead, "/data/ok")])?;
+    let p = w.agent(&[rule(AgentSignal, KernelScope::Everything), on(FsRead, "/data/ok")])?;
     let parent = p.aid.unwrap_or_default();
     let null = || fs::OpenOptions::new().write(true).open("/dev/null");
-    let rules = [rule(AgentSignal, Scope::Everything), on(FsRead, "/data/ro")];
+    let rules = [rule(AgentSignal, KernelScope::Everything), on(FsRead, "/data/ro")];
     let c = w.agent_with(&rules, parent, null()?.into())?;
     let child = c.aid.unwrap_or_default();
     let g = w.agent_with(&[on(FsRead, "/data/no")], child, null()?.into())?;

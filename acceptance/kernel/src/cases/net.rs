@@ -4,7 +4,7 @@ use crate::world::{World, await_that, net, rule};
 use abi::Capability::{NetBind, NetConnect, NetRaw};
 use abi::event::Hook;
 use anyhow::Result;
-use kernel::Scope;
+use kernel::KernelScope;
 use libc::{EACCES, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM};
 use std::net::{TcpListener, UdpSocket};
 
@@ -110,7 +110,7 @@ fn kinds(w: &World) -> Result<()> {
     }
     w.allowed(&b, &refused[0]);
     w.allowed(&b, &refused[3]);
-    w.apply(&a, &[rule(NetRaw, Scope::Everything)])?;
+    w.apply(&a, &[rule(NetRaw, KernelScope::Everything)])?;
     // The policy lets it pass now; root's own checks still refuse, for no agent has capabilities.
     w.same("net.raw passes the policy", &a.tell(&refused[0]), &-i64::from(libc::EPERM));
     w.end(&a)

@@ -4,7 +4,7 @@ use crate::world::{World, on, rule};
 use abi::Capability::{AgentSignal, FsRead, FsWrite};
 use abi::event::Hook;
 use anyhow::Result;
-use kernel::Scope;
+use kernel::KernelScope;
 use libc::{EACCES, EPERM};
 
 pub fn run(w: &World) -> Result<()> {
@@ -30,7 +30,7 @@ fn signals(w: &World) -> Result<()> {
     });
     w.end(&c)?;
     // An agent in the outer namespace: a process that was put into the cgroup before its checks.
-    let d = w.agent(&[rule(AgentSignal, Scope::Everything)])?;
+    let d = w.agent(&[rule(AgentSignal, KernelScope::Everything)])?;
     let inner = enter(w, &d)?;
     w.denied(&inner, &format!("kill {} 0", a.pid), EPERM, Hook::TaskKill);
     let aids = [a.aid.unwrap_or_default(), d.aid.unwrap_or_default()];

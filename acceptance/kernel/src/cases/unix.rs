@@ -4,7 +4,7 @@ use crate::world::{World, on, rule};
 use abi::Capability::{FsRead, FsWrite, IpcUnix};
 use abi::event::Hook;
 use anyhow::Result;
-use kernel::Scope;
+use kernel::KernelScope;
 use libc::EACCES;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
@@ -21,7 +21,7 @@ pub fn run(w: &World) -> Result<()> {
         on(FsWrite, "/data/ok"),
         on(IpcUnix, "/data/ok/yes"),
         on(IpcUnix, "/data/ok/dgram"),
-        rule(IpcUnix, Scope::UnixAbstract(b"yes".to_vec())),
+        rule(IpcUnix, KernelScope::UnixAbstract(b"yes".to_vec())),
     ];
     let a = w.agent(&rules)?;
     let b = w.outsider()?;

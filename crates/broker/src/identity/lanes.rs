@@ -1,6 +1,6 @@
 //! The lanes as coconutd tells them, kept current by its stream; without the stream nobody is served.
 
-use super::Caller;
+use super::Payer;
 use super::limits::AgentState;
 use crate::daemon;
 use crate::fair;
@@ -135,7 +135,7 @@ impl LaneBook {
     }
 
     /// The agent's lane, as a caller.
-    pub fn caller(&self, agent: Uuid) -> Result<Caller, ApiError> {
+    pub fn caller(&self, agent: Uuid) -> Result<Payer, ApiError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let Some(Entry { lane, state }) = state.lanes.get(&agent) else {
             return Err(ApiError::forbidden(format!("agent {agent} has no lane: it has ended")));
@@ -148,7 +148,7 @@ impl LaneBook {
             ))
             .code("capability_missing"));
         };
-        Ok(Caller { agent, lane: levels(lane), limits: Some(limits.clone()), state: state.clone() })
+        Ok(Payer { agent, lane: levels(lane), limits: Some(limits.clone()), state: state.clone() })
     }
 }
 

@@ -53,7 +53,7 @@ pub enum Known {
 
 /// Who asks, and what it may.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct Payer {
     /// The agent; nil for a caller that is no agent.
     pub agent: Uuid,
     /// Who pays, and whose part it is.
@@ -122,7 +122,7 @@ impl Identity {
     }
 
     /// Who is at the other end.
-    pub async fn caller(&self, c: &Connection, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    pub async fn caller(&self, c: &Connection, headers: &HeaderMap) -> Result<Payer, ApiError> {
         match self {
             Self::Standalone { trusted_header } => {
                 standalone(trusted_header.as_deref(), c, headers)
@@ -138,13 +138,13 @@ impl Identity {
     }
 }
 
-fn plain(tenant: String, key: String) -> Caller {
+fn plain(tenant: String, key: String) -> Payer {
     let lane =
         Lineage { tenant: Level::new(tenant, WEIGHT), agents: vec![Level::new(key, WEIGHT)] };
-    Caller { agent: Uuid::nil(), lane, limits: None, state: Arc::default() }
+    Payer { agent: Uuid::nil(), lane, limits: None, state: Arc::default() }
 }
 
-fn host(tenant: Option<&str>) -> Result<Caller, ApiError> {
+fn host(tenant: Option<&str>) -> Result<Payer, ApiError> {
     let Some(tenant) = tenant else {
         return Err(ApiError::forbidden(
             "the caller is no agent\nhint: start it with `coconut run --cap infer -- CMD`",
@@ -157,7 +157,7 @@ fn standalone(
     header: Option<&str>,
     c: &Connection,
     headers: &HeaderMap,
-) -> Result<Caller, ApiError> {
+) -> Result<Payer, ApiError> {
     if let Some(name) = header {
         let value = headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty());
         let missing = || ApiError::invalid(format!("the trusted header {name} is missing"));

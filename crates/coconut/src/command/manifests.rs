@@ -6,7 +6,7 @@ use crate::cli;
 use crate::failure::{Done, Failure, file_error};
 use ::manifest::{Manifest, ManifestError, Problem, Profiles};
 use api::ErrorCode;
-use attest::{Authorized, ManifestFacts, Refusal, SecretKey};
+use attest::{Authorized, ManifestFacts, SecretKey, VerifyError};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -129,14 +129,14 @@ fn verify(cx: &Context, path: &Path, trust: &[PathBuf]) -> Done {
     Ok(0)
 }
 
-fn refused(refusal: Refusal) -> Failure {
+fn refused(refusal: VerifyError) -> Failure {
     let code = match &refusal {
-        Refusal::Unsigned
-        | Refusal::UnknownKey(_)
-        | Refusal::RevokedKey(_)
-        | Refusal::RevokedManifest(_)
-        | Refusal::MayNotCharge { .. }
-        | Refusal::MayNotGrant { .. } => ErrorCode::Denied,
+        VerifyError::Unsigned
+        | VerifyError::UnknownKey(_)
+        | VerifyError::RevokedKey(_)
+        | VerifyError::RevokedManifest(_)
+        | VerifyError::MayNotCharge { .. }
+        | VerifyError::MayNotGrant { .. } => ErrorCode::Denied,
         _ => ErrorCode::Integrity,
     };
     Failure::from_error(code, refusal.into())

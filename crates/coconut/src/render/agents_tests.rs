@@ -2,7 +2,7 @@
 
 use super::super::sample::{NOW, agent, fits, plain};
 use super::*;
-use api::agent::{Counters, Origin};
+use api::agent::{Counters, Provenance};
 
 fn team() -> AgentList {
     let mut coordinator = agent(0x0a1b_2c3d, "coordinator", "dream-team");
@@ -65,7 +65,7 @@ fn show_tells_everything_about_one_agent() {
         slot: "3.1".into(),
         cgroup: "/sys/fs/cgroup/coconut.slice/dream-team/019ab000-0000-7000-8000-00000a1b2c3d"
             .into(),
-        origin: Origin {
+        origin: Provenance {
             path: "/usr/share/coconut/workloads/dream-team/coordinator.toml".into(),
             digest: "0123456789abcdef0123456789abcdef".into(),
             authorizer: "image-workloads".into(),

@@ -4,7 +4,7 @@ use super::trust::Signer;
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
 use crate::state::Daemon;
-use api::agent::{Origin, SpawnRequest, SpawnSource};
+use api::agent::{Provenance, SpawnRequest, SpawnSource};
 use manifest::{
     Agent, Children, Declared, InferScope, Manifest, Memory, Namespaces, ProfileUse, Rule,
     RuleError, Scope,
@@ -17,7 +17,7 @@ pub struct Prepared {
     /// Checked; its command has the request's arguments.
     pub manifest: Manifest,
     /// Whose.
-    pub origin: Origin,
+    pub origin: Provenance,
     /// What is weaker than it should be.
     pub degraded: Option<String>,
     /// The signer, whose rights are compared with what the manifest's names lead to.
@@ -87,8 +87,8 @@ fn by_caller(caller: &Caller) -> Answer<()> {
         .hint("ask an operator, or to become a member of the group coconut"))
 }
 
-fn own_word(caller: &Caller, path: &str, text: &str) -> Origin {
-    Origin {
+fn own_word(caller: &Caller, path: &str, text: &str) -> Provenance {
+    Provenance {
         path: path.to_owned(),
         digest: attest::sha256_hex(text.as_bytes()),
         authorizer: caller.name(),
@@ -123,7 +123,7 @@ fn authorize(
     path: &str,
     text: &str,
     signature: Option<&str>,
-) -> Answer<(Origin, Option<String>, Option<Signer>)> {
+) -> Answer<(Provenance, Option<String>, Option<Signer>)> {
     let mut origin = own_word(caller, path, text);
     if is_agent(caller) {
         return Ok((origin, None, None));

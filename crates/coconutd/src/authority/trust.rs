@@ -84,8 +84,8 @@ pub fn facts(manifest: &Manifest) -> ManifestFacts {
     }
 }
 
-fn refused(refusal: &attest::Refusal) -> Refusal {
-    use attest::Refusal as R;
+fn refused(refusal: &attest::VerifyError) -> Refusal {
+    use attest::VerifyError as R;
     let (code, hint) = match refusal {
         R::MayNotGrant { .. } | R::MayNotCharge { .. } => {
             (ErrorCode::Denied, "the key's .toml in the trust directory says what it may grant")

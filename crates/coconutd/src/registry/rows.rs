@@ -35,7 +35,7 @@ pub struct InfoRow {
     pub started_ns: u64,
     #[serde(default)]
     pub ended_ns: Option<u64>,
-    pub origin: api::agent::Origin,
+    pub origin: api::agent::Provenance,
     #[serde(default)]
     pub program_digest: Option<String>,
     #[serde(default)]

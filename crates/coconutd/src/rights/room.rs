@@ -255,33 +255,34 @@ fn positions(set: &RuleSet, targets: &[Target]) -> Arc<[u32]> {
     each.collect()
 }
 
-fn kernel_rules(set: &RuleSet, targets: &[Target]) -> Vec<kernel::Rule> {
+fn kernel_rules(set: &RuleSet, targets: &[Target]) -> Vec<kernel::KernelRule> {
     let mut rules = Vec::with_capacity(targets.len());
     for (rule, target) in set.positions().iter().zip(targets) {
-        let nothing = vec![kernel::Scope::Nothing];
+        let nothing = vec![kernel::KernelScope::Nothing];
         let (scopes, capability, expires) = match rule {
             None => (nothing, abi::Capability::None, None),
             Some(rule) => (scopes(target), rule.rule.capability(), rule.expires_ns),
         };
-        let rule = |scope| kernel::Rule { capability, scope, expires_ns: expires.unwrap_or(0) };
+        let rule =
+            |scope| kernel::KernelRule { capability, scope, expires_ns: expires.unwrap_or(0) };
         rules.extend(scopes.into_iter().map(rule));
     }
     rules
 }
 
-fn scopes(target: &Target) -> Vec<kernel::Scope> {
+fn scopes(target: &Target) -> Vec<kernel::KernelScope> {
     match target {
-        Target::File(handle) => vec![kernel::Scope::File(handle.clone())],
+        Target::File(handle) => vec![kernel::KernelScope::File(handle.clone())],
         Target::Addresses(all) if !all.is_empty() => {
-            let net = |(addr, prefix, port): &(_, _, _)| kernel::Scope::Net {
+            let net = |(addr, prefix, port): &(_, _, _)| kernel::KernelScope::Net {
                 addr: *addr,
                 prefix: *prefix,
                 port: *port,
             };
             all.iter().map(net).collect()
         }
-        Target::Abstract(name) => vec![kernel::Scope::UnixAbstract(name.clone())],
-        Target::Everything => vec![kernel::Scope::Everything],
-        Target::Addresses(_) | Target::Nothing => vec![kernel::Scope::Nothing],
+        Target::Abstract(name) => vec![kernel::KernelScope::UnixAbstract(name.clone())],
+        Target::Everything => vec![kernel::KernelScope::Everything],
+        Target::Addresses(_) | Target::Nothing => vec![kernel::KernelScope::Nothing],
     }
 }

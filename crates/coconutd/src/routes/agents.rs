@@ -1,6 +1,6 @@
 //! Agents: seen and controlled.
 
-use super::{Asked, Shared, Wanted, found};
+use super::{Asked, Sent, Shared, found};
 use crate::authority::access::{self, Act};
 use crate::caller::Caller;
 use crate::change::state;
@@ -77,7 +77,7 @@ pub async fn signal(
     State(daemon): Shared,
     caller: Caller,
     Path(id): Path<String>,
-    Wanted(wanted): Wanted<SignalRequest>,
+    Sent(wanted): Sent<SignalRequest>,
 ) -> Answer<StatusCode> {
     let aid = access::agent(&daemon, &caller, &id, Act::Control)?;
     state::signal(&daemon, &caller, aid, wanted.signal)?;

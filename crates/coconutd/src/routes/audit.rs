@@ -39,12 +39,12 @@ pub async fn head(State(daemon): Shared, caller: Caller) -> Answer<Json<Head>> {
 }
 
 /// What a query asks for, and what the caller may see of it.
-struct Wanted {
+struct Selection {
     filter: Filter,
     readable: Readable,
 }
 
-impl Wanted {
+impl Selection {
     fn of(daemon: &Daemon, query: &Query, readable: Readable) -> Answer<Self> {
         let mut filter = Filter {
             tenant: query.tenant.clone(),
@@ -58,7 +58,7 @@ impl Wanted {
         if let Some(text) = &query.agent {
             filter.agents = vec![agent(daemon, text)?];
         }
-        Ok(Wanted { filter, readable })
+        Ok(Selection { filter, readable })
     }
 
     fn matches(&self, written: &Written) -> bool {
@@ -97,7 +97,7 @@ pub async fn records(
     let place = daemon.callers.queries.take(&caller).map_err(|full| {
         identity::too_many(full, "queries of the log").hint("wait until one of them has ended")
     })?;
-    let wanted = Wanted::of(&daemon, &query, readable)?;
+    let wanted = Selection::of(&daemon, &query, readable)?;
     let (new, next) = (query.follow.then(|| daemon.sink.follow()), daemon.sink.records());
     // The reader sees what a checkpoint covers: what is on its way is sealed first.
     daemon.sink.flush().await;
@@ -118,7 +118,7 @@ fn broken(error: &audit::Error) -> Refusal {
 struct Answering {
     daemon: Arc<Daemon>,
     caller: Caller,
-    wanted: Wanted,
+    wanted: Selection,
     /// What is still read from the log.
     scan: Option<Scan>,
     /// What is followed afterwards.

@@ -1,6 +1,6 @@
 //! What the broker is told and tells; only its own user and root may.
 
-use super::{Asked, Shared, Wanted, line, streamed};
+use super::{Asked, Sent, Shared, line, streamed};
 use crate::authority::access;
 use crate::caller::Caller;
 use crate::clock;
@@ -77,7 +77,7 @@ pub async fn peer(
 pub async fn usage(
     State(daemon): Shared,
     caller: Caller,
-    Wanted(batch): Wanted<Vec<Usage>>,
+    Sent(batch): Sent<Vec<Usage>>,
 ) -> Answer<StatusCode> {
     allowed(&daemon, &caller)?;
     let room = daemon.sink.room().await?;

@@ -1,6 +1,6 @@
 //! Rights: seen, given, taken.
 
-use super::{Shared, Wanted};
+use super::{Sent, Shared};
 use crate::authority::access::{self, Act};
 use crate::authority::source::parse_rule;
 use crate::caller::Caller;
@@ -28,7 +28,7 @@ pub async fn grant(
     State(daemon): Shared,
     caller: Caller,
     Path(id): Path<String>,
-    Wanted(wanted): Wanted<CapabilityChange>,
+    Sent(wanted): Sent<CapabilityChange>,
 ) -> Answer<Json<ChangeReport>> {
     let aid = access::agent(&daemon, &caller, &id, Act::Grant)?;
     let mut rule = parse_rule(&wanted.capability)?;
@@ -42,7 +42,7 @@ pub async fn revoke(
     State(daemon): Shared,
     caller: Caller,
     Path(id): Path<String>,
-    Wanted(wanted): Wanted<CapabilityChange>,
+    Sent(wanted): Sent<CapabilityChange>,
 ) -> Answer<Json<ChangeReport>> {
     let aid = access::agent(&daemon, &caller, &id, Act::Revoke)?;
     if wanted.expires_s.is_some() {

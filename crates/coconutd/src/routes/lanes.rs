@@ -1,6 +1,6 @@
 //! Lanes: one weight, in the CPU scheduler and in the broker.
 
-use super::{Shared, Wanted};
+use super::{Sent, Shared};
 use crate::authority::access::{self, Act};
 use crate::caller::Caller;
 use crate::change::weights;
@@ -18,7 +18,7 @@ pub async fn list(State(daemon): Shared, caller: Caller) -> Answer<Json<LaneList
 pub async fn set(
     State(daemon): Shared,
     caller: Caller,
-    Wanted(change): Wanted<LaneChange>,
+    Sent(change): Sent<LaneChange>,
 ) -> Answer<Json<LaneList>> {
     access::operator(&daemon, &caller, "set weights")?;
     match change {

@@ -77,16 +77,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 /// A JSON body whose errors are refusals like all others.
-pub struct Wanted<T>(pub T);
+pub struct Sent<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Wanted<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Answer<Self> {
         let body = Bytes::from_request(request, state).await;
         let body = body.map_err(|error| Refusal::usage(error.body_text()))?;
         let wanted = serde_json::from_slice(&body);
-        wanted.map(Wanted).map_err(|e| Refusal::usage(format!("the request does not fit: {e}")))
+        wanted.map(Sent).map_err(|e| Refusal::usage(format!("the request does not fit: {e}")))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Spawning.
 
-use super::{Shared, Wanted, found};
+use super::{Sent, Shared, found};
 use crate::authority::access;
 use crate::caller::Caller;
 use crate::change::spawn as spawning;
@@ -15,7 +15,7 @@ use axum::extract::State;
 pub async fn spawn(
     State(daemon): Shared,
     caller: Caller,
-    Wanted(request): Wanted<SpawnRequest>,
+    Sent(request): Sent<SpawnRequest>,
 ) -> Answer<Json<AgentDetail>> {
     let what = name(&request);
     let refuse =

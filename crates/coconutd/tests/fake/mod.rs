@@ -20,8 +20,8 @@ use coconutd::sink::AuditLog;
 use coconutd::state::{Daemon, Ending};
 use futures_util::future::BoxFuture;
 use kernel::{
-    Counters, Error, Exited, Footing, Found, Handle, Launch, Mapping, NewAgent, Node, Process,
-    Result, Rule, Scope, SetId, Standing,
+    Counters, Error, Exited, Footing, Found, Handle, KernelRule, KernelScope, Launch, Mapping,
+    NewAgent, Node, Process, Result, SetId, Standing,
 };
 use manifest::AbsPath;
 use record::Entry;
@@ -71,7 +71,7 @@ pub struct Meeting {
 
 pub struct Fake {
     pub agents: Mutex<HashMap<AgentId, Known>>,
-    pub sets: Mutex<BTreeMap<SetId, Vec<Rule>>>,
+    pub sets: Mutex<BTreeMap<SetId, Vec<KernelRule>>>,
     next_set: Mutex<u32>,
     /// The last set of the daemon before.
     before: Mutex<u32>,
@@ -203,7 +203,7 @@ impl Fake {
     }
 
     /// What an agent may do, as the kernel would decide it: nodes, no names.
-    pub fn rules(&self, aid: AgentId) -> Vec<Rule> {
+    pub fn rules(&self, aid: AgentId) -> Vec<KernelRule> {
         let agents = self.agents.lock().unwrap();
         let sets = self.sets.lock().unwrap();
         rules_of(&agents[&aid], &sets)
@@ -229,14 +229,14 @@ impl Fake {
     }
 }
 
-fn rules_of(known: &Known, sets: &BTreeMap<SetId, Vec<Rule>>) -> Vec<Rule> {
+fn rules_of(known: &Known, sets: &BTreeMap<SetId, Vec<KernelRule>>) -> Vec<KernelRule> {
     known.sets.iter().flat_map(|id| sets[id].clone()).collect()
 }
 
 /// A reading of its own of what one rule of the kernel's allows of another.
-fn allows(own: &Rule, wanted: &Rule) -> bool {
+fn allows(own: &KernelRule, wanted: &KernelRule) -> bool {
     use manifest::FsRight;
-    let bits = |rule: &Rule| {
+    let bits = |rule: &KernelRule| {
         let right = FsRight::ALL.into_iter().find(|r| r.capability() == rule.capability);
         right.map(FsRight::bits)
     };
@@ -247,16 +247,16 @@ fn allows(own: &Rule, wanted: &Rule) -> bool {
     let long =
         own.expires_ns == 0 || (wanted.expires_ns != 0 && wanted.expires_ns <= own.expires_ns);
     let object = match (&own.scope, &wanted.scope) {
-        (_, Scope::Nothing) => return true,
-        (Scope::File(own), Scope::File(wanted)) => {
+        (_, KernelScope::Nothing) => return true,
+        (KernelScope::File(own), KernelScope::File(wanted)) => {
             own.node() == wanted.node() || wanted.above().contains(&own.node())
         }
         (
-            Scope::Net { addr: a, prefix: p, port: q },
-            Scope::Net { addr: b, prefix: r, port: s },
+            KernelScope::Net { addr: a, prefix: p, port: q },
+            KernelScope::Net { addr: b, prefix: r, port: s },
         ) => (q == s || *q == 0) && (*p == 0 && a.is_ipv4() == b.is_ipv4() || (a == b && p <= r)),
-        (Scope::Everything, Scope::Everything) => true,
-        (Scope::UnixAbstract(a), Scope::UnixAbstract(b)) => a == b,
+        (KernelScope::Everything, KernelScope::Everything) => true,
+        (KernelScope::UnixAbstract(a), KernelScope::UnixAbstract(b)) => a == b,
         _ => false,
     };
     kind && long && object
@@ -337,7 +337,7 @@ impl KernelPort for Port {
         let above = path.ancestors().skip(1).filter_map(node).collect();
         Ok(Handle::for_tests(fd, own, above))
     }
-    fn make_set(&self, rules: &[Rule]) -> Result<SetId> {
+    fn make_set(&self, rules: &[KernelRule]) -> Result<SetId> {
         self.step("make_set")?;
         let mut next = self.0.next_set.lock().unwrap();
         *next += 1;
@@ -355,10 +355,10 @@ impl KernelPort for Port {
         let mut sets = self.0.sets.lock().unwrap();
         let rule = &mut sets.get_mut(&set).unwrap()[rule as usize - 1];
         rule.scope = match new {
-            None => Scope::Nothing,
+            None => KernelScope::Nothing,
             Some(new) => {
                 let fd = new.fd().try_clone_to_owned().unwrap();
-                Scope::File(Arc::new(Handle::for_tests(fd, new.node(), new.above().to_vec())))
+                KernelScope::File(Arc::new(Handle::for_tests(fd, new.node(), new.above().to_vec())))
             }
         };
         Ok(())
