@@ -240,10 +240,14 @@ impl Kernel {
 
     fn go_on(&self) -> Result<()> {
         let policy = &self.shared.maps.policy;
-        if policy.halted() {
+        let halted = policy.halted();
+        if halted {
             policy.end_halt();
             let stops = &self.shared.maps.stops;
             maps::remove_all(stops, "stops", &maps::all_keys::<u32>(stops))?;
+        }
+        // One that had to wait for the ring may have been crossed off and not been told yet.
+        if halted || policy.throttles() > 0 {
             let agents: Vec<_> = self.shared.agents().by_aid.values().cloned().collect();
             for agent in agents {
                 for pid in cgroup::processes(&agent.leaf())? {
