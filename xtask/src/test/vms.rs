@@ -67,11 +67,17 @@ pub fn acceptance(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
     let ready = prepare::image(cx, ui)?;
     let step = ui.step("acceptance", "acceptance suite");
     let vm = machine(&ready, direct(&ready));
-    judge(cx, &ready, &vm, &suite(args), step)
+    judge(cx, &ready, &vm, &suite(args, KILLS), step)
 }
 
-fn suite(args: &Args) -> Vec<String> {
-    let mut command = words(&["/usr/libexec/coconut/coconut-acceptance"]);
+/// How often the soak kills the daemon; `COCONUT_SOAK` says otherwise. A kill takes twenty seconds and more where the
+/// VM is emulated.
+const KILLS: u32 = 3;
+
+fn suite(args: &Args, kills: u32) -> Vec<String> {
+    let kills = std::env::var("COCONUT_SOAK").unwrap_or(kills.to_string());
+    let soak = format!("COCONUT_SOAK={kills}");
+    let mut command = words(&["env", &soak, "/usr/libexec/coconut/coconut-acceptance"]);
     if let Some(filter) = &args.filter {
         command.extend(words(&["--filter", filter]));
     }
@@ -99,7 +105,7 @@ pub fn uefi(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
     let (ready, disk) = prepare::image_and_disk(cx, ui)?;
     let step = ui.step("uefi", "the same, booted through UEFI");
     let script = format!("set -e; {VERITY_ROOT}; exec \"$@\"");
-    let command = [words(&["sh", "-c", &script, "sh"]), suite(args)].concat();
+    let command = [words(&["sh", "-c", &script, "sh"]), suite(args, 1)].concat();
     let vm = machine(&ready, Boot::Uefi { disk: disk.file });
     judge(cx, &ready, &vm, &command, step)
 }
