@@ -301,7 +301,11 @@ impl KernelPort for Port {
                 match pidfd_open(as_pid(pid), PidfdFlags::empty()) {
                     Ok(pidfd) => Found::Running(Process { pid, pidfd }),
                     // The daemon before has waited for it.
-                    Err(_) => Found::Ended(Exited { status: None, signal: Some(9) }),
+                    Err(_) => {
+                        let exited = Exited { status: None, signal: Some(9) };
+                        self.0.with(aid, |known| known.exited = Some(exited))?;
+                        Found::Ended(exited)
+                    }
                 }
             }
         })
