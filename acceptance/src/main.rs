@@ -21,6 +21,9 @@ struct Args {
     /// Only cases whose name contains this text; may be repeated.
     #[arg(long, short)]
     filter: Vec<String>,
+    /// Not these cases, by the same rule; may be repeated.
+    #[arg(long)]
+    skip: Vec<String>,
     /// Print names and promises, as README.md has them.
     #[arg(long)]
     list: bool,
@@ -59,8 +62,9 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     if args.controls {
         return controls(&world);
     }
+    let one_of = |all: &[String], name: &str| all.iter().any(|text| name.contains(text.as_str()));
     let wanted = |name: &str| {
-        args.filter.is_empty() || args.filter.iter().any(|f| name.contains(f.as_str()))
+        (args.filter.is_empty() || one_of(&args.filter, name)) && !one_of(&args.skip, name)
     };
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for case in cases::all().filter(|c| wanted(c.name)) {

@@ -63,7 +63,11 @@ const PARTS: [(&str, &str, Run); 9] = [
     ("kernel", "kernel policy in an initramfs", vms::kernel),
     ("vm", "./x vm passes output, status and folders", vms::plumbing),
     ("acceptance", "acceptance suite in the VM", vms::acceptance),
-    ("uefi", "the same suite, booted through UEFI on a verity root", vms::uefi),
+    (
+        "uefi",
+        "the same suite but for budgets and limits, booted through UEFI on a verity root",
+        vms::uefi,
+    ),
 ];
 
 /// Runs the parts; all of them, even if one fails: a run of CI should tell everything.
