@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[Case {
 }];
 
 /// How often the daemon is killed; `COCONUT_SOAK` says otherwise.
-const KILLS: u32 = 3;
+const KILLS: u32 = 2;
 /// Agents that count, are refused something, and are given and taken rights.
 const COUNTERS: usize = 3;
 /// A command that takes longer hangs.

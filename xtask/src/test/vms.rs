@@ -72,7 +72,7 @@ pub fn acceptance(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
 
 /// How often the soak kills the daemon; `COCONUT_SOAK` says otherwise. A kill takes twenty seconds and more where the
 /// VM is emulated.
-const KILLS: u32 = 3;
+const KILLS: u32 = 2;
 
 fn suite(args: &Args, kills: u32) -> Vec<String> {
     let kills = std::env::var("COCONUT_SOAK").unwrap_or(kills.to_string());
