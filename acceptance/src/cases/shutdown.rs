@@ -1,4 +1,4 @@
-//! The orderly end: PID 1 ends the daemon as at a shutdown, while we look on.
+//! The orderly end, last of all cases: PID 1 ends the daemon as at a shutdown, while we look on.
 
 use super::Case;
 use crate::world::World;
@@ -71,7 +71,7 @@ fn all_ended(records: &[Record], ours: Uuid) -> Result<()> {
 /// The next start goes on with the same log.
 fn start_again(world: &World, before: &Kept) -> Result<()> {
     let done = Command::new("systemctl")
-        .args(["start", "coconutd.service", "coconut-agents.service", "coconut-broker.service"])
+        .args(["start", "coconutd.service", "coconut-agents.service"])
         .output()?;
     ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr).trim());
     world.expect(0, &["run", "--", "/usr/bin/true"])?;
