@@ -309,8 +309,7 @@ impl Writer {
         // Followers see what the log has.
         batch.iter_mut().for_each(Entry::fit);
         let ring = mark(&mut batch);
-        self.append(batch);
-        self.owed.paid(paid);
+        self.append(batch, paid);
         self.ring.fetch_max(ring, Ordering::AcqRel);
         let late = self.due.is_some_and(|due| due <= Instant::now());
         if urgent || late || sealed {
@@ -324,7 +323,7 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, batch: Vec<Entry>) {
+    fn append(&mut self, batch: Vec<Entry>, paid: Vec<u64>) {
         if batch.is_empty() {
             return;
         }
@@ -333,6 +332,8 @@ impl Writer {
         for (sequence, entry) in (first..).zip(batch) {
             let _ = self.followers.send(Written { sequence, entry: Arc::new(entry) });
         }
+        // Whoever sees it owed sees a count without it.
+        self.owed.paid(paid);
         self.records.store(after, Ordering::Release);
         self.due.get_or_insert_with(|| Instant::now() + CHECKPOINT);
     }
@@ -343,7 +344,7 @@ impl Writer {
         }
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = self.log.note();
         if let Some(news) = self.log.news() {
-            self.append(vec![news]);
+            self.append(vec![news], Vec::new());
         }
     }
 

@@ -32,7 +32,8 @@ const TABLES: &str = "
 
 /// What came later; a daemon that does not know it leaves it alone.
 const LATER: &str = "
-    CREATE TABLE IF NOT EXISTS owed (number INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS owed (number INTEGER PRIMARY KEY, behind INTEGER NOT NULL,
+        entries BLOB NOT NULL) STRICT;
 ";
 
 /// The registry.

@@ -6,10 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Newest records among which one is looked for that may be in the log by now: those that an earlier daemon wrote
-/// after it last wrote to the registry, which it does every second.
-const LOOKED_AT: usize = 262_144;
-
 /// What is owed, by number.
 pub(super) type Owed = BTreeMap<u64, Arc<[Entry]>>;
 
@@ -19,14 +15,20 @@ pub(super) struct Book(BTreeSet<u64>);
 
 impl Book {
     /// Has the table say what is owed now; what lies in it when that is committed.
-    pub fn write(&self, changes: &Connection, owed: &Owed) -> Result<Book, rusqlite::Error> {
+    /// None of it is among the log's first `behind` records.
+    pub fn write(
+        &self,
+        changes: &Connection,
+        owed: &Owed,
+        behind: u64,
+    ) -> Result<Book, rusqlite::Error> {
         for number in self.0.iter().filter(|number| !owed.contains_key(number)) {
             let paid = "DELETE FROM owed WHERE number = ?1";
             changes.prepare_cached(paid)?.execute([number.cast_signed()])?;
         }
         for (number, entries) in owed.iter().filter(|(number, _)| !self.0.contains(number)) {
-            let put = "INSERT INTO owed VALUES (?1, ?2)";
-            let row = params![number.cast_signed(), encoded(entries)];
+            let put = "INSERT INTO owed VALUES (?1, ?2, ?3)";
+            let row = params![number.cast_signed(), behind.cast_signed(), encoded(entries)];
             changes.prepare_cached(put)?.execute(row)?;
         }
         Ok(Book(owed.keys().copied().collect()))
@@ -43,25 +45,41 @@ fn encoded(entries: &[Entry]) -> Vec<u8> {
     bytes
 }
 
-/// What an earlier daemon owed, the oldest first.
-pub(super) fn read(database: &Connection) -> Result<Vec<Entry>, rusqlite::Error> {
-    let mut query = database.prepare("SELECT entries FROM owed ORDER BY number")?;
-    let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
-    let mut owed = Vec::new();
+/// What an earlier daemon owed.
+#[derive(Default)]
+pub(super) struct Left {
+    /// The oldest first.
+    entries: Vec<Entry>,
+    /// So many of the log's first records have nothing of it.
+    behind: u64,
+}
+
+/// What an earlier daemon owed.
+pub(super) fn read(database: &Connection) -> Result<Left, rusqlite::Error> {
+    let mut query = database.prepare("SELECT behind, entries FROM owed ORDER BY number")?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    let mut left = Left { entries: Vec::new(), behind: u64::MAX };
     for row in rows {
-        let row = row?;
-        let records = record::records(&row).filter_map(Result::ok);
-        owed.extend(records.filter_map(|(record, _)| record.to_record().to_entry().ok()));
+        let (behind, bytes) = row?;
+        left.behind = left.behind.min(behind.cast_unsigned());
+        let records = record::records(&bytes).filter_map(Result::ok);
+        left.entries.extend(records.filter_map(|(record, _)| record.to_record().to_entry().ok()));
     }
-    Ok(owed)
+    Ok(left)
 }
 
 /// Those that the log does not have: an earlier daemon may have written some before it ended.
-pub(super) fn missing(owed: Vec<Entry>, log: &Path) -> Result<Vec<Entry>, audit::Error> {
-    if owed.is_empty() {
-        return Ok(owed);
+pub(super) fn missing(left: Left, log: &Path) -> Result<Vec<Entry>, audit::Error> {
+    let Left { mut entries, behind } = left;
+    if entries.is_empty() {
+        return Ok(entries);
     }
-    let newest = audit::Reader::open(log)?.tail(&audit::Filter::default(), LOOKED_AT);
-    let logged: Vec<Entry> = newest.iter().filter_map(|record| record.to_entry().ok()).collect();
-    Ok(owed.into_iter().filter(|entry| !logged.contains(entry)).collect())
+    let reader = audit::Reader::open(log)?;
+    let mut scan = audit::Scan::from(reader, audit::Filter::default(), behind, None);
+    let mut logged = |record: &audit::RecordView<'_>| {
+        let logged = record.to_record().to_entry();
+        entries.retain(|entry| logged.as_ref() != Ok(entry));
+    };
+    while scan.step(audit::Page::default(), &mut |_| true, &mut logged) {}
+    Ok(entries)
 }

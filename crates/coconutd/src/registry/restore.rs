@@ -44,7 +44,7 @@ pub struct Adoption {
 
 /// What lies in the registry.
 struct Rows {
-    owed: Vec<Entry>,
+    owed: owed::Left,
     agents: Vec<AgentRow>,
     sets: Vec<SetRow>,
     tenants: HashMap<String, TenantRow>,

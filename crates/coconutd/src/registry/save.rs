@@ -64,6 +64,8 @@ struct News {
     /// The highest generation that was given out, and how many agents there were.
     meta: (u32, u64),
     owed: owed::Owed,
+    /// Records that the log had before it was asked what it is owed.
+    behind: u64,
 }
 
 /// An agent as it is now.
@@ -95,7 +97,8 @@ impl Registry {
             };
             let meta = (inner.supervisor.generation(), inner.admitted);
             // Under the same lock: what is booked and its records are written together.
-            News { changed, gone, tenants, meta, owed: daemon.sink.owed().all() }
+            let behind = daemon.sink.records();
+            News { changed, gone, tenants, meta, behind, owed: daemon.sink.owed().all() }
         };
         let gone = news.gone.clone();
         let Open { database, books } = &mut *open;
@@ -248,7 +251,7 @@ impl Books {
         registry: &Registry,
         news: News,
     ) -> Result<(), rusqlite::Error> {
-        let News { changed, gone, tenants, meta, owed } = news;
+        let News { changed, gone, tenants, meta, owed, behind } = news;
         let changes = database.transaction()?;
         if self.anew {
             changes.execute_batch(
@@ -277,7 +280,7 @@ impl Books {
             }
             self.meta = meta;
         }
-        let owed = self.owed.write(&changes, &owed)?;
+        let owed = self.owed.write(&changes, &owed, behind)?;
         changes.commit()?;
         self.owed = owed;
         if std::mem::take(&mut self.anew) {

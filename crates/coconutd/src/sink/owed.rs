@@ -39,7 +39,8 @@ impl Owed {
     /// From now on these are owed.
     pub(super) fn take(self: &Arc<Self>, entries: Vec<Entry>) -> Due {
         let entries: Arc<[Entry]> = entries.into();
-        let number = (!entries.iter().any(|entry| entry.ring != 0)).then(|| {
+        let of_events = entries.iter().any(|entry| entry.ring != 0);
+        let number = (!entries.is_empty() && !of_events).then(|| {
             let mut inner = self.inner();
             inner.last += 1;
             let number = inner.last;
