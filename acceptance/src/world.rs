@@ -11,7 +11,7 @@ use probe::Outcome;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest wait for a word of a program. What takes so long does not go on any more, however busy the machine.
 pub const PATIENCE: Duration = demo::progress::STALLED;
@@ -179,14 +179,23 @@ impl World {
     /// When it does not come to hold.
     pub fn until(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
         const LOOKS: u32 = 3000;
+        const WORD: Duration = Duration::from_secs(60);
         let mut progress = Progress::of(what);
-        let mut looks = 0;
+        let (mut looks, mut said) = (0, Instant::now());
         while !holds()? {
             looks += 1;
             ensure!(looks < LOOKS, "waited for {what} over {LOOKS} looks, while the log grew");
             let checkpoint = Path::new(api::audit::LOG_DIRECTORY).join("checkpoint");
             let head = std::fs::read_to_string(checkpoint).unwrap_or_default();
-            progress.seen(head.lines().nth(1).map(str::to_owned))?;
+            let records = head.lines().nth(1).map(str::to_owned);
+            if said.elapsed() > WORD {
+                println!(
+                    "note: waits for {what}; the log has {} records",
+                    records.as_deref().unwrap_or("no")
+                );
+                said = Instant::now();
+            }
+            progress.seen(records)?;
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(())

@@ -142,19 +142,29 @@ fn tokens(world: &World, tenant: &str, name: &str) -> Result<(u64, u64, Vec<Agen
 }
 
 /// What the others of the tenant are served for each token of the one, from when all have been served until
-/// it has so many: far more than an account may lag behind another, and than is on its way uncounted.
+/// it has so many: far more than an account may lag behind another, and than is on its way uncounted. Judged by
+/// what the engine did: who has had nothing of so much will have nothing.
 fn served(world: &World, tenant: &str, one: &str, tokens_of_one: u64) -> Result<f64> {
+    let bound = 10 * tokens_of_one;
     world.until("everybody is served", || {
-        let agents = tokens(world, tenant, one)?.2;
+        let (own, others, agents) = tokens(world, tenant, one)?;
+        ensure!(own + others < bound, "somebody is served nothing: {}", accounts(&agents));
         Ok(agents.iter().filter(|agent| agent.tokens > 0).count() == MANY + 1)
     })?;
     let before = tokens(world, tenant, one)?;
     let mut now = tokens(world, tenant, one)?;
     world.until("enough is served", || {
         now = tokens(world, tenant, one)?;
+        ensure!(now.1 - before.1 < bound, "the one is served too little: {}", accounts(&now.2));
         Ok(now.0 - before.0 >= tokens_of_one)
     })?;
     Ok((now.1 - before.1) as f64 / (now.0 - before.0) as f64)
+}
+
+/// Who has been served how many tokens.
+fn accounts(agents: &[AgentLane]) -> String {
+    let each = agents.iter().map(|agent| format!("{} {}", agent.name, agent.tokens));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn family(world: &World) -> Result<String> {
@@ -164,7 +174,7 @@ fn family(world: &World) -> Result<String> {
     for _ in 0..MANY {
         strangers.push(asker(world, &tenant, &world.ctx.unique("stranger"), AT_ONCE[1])?);
     }
-    let alone = served(world, &tenant, &one, 2000)?;
+    let alone = served(world, &tenant, &one, 1000)?;
     for stranger in strangers {
         world.expect(0, &["kill", &stranger.name])?;
     }
@@ -186,7 +196,7 @@ fn family(world: &World) -> Result<String> {
         ..Spec::default()
     };
     let parent = Agent::start(&world.ctx.coconut, spec)?;
-    let children = served(world, &tenant, &one, 6000)?;
+    let children = served(world, &tenant, &one, 3000)?;
     let below = tokens(world, &tenant, &one)?.2.iter().filter(|agent| agent.depth == 1).count();
     for agent in [&parent, &beside] {
         world.expect(0, &["kill", &agent.name])?;
