@@ -1,7 +1,8 @@
 //! The audit log, as far as the daemon answers for it; everything else reads the directory itself.
 
 use abi::{Capability, Code, Kind, Verdict};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt::Display;
 use uuid::Uuid;
 
 /// Where the log lies.
@@ -49,6 +50,33 @@ pub struct Record {
 
 fn once() -> u32 {
     1
+}
+
+/// A [`Record`] that borrows what it says from where that lies, for whoever answers: `D` is its body in words, `B`
+/// its body's fields.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // as in `Record`
+pub struct RecordRef<'a, D: Display, B> {
+    pub sequence: u64,
+    pub time_ns: u64,
+    pub agent: Uuid,
+    pub name: Option<&'a str>,
+    pub parent: Uuid,
+    pub tenant: &'a str,
+    pub kind: Code<Kind>,
+    pub capability: Code<Capability>,
+    pub verdict: Code<Verdict>,
+    pub object: &'a str,
+    #[serde(serialize_with = "text")]
+    pub detail: D,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<B>,
+    pub cut: u32,
+    pub count: u32,
+}
+
+fn text<S: Serializer>(text: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(text)
 }
 
 /// `GET /v1/audit/records`: which records; every filter that is given must hold.
@@ -105,4 +133,51 @@ pub struct Head {
     pub verifier_key: String,
     /// Where the log lies.
     pub directory: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{json, to_value};
+
+    #[test]
+    fn what_is_borrowed_is_told_as_what_is_owned() {
+        for body in [None, Some(json!({"op": "file_open", "pid": 9}))] {
+            let owned = Record {
+                sequence: 7,
+                time_ns: 5,
+                agent: Uuid::from_u128(1),
+                name: body.is_some().then(|| "clerk".to_owned()),
+                parent: Uuid::from_u128(2),
+                tenant: "maya".to_owned(),
+                kind: Code::Known(Kind::Denial),
+                capability: Code::Unknown(77),
+                verdict: Code::Known(Verdict::Deny),
+                object: "/srv/x".to_owned(),
+                detail: "op=file_open pid=9".to_owned(),
+                body: body.clone(),
+                cut: 3,
+                count: 2,
+            };
+            let borrowed = RecordRef {
+                sequence: 7,
+                time_ns: 5,
+                agent: owned.agent,
+                name: owned.name.as_deref(),
+                parent: owned.parent,
+                tenant: &owned.tenant,
+                kind: owned.kind,
+                capability: owned.capability,
+                verdict: owned.verdict,
+                object: &owned.object,
+                detail: &owned.detail,
+                body: body.as_ref(),
+                cut: 3,
+                count: 2,
+            };
+            let told = to_value(&borrowed).unwrap();
+            assert_eq!(told, to_value(&owned).unwrap());
+            assert_eq!(serde_json::from_value::<Record>(told).unwrap(), owned);
+        }
+    }
 }

@@ -4,6 +4,7 @@ use crate::field::Field;
 use abi::Kind;
 use minicbor::{Decoder, Encoder};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt::{self, Display, Formatter};
 
 /// Defines bodies: name, then `index field: type`. A body is a CBOR map from index to value.
 macro_rules! bodies {
@@ -48,14 +49,20 @@ macro_rules! bodies {
                     (from.position() == bytes.len()).then_some(body)
                 }
 
-                fn words(&self) -> String {
-                    let mut words = Vec::new();
+                fn words(&self, out: &mut Formatter<'_>) -> fmt::Result {
+                    let mut first = true;
                     $(
                         if !Field::is_empty(&self.$field) {
-                            words.push(format!("{}={}", stringify!($field), self.$field.word()));
+                            let gap = if std::mem::take(&mut first) { "" } else { " " };
+                            write!(out, "{gap}{}=", stringify!($field))?;
+                            self.$field.word(out)?;
                         }
                     )*
-                    words.join(" ")
+                    Ok(())
+                }
+
+                fn is_empty(&self) -> bool {
+                    true $(&& Field::is_empty(&self.$field))*
                 }
 
                 fn texts(&mut self) -> Vec<&mut String> {
@@ -95,15 +102,12 @@ macro_rules! bodies {
                 }
             }
 
-            /// As people read it: `key=value` words.
-            pub fn words(&self) -> String {
+            /// True if it says nothing.
+            pub fn is_empty(&self) -> bool {
                 match self {
-                    $(Body::$name(body) => body.words(),)+
-                    Body::Words(words) => words.clone(),
-                    Body::Unknown(bytes) => {
-                        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                        format!("body={hex}")
-                    }
+                    $(Body::$name(body) => body.is_empty(),)+
+                    Body::Words(words) => words.is_empty(),
+                    Body::Unknown(bytes) => bytes.is_empty(),
                 }
             }
 
@@ -124,12 +128,27 @@ macro_rules! bodies {
                     Body::Unknown(bytes) => bytes.len(),
                 }
             }
+        }
 
-            /// Its fields as JSON; none where it has no fields of its own.
-            pub fn to_json(&self) -> Option<serde_json::Value> {
+        impl Display for Words<'_> {
+            fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+                match self.0 {
+                    $(Body::$name(body) => body.words(out),)+
+                    Body::Words(words) => out.write_str(words),
+                    Body::Unknown(bytes) => {
+                        out.write_str("body=")?;
+                        bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+                    }
+                }
+            }
+        }
+
+        /// Fields, or words where there are none.
+        impl Serialize for Body {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {
-                    $(Body::$name(body) => serde_json::to_value(body).ok(),)+
-                    Body::Words(_) | Body::Unknown(_) => None,
+                    $(Body::$name(body) => body.serialize(serializer),)+
+                    Body::Words(_) | Body::Unknown(_) => serializer.collect_str(&self.words()),
                 }
             }
         }
@@ -238,6 +257,9 @@ bodies! {
     }
 }
 
+/// A body as people read it: `key=value` words.
+pub struct Words<'a>(&'a Body);
+
 /// Reads a body of a kind with `$read`, which is given the type's name.
 macro_rules! of_kind {
     ($kind:expr, $read:ident) => {
@@ -272,7 +294,20 @@ impl Body {
         known.unwrap_or_else(|| Body::Unknown(bytes.to_vec()))
     }
 
-    /// Reads [`Body::to_json`] of a record of this kind.
+    /// As people read it: `key=value` words.
+    pub const fn words(&self) -> Words<'_> {
+        Words(self)
+    }
+
+    /// Itself, if it has fields of its own.
+    pub const fn fields(&self) -> Option<&Self> {
+        match self {
+            Body::Words(_) | Body::Unknown(_) => None,
+            _ => Some(self),
+        }
+    }
+
+    /// Reads the JSON of [`Body::fields`] of a record of this kind.
     pub fn from_json(kind: Kind, json: &serde_json::Value) -> Option<Body> {
         macro_rules! read {
             ($name:ident) => {
@@ -280,11 +315,6 @@ impl Body {
             };
         }
         of_kind!(kind, read)
-    }
-
-    /// True if it says nothing.
-    pub fn is_empty(&self) -> bool {
-        self.words().is_empty()
     }
 }
 
@@ -303,16 +333,6 @@ impl From<&str> for Body {
 impl From<String> for Body {
     fn from(words: String) -> Self {
         Body::Words(words)
-    }
-}
-
-/// Fields, or words.
-impl Serialize for Body {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.to_json() {
-            Some(json) => json.serialize(serializer),
-            None => self.words().serialize(serializer),
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use minicbor::decode::Error;
 use minicbor::{Decoder, Encoder};
+use std::fmt::{self, Formatter, Write as _};
 
 /// A type that a field may have.
 pub(crate) trait Field: Default + PartialEq + Sized {
@@ -10,7 +11,7 @@ pub(crate) trait Field: Default + PartialEq + Sized {
     /// Reads it.
     fn get(from: &mut Decoder<'_>) -> Result<Self, Error>;
     /// As people read it: one word.
-    fn word(&self) -> String;
+    fn word(&self, out: &mut Formatter<'_>) -> fmt::Result;
     /// The text in it, if it is one.
     fn text(&mut self) -> Option<&mut String> {
         None
@@ -25,11 +26,6 @@ pub(crate) trait Field: Default + PartialEq + Sized {
     }
 }
 
-/// Words have no spaces in them.
-fn word(text: &str) -> String {
-    text.chars().map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c }).collect()
-}
-
 // Writing to a vector cannot fail.
 impl Field for u64 {
     fn put(&self, out: &mut Encoder<&mut Vec<u8>>) {
@@ -38,8 +34,8 @@ impl Field for u64 {
     fn get(from: &mut Decoder<'_>) -> Result<Self, Error> {
         from.u64()
     }
-    fn word(&self) -> String {
-        self.to_string()
+    fn word(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        write!(out, "{self}")
     }
 }
 
@@ -50,8 +46,8 @@ impl Field for bool {
     fn get(from: &mut Decoder<'_>) -> Result<Self, Error> {
         from.bool()
     }
-    fn word(&self) -> String {
-        self.to_string()
+    fn word(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        write!(out, "{self}")
     }
 }
 
@@ -62,8 +58,11 @@ impl Field for String {
     fn get(from: &mut Decoder<'_>) -> Result<Self, Error> {
         from.str().map(str::to_owned)
     }
-    fn word(&self) -> String {
-        word(self)
+    // Without spaces.
+    fn word(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let mut plain =
+            self.chars().map(|c| if c.is_whitespace() || c.is_control() { '_' } else { c });
+        plain.try_for_each(|c| out.write_char(c))
     }
     fn text(&mut self) -> Option<&mut String> {
         Some(self)
@@ -83,8 +82,8 @@ impl<T: Field> Field for Option<T> {
     fn get(from: &mut Decoder<'_>) -> Result<Self, Error> {
         T::get(from).map(Some)
     }
-    fn word(&self) -> String {
-        self.as_ref().map(T::word).unwrap_or_default()
+    fn word(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        self.as_ref().map_or(Ok(()), |value| value.word(out))
     }
     fn text(&mut self) -> Option<&mut String> {
         self.as_mut().and_then(T::text)

@@ -8,6 +8,6 @@ mod entry;
 mod field;
 mod wire;
 
-pub use body::Body;
+pub use body::{Body, Words};
 pub use entry::{Entry, TENANT_MAX, TEXT_MAX, fitted};
 pub use wire::{Hash, MalformedRecord, NO_PREV, Record, RecordView, Records, encode, records};

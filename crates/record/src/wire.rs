@@ -189,7 +189,7 @@ impl<'a> RecordView<'a> {
 
     /// Its body as people read it.
     pub fn detail(&self) -> String {
-        self.body().words()
+        self.body().words().to_string()
     }
 
     /// A copy that owns its texts.
@@ -249,7 +249,7 @@ impl<'a> Iterator for Records<'a> {
 impl Record {
     /// Its body as people read it: `key=value` words.
     pub fn detail(&self) -> String {
-        self.body.words()
+        self.body.words().to_string()
     }
 
     /// What the producer told. The error is a code that this reader does not know.
@@ -285,8 +285,8 @@ impl Serialize for Record {
         out.serialize_field("capability", &Code::<Capability>::from(self.capability))?;
         out.serialize_field("verdict", &Code::<Verdict>::from(self.verdict))?;
         out.serialize_field("object", &self.object)?;
-        out.serialize_field("detail", &self.body.words())?;
-        out.serialize_field("body", &self.body.to_json())?;
+        out.serialize_field("detail", &self.detail())?;
+        out.serialize_field("body", &self.body.fields())?;
         out.serialize_field(
             "prev",
             &self.prev.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),

@@ -113,9 +113,9 @@ fn from_directory(
     let (mut first, mut more) = (true, true);
     while more {
         let mut page = Vec::new();
-        more = scan.step(Page::default(), &mut |_| true, &mut |r| page.push(r.to_record()));
+        more = scan.step(Page::default(), &mut |_| true, &mut |record| page.push(shown(record)));
         for record in &page {
-            show(cx, &shown(record), &mut first)?;
+            show(cx, record, &mut first)?;
         }
     }
     match scan.damaged() {
@@ -128,20 +128,21 @@ fn from_directory(
 }
 
 /// A record as the API has it.
-fn shown(record: &::audit::Record) -> Record {
+fn shown(record: &::audit::RecordView<'_>) -> Record {
+    let body = record.body();
     Record {
         sequence: record.seq,
         time_ns: record.time_ns,
         agent: record.agent,
         name: None,
         parent: record.parent,
-        tenant: record.tenant.clone(),
+        tenant: record.tenant.to_owned(),
         kind: record.kind.into(),
         capability: record.capability.into(),
         verdict: record.verdict.into(),
-        object: record.object.clone(),
-        detail: record.detail(),
-        body: record.body.to_json(),
+        object: record.object.to_owned(),
+        detail: body.words().to_string(),
+        body: body.fields().and_then(|body| serde_json::to_value(body).ok()),
         cut: record.cut,
         count: record.count,
     }

@@ -9,7 +9,7 @@ use crate::identity;
 use crate::sink::Written;
 use crate::state::Daemon;
 use abi::{Code, Kind};
-use api::audit::{Head, Query, Record};
+use api::audit::{Head, Query, RecordRef};
 use audit::{Filter, Page, Reader, Scan};
 use axum::Json;
 use axum::body::Bytes;
@@ -154,7 +154,7 @@ impl Answering {
                 Ok(written) => {
                     self.next = written.sequence + 1;
                     if self.wanted.matches(&written) && self.may_see(written.entry.agent)? {
-                        return Ok(Some(line(&fresh(&self.daemon, &written))));
+                        return Ok(Some(fresh(&self.daemon, &written)));
                     }
                 }
                 // Too slow for what is handed round: it reads the log itself.
@@ -219,7 +219,7 @@ fn step(daemon: &Daemon, mut scan: Scan, readable: Readable) -> Answer<(Scan, By
     let (mut lines, mut held) = (Vec::new(), 0);
     let more = scan.step(Page::default(), &mut visible, &mut |record| {
         held += 1;
-        lines.extend_from_slice(&line(&shown(daemon, record)));
+        lines.extend_from_slice(&shown(daemon, record));
     });
     daemon.callers.turns.note_held(held);
     Ok((scan, lines.into(), more))
@@ -229,42 +229,44 @@ fn name(daemon: &Daemon, agent: Uuid) -> Option<String> {
     daemon.inner().supervisor.by_uuid(agent).map(|agent| agent.name.clone())
 }
 
-fn shown(daemon: &Daemon, record: &audit::RecordView<'_>) -> Record {
-    let body = record.body();
-    Record {
+/// A record of the log as a line of an answer.
+fn shown(daemon: &Daemon, record: &audit::RecordView<'_>) -> Bytes {
+    let (name, body) = (name(daemon, record.agent), record.body());
+    line(&RecordRef {
         sequence: record.seq,
         time_ns: record.time_ns,
         agent: record.agent,
-        name: name(daemon, record.agent),
+        name: name.as_deref(),
         parent: record.parent,
-        tenant: record.tenant.to_owned(),
+        tenant: record.tenant,
         kind: record.kind.into(),
         capability: record.capability.into(),
         verdict: record.verdict.into(),
-        object: record.object.to_owned(),
+        object: record.object,
         detail: body.words(),
-        body: body.to_json(),
+        body: body.fields(),
         cut: record.cut,
         count: record.count,
-    }
+    })
 }
 
-fn fresh(daemon: &Daemon, written: &Written) -> Record {
+/// What was written just now as a line of an answer.
+fn fresh(daemon: &Daemon, written: &Written) -> Bytes {
     let entry = &written.entry;
-    Record {
+    line(&RecordRef {
         sequence: written.sequence,
         time_ns: entry.time_ns,
         agent: entry.agent,
-        name: name(daemon, entry.agent),
+        name: name(daemon, entry.agent).as_deref(),
         parent: entry.parent,
-        tenant: entry.tenant.clone(),
+        tenant: &entry.tenant,
         kind: Code::Known(entry.kind),
         capability: Code::Known(entry.capability),
         verdict: Code::Known(entry.verdict),
-        object: entry.object.clone(),
+        object: &entry.object,
         detail: entry.body.words(),
-        body: entry.body.to_json(),
+        body: entry.body.fields(),
         cut: entry.cut,
         count: entry.count,
-    }
+    })
 }
