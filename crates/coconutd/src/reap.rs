@@ -10,6 +10,7 @@ use abi::{AgentId, AgentState, Kind};
 use api::Exit;
 use kernel::Exited;
 use record::body;
+use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -50,9 +51,8 @@ pub fn take_up(daemon: &Arc<Daemon>, adopted: Adopted) {
         let doomed = daemon.inner().info.get(&aid).is_some_and(|info| info.ending.is_some());
         watch(daemon, aid, process, None, pump);
         // Whoever ended it may have come no further than to say so.
-        if doomed && let Err(error) = blocking(|| daemon.kernel.kill(aid)) {
-            tracing::error!(?aid, %error, "cannot kill; its first process is ended");
-            end_first(daemon, aid);
+        if doomed {
+            blocking(|| kill(daemon, aid));
         }
         return;
     }
@@ -109,23 +109,24 @@ pub fn end(daemon: &Daemon, aid: AgentId, ending: &Ending) -> bool {
     drop(inner);
     tell_parents(daemon, &reparented);
     daemon.remember();
-    for target in &doomed {
-        // A frozen cgroup is killed all the same; thawing first would let it run.
-        if let Err(error) = daemon.kernel.kill(*target) {
-            tracing::error!(aid = ?target, %error, "cannot kill; its first process is ended");
-            end_first(daemon, *target);
-        }
-    }
+    doomed.iter().for_each(|target| kill(daemon, *target));
     !doomed.is_empty()
 }
 
-/// The first process takes its PID namespace with it; who is left then is killed by the reaper.
-fn end_first(daemon: &Daemon, aid: AgentId) {
+/// Kills all of an agent, or else its first process, which takes its PID namespace with it; who is left then is
+/// killed by the reaper.
+fn kill(daemon: &Daemon, aid: AgentId) {
+    // A frozen cgroup is killed all the same; thawing first would let it run.
+    let Err(error) = daemon.kernel.kill(aid) else { return };
     let process = daemon.inner().info.get(&aid).and_then(|info| info.pidfd.clone());
-    if let Some(process) = process
-        && let Err(error) = pidfd_send_signal(&process, Signal::KILL)
-    {
-        tracing::error!(?aid, %error, "cannot end its first process");
+    let Some(process) = process else { return };
+    match pidfd_send_signal(&process, Signal::KILL) {
+        // It had ended by itself, and its reaper was here before.
+        Err(Errno::SRCH) => {}
+        Ok(()) => tracing::error!(?aid, %error, "cannot kill; its first process was ended"),
+        Err(first) => {
+            tracing::error!(?aid, %error, %first, "cannot kill, and cannot end its first process");
+        }
     }
 }
 
