@@ -4,6 +4,7 @@
 use super::Case;
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, bail, ensure};
+use api::feed::{Delta, FeedLine};
 use demo::agent::{Agent, Spec};
 use demo::control::{Process, User};
 use std::path::Path;
@@ -14,7 +15,7 @@ use std::time::Duration;
 pub const CASES: &[Case] = &[
     Case {
         name: "restart.kept",
-        promise: "a restart of the daemon ends no agent and loses no record; who waits for one is told of its end",
+        promise: "a restart of the daemon ends no agent and loses no record; who waits for one, or follows the list, is told of its end",
         run: kept,
     },
     Case {
@@ -168,6 +169,12 @@ pub fn books_are_true(world: &World, name: &str) -> Result<u64> {
     Ok(logged)
 }
 
+/// Reads on until a line of the feed is this one.
+fn told(list: &Process, wanted: impl Fn(&FeedLine) -> bool) -> Result<()> {
+    while !wanted(&list.json(PATIENCE)?) {}
+    Ok(())
+}
+
 fn kept(world: &World) -> Result<String> {
     let name = world.ctx.unique("kept");
     let file = counter(world, &name)?;
@@ -180,6 +187,15 @@ fn kept(world: &World) -> Result<String> {
         ..Spec::default()
     };
     let short = Agent::start(&world.ctx.coconut, short)?;
+    let words = ["--json", "ps", "--follow"].map(str::to_owned);
+    let list = Process::start(User::ROOT, &world.ctx.coconut.program, &words, None)?;
+    let lists_it = |line: &FeedLine| match line {
+        FeedLine::Snapshot { snapshot, .. } => {
+            snapshot.agents.iter().any(|agent| agent.aid == before.agent.aid)
+        }
+        _ => false,
+    };
+    told(&list, lists_it)?;
     let pid = daemon()?;
     systemctl(&["restart", UNIT])?;
     ensure!(daemon()? != pid, "it is the same daemon");
@@ -189,9 +205,14 @@ fn kept(world: &World) -> Result<String> {
         "another agent has its name"
     );
     counts_on(world, &file)?;
+    told(&list, lists_it).context("who follows the list is not shown it by the next daemon")?;
     // The command that waits for it goes on waiting.
     let ran = short.end(PATIENCE)?;
     ensure!(ran.code == 7, "`coconut run`: {}", ran.summary());
+    told(
+        &list,
+        |line| matches!(line, FeedLine::Delta { delta: Delta::Ended { exit, .. }, .. } if exit.status == Some(7)),
+    )?;
     // Rights are this daemon's to give and to take.
     let write = format!("fs.write={}", Path::new(&file).parent().context("a folder")?.display());
     world.expect(0, &["cap", "revoke", &name, &write])?;

@@ -1,6 +1,7 @@
 //! The blocking client: one HTTP/1.1 connection over the daemon's UNIX socket for each request.
 
 use crate::audit::Record;
+use crate::feed::FeedLine;
 use crate::{AgentList, ErrorBody, ErrorCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -121,22 +122,12 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; when coconutd does not come back.
     pub fn wait<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let mut lost: Option<Instant> = None;
+        let mut lost = Lost::default();
         loop {
-            let error = match self.get(path) {
-                Err(error @ ClientError::Broken(_)) => {
-                    // It was there: what is lost now is lost anew.
-                    lost = Some(Instant::now());
-                    error
-                }
-                // Only where there was one before: else nobody starts it.
-                Err(error) if lost.is_some() && error.code() == ErrorCode::Unavailable => error,
+            match self.get(path) {
+                Err(error) if lost.comes_back(&error) => {}
                 other => return other,
-            };
-            if lost.is_none_or(|lost| lost.elapsed() > COMES_BACK) {
-                return Err(error);
             }
-            std::thread::sleep(LOOK_AGAIN);
         }
     }
 
@@ -172,7 +163,7 @@ impl Client {
         mut each: impl FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
         let mut from: Option<u64> = None;
-        let mut lost: Option<Instant> = None;
+        let mut lost = Lost::default();
         let follows = pairs.contains(&("follow", "true"));
         loop {
             let numbers = [("from", from), ("limit", limit)];
@@ -186,15 +177,37 @@ impl Client {
                 each(record)
             });
             match answer {
-                Err(ClientError::Broken(_)) if limit != Some(0) && (from > before || follows) => {
-                    lost = Some(Instant::now());
+                Err(ClientError::Broken(_)) if limit == Some(0) || !(from > before || follows) => {
+                    return answer;
                 }
-                Err(error)
-                    if error.code() == ErrorCode::Unavailable
-                        && lost.is_some_and(|lost| lost.elapsed() < COMES_BACK) =>
-                {
-                    std::thread::sleep(LOOK_AGAIN);
-                }
+                Err(error) if lost.comes_back(&error) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// What there is and every change of it, until `each` has enough: a snapshot, then deltas. A new snapshot follows
+    /// where the feed was cut off, and where coconutd was restarted. With `all`, ended agents are in it too.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; when coconutd does not come back.
+    pub fn feed(
+        &self,
+        all: bool,
+        mut each: impl FnMut(FeedLine) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let path = query("/v1/feed", if all { &[("all", "true")] } else { &[] });
+        let (mut lost, mut enough) = (Lost::default(), false);
+        loop {
+            let answer = self.lines(&path, |line: FeedLine| {
+                let flow = each(line);
+                enough = flow.is_break();
+                flow
+            });
+            match answer {
+                Ok(()) if enough => return Ok(()),
+                Ok(()) => std::thread::sleep(LOOK_AGAIN),
+                Err(error) if lost.comes_back(&error) => {}
                 other => return other,
             }
         }
@@ -323,6 +336,27 @@ impl Client {
             .map_err(|error| ErrorBody::new(ErrorCode::Usage, format!("bad request: {error}")))?;
         let answer = sender.send_request(request).await.map_err(ClientError::Broken)?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+    }
+}
+
+/// Whether a coconutd that was lost comes back: only where there was one, else nobody starts it.
+#[derive(Default)]
+struct Lost(Option<Instant>);
+
+impl Lost {
+    /// After an error: waits a little, if it is worth to ask again.
+    fn comes_back(&mut self, error: &ClientError) -> bool {
+        match error {
+            // It was there: what is lost now is lost anew.
+            ClientError::Broken(_) => self.0 = Some(Instant::now()),
+            error if error.code() == ErrorCode::Unavailable => {}
+            _ => return false,
+        }
+        let soon = self.0.is_some_and(|since| since.elapsed() < COMES_BACK);
+        if soon {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        soon
     }
 }
 

@@ -39,6 +39,9 @@ pub enum Command {
         /// Ended agents too.
         #[arg(long, short)]
         all: bool,
+        /// Go on: one line for each change.
+        #[arg(long, short)]
+        follow: bool,
     },
     /// Everything about one agent
     Show(Target),

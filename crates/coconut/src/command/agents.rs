@@ -6,6 +6,7 @@ use crate::render::{self, time::now_ns};
 use api::agent::{ExplanationList, SignalRequest};
 use api::{Agent, AgentDetail, AgentList, ErrorCode, Exit};
 use serde::Serialize;
+use std::ops::ControlFlow;
 
 fn list(cx: &Context, all: bool) -> Result<AgentList, Failure> {
     Ok(cx.client()?.agents(all)?)
@@ -16,6 +17,24 @@ pub fn ps(cx: &Context, all: bool) -> Done {
     let list = list(cx, all)?;
     cx.out.answer("coconut.ps/1", &list, |width| render::agents::ps(&list, now_ns(), width))?;
     Ok(0)
+}
+
+/// `coconut ps --follow`: ends when coconutd does not come back, or nobody reads any more.
+pub fn follow(cx: &Context, all: bool) -> Done {
+    let mut followed = render::feed::Followed::default();
+    let mut failed = None;
+    cx.client()?.feed(all, |line| {
+        let shown =
+            cx.out.item("coconut.feed/1", &line, |width| followed.line(&line, now_ns(), width));
+        match shown {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    failed.map_or(Ok(0), Err)
 }
 
 /// `coconut tree`.

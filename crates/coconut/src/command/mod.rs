@@ -62,7 +62,8 @@ pub fn dispatch(cli: Cli) -> Done {
     match cli.command {
         Command::Run(args) => run::run(cx, args),
         Command::Spawn(args) => spawn::spawn(cx, args),
-        Command::Ps { all } => agents::ps(cx, all),
+        Command::Ps { all, follow: true } => agents::follow(cx, all),
+        Command::Ps { all, follow: false } => agents::ps(cx, all),
         Command::Show(target) => agents::show(cx, &target.aid),
         Command::Tree { all } => agents::tree(cx, all),
         Command::Logs { aid, follow } => logs::logs(cx, &aid, follow),

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod caps;
 pub mod doctor;
 pub mod explain;
+pub mod feed;
 pub mod lanes;
 pub mod table;
 pub mod time;
