@@ -187,6 +187,15 @@ fn kept(world: &World) -> Result<String> {
         ..Spec::default()
     };
     let short = Agent::start(&world.ctx.coconut, short)?;
+    let held = Spec {
+        name: world.ctx.unique("held"),
+        tenant: "maya".to_owned(),
+        caps: ["fs.exec=@shell", "fs.read=@shell"].map(str::to_owned).into(),
+        command: ["/usr/bin/dash", "-c", "echo here; sleep 600"].map(str::to_owned).into(),
+        ..Spec::default()
+    };
+    let held = Agent::start(&world.ctx.coconut, held)?;
+    held.lines.next(PATIENCE)?.with_context(|| held.complaints())?;
     let words = ["--json", "ps", "--follow"].map(str::to_owned);
     let list = Process::start(User::ROOT, &world.ctx.coconut.program, &words, None)?;
     let lists_it = |line: &FeedLine| match line {
@@ -213,6 +222,14 @@ fn kept(world: &World) -> Result<String> {
         &list,
         |line| matches!(line, FeedLine::Delta { delta: Delta::Ended { exit, .. }, .. } if exit.status == Some(7)),
     )?;
+    // An agent in the foreground ends with the command that holds it.
+    let name_of_held = held.name.clone();
+    world.expect(0, &["show", &name_of_held])?;
+    drop(held);
+    told(&list, |line| matches!(line, FeedLine::Delta { delta: Delta::Ended { .. }, .. }))?;
+    let end = world.ctx.coconut.show(&name_of_held)?.agent.exit.context("it has not ended")?;
+    let why = end.reason.unwrap_or_default();
+    ensure!(why.contains("foreground command"), "it ended otherwise: {why:?}");
     // Rights are this daemon's to give and to take.
     let write = format!("fs.write={}", Path::new(&file).parent().context("a folder")?.display());
     world.expect(0, &["cap", "revoke", &name, &write])?;

@@ -5,7 +5,7 @@ use crate::callers::Key;
 use connections::Place;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -38,13 +38,29 @@ impl Handed {
 #[derive(Debug)]
 pub struct Leash {
     stream: UnixStream,
-    _place: Place<Key>,
+    _place: Option<Place<Key>>,
+}
+
+impl AsFd for Leash {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 impl Leash {
     /// A connection, and its caller's place among those.
     pub fn new(stream: UnixStream, place: Place<Key>) -> Self {
-        Leash { stream, _place: place }
+        Leash { stream, _place: Some(place) }
+    }
+
+    /// One that an earlier daemon has held. It counts for nobody: there are no more of them than agents that run.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn inherited(connection: OwnedFd) -> std::io::Result<Self> {
+        let stream = std::os::unix::net::UnixStream::from(connection);
+        stream.set_nonblocking(true)?;
+        Ok(Leash { stream: UnixStream::from_std(stream)?, _place: None })
     }
 
     /// Returns when the sender has closed its end.

@@ -4,6 +4,7 @@ use crate::change::blocking;
 use crate::clock;
 use crate::handed::Leash;
 use crate::output::{Output, Pump};
+use crate::registry::Line;
 use crate::registry::restore::Adopted;
 use crate::state::{Daemon, Ending};
 use abi::{AgentId, AgentState, Kind};
@@ -32,10 +33,10 @@ pub fn watch(
     leash: Option<Leash>,
     output: Option<Pump>,
 ) {
-    let waiter = daemon.clone();
+    let (waiter, leashed) = (daemon.clone(), leash.is_some());
     tokio::spawn(async move {
         let waited = wait(process.pidfd).await;
-        finish(&waiter, aid, waited, output).await;
+        finish(&waiter, aid, waited, output, leashed).await;
     });
     if let Some(leash) = leash {
         let holder = daemon.clone();
@@ -45,19 +46,23 @@ pub fn watch(
 
 /// Goes on with an agent of an earlier daemon's.
 pub fn take_up(daemon: &Arc<Daemon>, adopted: Adopted) {
-    let Adopted { aid, process, output } = adopted;
+    let Adopted { aid, process, output, leash } = adopted;
+    let leash = leash.and_then(|connection| {
+        let inherited = Leash::inherited(connection);
+        inherited.inspect_err(|error| tracing::error!(?aid, %error, "an agent's leash")).ok()
+    });
     let pump = output.and_then(|pipe| go_on(daemon, aid, pipe));
     if let Some(process) = process {
         let doomed = daemon.inner().info.get(&aid).is_some_and(|info| info.ending.is_some());
-        watch(daemon, aid, process, None, pump);
+        watch(daemon, aid, process, leash, pump);
         // Whoever ended it may have come no further than to say so.
         if doomed {
             blocking(|| kill(daemon, aid));
         }
         return;
     }
-    let waiter = daemon.clone();
-    tokio::spawn(async move { finish(&waiter, aid, Exited::default(), pump).await });
+    let (waiter, leashed) = (daemon.clone(), leash.is_some());
+    tokio::spawn(async move { finish(&waiter, aid, Exited::default(), pump, leashed).await });
 }
 
 fn go_on(daemon: &Arc<Daemon>, aid: AgentId, pipe: OwnedFd) -> Option<Pump> {
@@ -157,7 +162,13 @@ async fn wait(pidfd: OwnedFd) -> Exited {
 /// Everything that an agent's end brings with it, in this order: nobody of it runs, what it wrote is kept, its
 /// last events are in the log, its end is booked, with what the log is owed of it, the kernel has forgotten it, the
 /// log has its end, whoever waits is told.
-async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Exited, output: Option<Pump>) {
+async fn finish(
+    daemon: &Arc<Daemon>,
+    aid: AgentId,
+    waited: Exited,
+    output: Option<Pump>,
+    leashed: bool,
+) {
     blocking(|| end_children(daemon, aid));
     clear_cgroup(daemon, aid).await;
     let kept = output.is_some();
@@ -171,7 +182,10 @@ async fn finish(daemon: &Arc<Daemon>, aid: AgentId, waited: Exited, output: Opti
     let_go(daemon, aid, exit);
     blocking(|| daemon.remember());
     if kept {
-        daemon.registry.forget_output(aid);
+        daemon.registry.forget(Line::Output, aid);
+    }
+    if leashed {
+        daemon.registry.forget(Line::Leash, aid);
     }
 }
 

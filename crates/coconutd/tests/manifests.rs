@@ -187,3 +187,30 @@ fn a_foreground_agent_writes_to_what_it_was_lent_and_ends_with_the_leash() {
     assert!(exit.reason.unwrap().contains("foreground"));
     running.stop();
 }
+
+#[test]
+fn a_foreground_agent_ends_with_the_leash_whichever_daemon_there_is() {
+    // The command goes while the next daemon is there, and while there is none.
+    for between in [false, true] {
+        let running = Running::start();
+        let token = Uuid::from_u128(7);
+        let (leash, _output) = lend(&running, token);
+        let mut leash = Some(leash);
+        let wanted = foreground(token, &["/bin/sh", "-c", "sleep 60"]);
+        let detail: AgentDetail = running.client().post("/v1/agents", &wanted).unwrap();
+        if between {
+            leash.take();
+        }
+        let running = running.followed();
+        leash.take();
+        let exit: Exit =
+            running.client().get(&format!("/v1/agents/{}/wait", detail.agent.aid)).unwrap();
+        assert!(exit.reason.unwrap().contains("foreground"), "{between}");
+        // Then nothing is kept of it.
+        let leashes = || running.fake.kept.lock().unwrap().keys().any(|name| name.starts_with('l'));
+        while leashes() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        running.stop();
+    }
+}

@@ -13,6 +13,7 @@ use crate::handed::Handed;
 use crate::output::Output;
 use crate::owner::Owner;
 use crate::port::Ready;
+use crate::registry::Line;
 use crate::rights::{Wanted, launch, wanted};
 use crate::sink::Durable;
 use crate::state::{Daemon, Info};
@@ -25,7 +26,7 @@ use resolve::programs::Program;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,9 +57,7 @@ pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) 
         match started {
             Ok(process) => {
                 plan.activate(&daemon, aid);
-                if let Some(output) = &plan.output {
-                    daemon.registry.keep_output(aid, output.reading());
-                }
+                plan.keep_lines(&daemon, aid);
                 blocking(|| daemon.remember());
                 let pump = plan.output.map(Output::start);
                 reap::watch(&daemon, aid, process, plan.handed.map(|handed| handed.leash), pump);
@@ -71,6 +70,18 @@ pub async fn spawn(daemon: &Arc<Daemon>, caller: Caller, request: SpawnRequest) 
         }
     })
     .await
+}
+
+impl Plan {
+    /// What the next daemon reads on from, and whom it listens to.
+    fn keep_lines(&self, daemon: &Daemon, aid: AgentId) {
+        if let Some(output) = &self.output {
+            daemon.registry.keep(Line::Output, aid, output.reading());
+        }
+        if let Some(handed) = &self.handed {
+            daemon.registry.keep(Line::Leash, aid, handed.leash.as_fd());
+        }
+    }
 }
 
 fn take_stdio(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answer<Option<Handed>> {

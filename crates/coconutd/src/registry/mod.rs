@@ -42,9 +42,34 @@ pub struct Registry {
     keeper: Arc<dyn Keeper>,
 }
 
-/// What an agent's output is kept under.
-fn output_name(agent: AgentId) -> String {
-    format!("o{:x}.{:x}", agent.slot(), agent.generation())
+/// What is kept open of an agent, beside the files that its rights stand on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Line {
+    /// The reading end of its output.
+    Output,
+    /// The connection of whoever lent it a terminal.
+    Leash,
+}
+
+impl Line {
+    const ALL: [Line; 2] = [Line::Output, Line::Leash];
+
+    const fn letter(self) -> char {
+        match self {
+            Line::Output => 'o',
+            Line::Leash => 'l',
+        }
+    }
+
+    /// What it is kept under.
+    fn name(self, agent: AgentId) -> String {
+        format!("{}{:x}.{:x}", self.letter(), agent.slot(), agent.generation())
+    }
+
+    /// Whether something is kept under such a name.
+    fn is_one(name: &str) -> bool {
+        name.contains('.') && Line::ALL.iter().any(|line| name.starts_with(line.letter()))
+    }
 }
 
 struct Open {

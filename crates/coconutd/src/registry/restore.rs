@@ -2,7 +2,7 @@
 
 use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow, capability};
 use super::save::number;
-use super::{Open, Registry, output_name, owed};
+use super::{Line, Open, Registry, owed};
 use crate::change::sets;
 use crate::owner::Owner;
 use crate::port::{EventSource, Target};
@@ -31,6 +31,8 @@ pub struct Adopted {
     pub process: Option<Process>,
     /// The reading end of its output.
     pub output: Option<OwnedFd>,
+    /// The connection of whoever lent it a terminal.
+    pub leash: Option<OwnedFd>,
 }
 
 /// All that was taken up.
@@ -158,7 +160,8 @@ impl Registry {
         let Open { books, .. } = &mut *open;
         books.adopt(files.handles.iter().map(|(name, handle)| (name.clone(), handle.clone())));
         // Nobody needs the rest.
-        for name in files.open.keys().filter(|name| number(name).is_some()) {
+        let ours = |name: &&String| number(name).is_some() || Line::is_one(name);
+        for name in files.open.keys().filter(ours) {
             self.keeper.forget(name);
         }
     }
@@ -297,22 +300,16 @@ fn restore_agent(
         return Ok(());
     }
     let found = take_over(daemon, aid, &tenant, namespaces, pid, &held, footing);
-    let output = files.open.remove(&output_name(aid));
-    match found {
-        Ok(Found::Running(process)) => {
-            adoption.agents.push(Adopted { aid, process: Some(process), output });
-            Ok(())
-        }
-        Ok(Found::Ended(_) | Found::Gone) => {
-            adoption.agents.push(Adopted { aid, process: None, output });
-            Ok(())
-        }
-        Err(error) => {
-            // Its end is booked by whoever watches it; the kernel ends what it was not told to keep.
-            adoption.agents.push(Adopted { aid, process: None, output });
-            Err(error.into())
-        }
-    }
+    let mut line = |line: Line| files.open.remove(&line.name(aid));
+    let (output, leash) = (line(Line::Output), line(Line::Leash));
+    let (process, outcome) = match found {
+        Ok(Found::Running(process)) => (Some(process), Ok(())),
+        Ok(Found::Ended(_) | Found::Gone) => (None, Ok(())),
+        // Its end is booked by whoever watches it; the kernel ends what it was not told to keep.
+        Err(error) => (None, Err(error.into())),
+    };
+    adoption.agents.push(Adopted { aid, process, output, leash });
+    outcome
 }
 
 fn take_over(

@@ -1,7 +1,7 @@
 //! What has changed is written: agents with the sets that they hold, and no others.
 
 use super::rows::{AgentRow, EndingRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow};
-use super::{Open, Registry, output_name, owed};
+use super::{Line, Open, Registry, owed};
 use crate::port::Target;
 use crate::rights::KernelSet;
 use crate::state::{Daemon, Info, Inner};
@@ -122,14 +122,14 @@ impl Registry {
         }
     }
 
-    /// Keeps the reading end of an agent's output.
-    pub fn keep_output(&self, agent: AgentId, pipe: BorrowedFd<'_>) {
-        self.keeper.keep(&output_name(agent), pipe);
+    /// Keeps a line of an agent's open for the next daemon.
+    pub fn keep(&self, line: Line, agent: AgentId, open: BorrowedFd<'_>) {
+        self.keeper.keep(&line.name(agent), open);
     }
 
-    /// All of it was read.
-    pub fn forget_output(&self, agent: AgentId) {
-        self.keeper.forget(&output_name(agent));
+    /// It is at its end.
+    pub fn forget(&self, line: Line, agent: AgentId) {
+        self.keeper.forget(&line.name(agent));
     }
 }
 
