@@ -1,13 +1,15 @@
 //! No sequence of steps gives a child what its parent lacks; what is kept beside the agents stays
-//! in step with them.
+//! in step with them; and it makes no difference when what is written down of them is taken up anew.
 #![allow(clippy::unwrap_used)] // helpers are test code outside of test functions
 
 use abi::AgentId;
 use coconut_supervisor::{
-    Admission, End, Event, Inode, Limits, Place, RuleSet, SetKeys, SetRule, Supervisor, absolute,
+    Admission, Attempt, End, Event, Inode, Limits, Place, RuleSet, SavedAgent, SavedSet, SetKeys,
+    SetRule, Supervisor, absolute,
 };
 use manifest::{Children, Memory, Origin, Rule};
 use proptest::prelude::*;
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -59,6 +61,8 @@ enum Step {
     Revoke(usize, usize),
     End(usize),
     Wait(u64),
+    Deny(usize, usize),
+    Restart,
 }
 
 const RULES: [&str; 10] = [
@@ -87,7 +91,45 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_usize..8, 0..RULES.len()).prop_map(|(a, r)| Step::Revoke(a, r)),
         1 => (0_usize..8).prop_map(Step::End),
         1 => (1_u64..3).prop_map(Step::Wait),
+        1 => (0_usize..8, 0..RULES.len()).prop_map(|(a, r)| Step::Deny(a, r)),
+        1 => Just(Step::Restart),
     ]
+}
+
+fn limits() -> Limits {
+    Limits { ended: 4, ..Limits::default() }
+}
+
+/// An agent as it is written down, and its sets without their keys, which are each daemon's own. Nobody asks for a
+/// parent that has been forgotten.
+fn written(s: &Supervisor, aid: AgentId) -> (SavedAgent, Vec<SavedSet>) {
+    let mut agent = s.saved(aid).unwrap();
+    agent.sets.iter_mut().for_each(|held| held.key = 0);
+    agent.parent = agent.parent.filter(|parent| s.get(AgentId(*parent)).is_ok());
+    let sets = s.get(aid).unwrap().sets().iter().map(|held| held.set.saved());
+    (agent, sets.map(|set| SavedSet { key: 0, from: None, ..set }).collect())
+}
+
+/// Another supervisor that knows no more than what is written down, as text.
+fn restarted(s: &Supervisor, keys: &Arc<SetKeys>) -> Supervisor {
+    let mut next = Supervisor::new(limits(), keys.clone());
+    next.reserve_generations(s.generation());
+    let mut sets = HashMap::new();
+    let agents: Vec<_> = s.all_since(None).collect();
+    for held in agents.iter().flat_map(|agent| agent.sets()) {
+        sets.entry(held.set.key().0).or_insert_with(|| {
+            let text = serde_json::to_string(&held.set.saved()).unwrap();
+            RuleSet::restored(keys.fresh(), None, serde_json::from_str(&text).unwrap())
+        });
+    }
+    for agent in agents {
+        let text = serde_json::to_string(&s.saved(agent.aid).unwrap()).unwrap();
+        let aid = next.restore(serde_json::from_str(&text).unwrap(), &sets).unwrap();
+        assert_eq!(written(&next, aid), written(s, agent.aid));
+    }
+    assert_eq!(next.all_since(None).count(), s.all_since(None).count());
+    assert_eq!(next.living_count(), s.living_count());
+    next
 }
 
 fn set_rule((text, version): (usize, u64), now: u64) -> SetRule {
@@ -102,6 +144,20 @@ fn set_rule((text, version): (usize, u64), now: u64) -> SetRule {
     let expires_ns = absolute(&rule, now);
     let rule = Rule::new(rule.scope);
     SetRule { rule, origin: Origin::Command, expires_ns, place, granted_ns: now }
+}
+
+fn attempt(text: &str, now: u64) -> Attempt {
+    let rule: Rule = text.parse().unwrap();
+    Attempt {
+        time_ns: now,
+        boot_ns: now,
+        capability: rule.capability(),
+        object: rule.value().to_owned(),
+        operation: "file_open".into(),
+        program: "cat".into(),
+        errno: 13,
+        count: 1,
+    }
 }
 
 fn admit(
@@ -140,7 +196,7 @@ proptest! {
     #[test]
     fn no_sequence_of_steps_amplifies(steps in prop::collection::vec(step(), 0..60)) {
         let keys = Arc::new(SetKeys::default());
-        let mut s = Supervisor::new(Limits { ended: 4, ..Limits::default() }, keys.clone());
+        let mut s = Supervisor::new(limits(), keys.clone());
         admit(&mut s, &keys, None, (0..8).map(|r| set_rule((r, 0), 0)).collect(), false, 0).unwrap();
         let mut now = 0;
         for step in steps {
@@ -169,6 +225,10 @@ proptest! {
                         s.release_slot(aid).unwrap();
                     }
                 },
+                Step::Deny(a, r) => if let Some(a) = pick(a) {
+                    s.deny(a, attempt(RULES[r], now)).unwrap();
+                }
+                Step::Restart => s = restarted(&s, &keys),
                 Step::Wait(seconds) => {
                     now += seconds * SECOND;
                     for aid in s.due(now) {
