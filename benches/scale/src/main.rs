@@ -4,6 +4,7 @@
 //! Times say nothing under emulation but beside each other, and decide nothing: the exit status is
 //! about counts (created, revoked, gone). Needs root and a running coconutd.
 
+mod again;
 mod bare;
 mod crowd;
 mod daemon;
@@ -105,7 +106,7 @@ fn main() -> Result<ExitCode> {
 }
 
 fn measure(scale: &Scale, work: &std::path::Path) -> Result<Report> {
-    let daemon = Daemon::new()?;
+    let mut daemon = Daemon::new()?;
     let mut report = Report::new(scale, &daemon)?;
     report.beside = bare::processes(scale.bare())?;
     let zero = Memory::now(&daemon)?;
@@ -118,6 +119,8 @@ fn measure(scale: &Scale, work: &std::path::Path) -> Result<Report> {
     }
     report.alive(&crowd, &daemon)?;
     report.ps(&daemon, scale, &crowd)?;
+    println!("coconutd is restarted beside them");
+    daemon = again::restart(daemon, &mut report)?;
     println!("a parent spawns {} children", scale.children());
     match family::measure(scale, work, &daemon, &mut report) {
         Ok(()) => {}

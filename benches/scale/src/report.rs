@@ -121,6 +121,8 @@ pub struct Report {
     service_kib: i64,
     list: Option<Timing>,
     ps: Option<Timing>,
+    /// Of coconutd: from the request until the next one answers for all.
+    pub restart: Option<Timing>,
     /// A child's spawn, asked for by its parent.
     pub family: Option<Timing>,
     revocation: Option<Revocation>,
@@ -155,6 +157,7 @@ impl Report {
             service_kib: memory.service,
             list: None,
             ps: None,
+            restart: None,
             family: None,
             revocation: None,
             exit: None,
@@ -296,6 +299,7 @@ impl Report {
         println!("\n{:44} {:>10} {:>10}", "ms", "p50", "max");
         ms("the list of all, over the API", self.list);
         ms("`coconut ps`", self.ps);
+        ms("a restart of coconutd", self.restart);
         ms("a child's spawn, by its parent", self.family);
         ms("one agent's end", self.exit);
         if let Some(r) = &self.revocation {

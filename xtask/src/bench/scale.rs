@@ -111,6 +111,7 @@ fn acts(figures: &Value) -> Table {
     for (key, name) in [
         ("list", "the list of all, over the API"),
         ("ps", "`coconut ps`"),
+        ("restart", "a restart of coconutd, until it answers for all"),
         ("family", "a child's spawn, asked for by its parent"),
         ("exit", "one agent's end, to the answer"),
     ] {
