@@ -32,6 +32,9 @@ pub struct Status {
     /// What keeps the log from being written now: a full disk. Nothing that must be recorded begins meanwhile.
     #[serde(default)]
     pub log_stuck: Option<String>,
+    /// What keeps changes from being written down for the next daemon: it would end the agents that they are of.
+    #[serde(default)]
+    pub registry_stuck: Option<String>,
     /// How far the log was verified since the daemon started.
     #[serde(default)]
     pub log_check: LogCheck,

@@ -7,7 +7,7 @@ use crate::output::{Limits, Shelf};
 use crate::port::{EventSource, KernelPort, Lookup, Machine};
 use crate::registry::keeper::Keeper;
 use crate::registry::restore::{self, Adoption};
-use crate::registry::{Registry, Tenants};
+use crate::registry::{Registry, Tenants, Through};
 use crate::rights::Room;
 use crate::rights::system::System;
 use crate::sink::{AuditLog, Sink, own};
@@ -47,6 +47,8 @@ pub struct Start {
     pub log: Option<LogThrough>,
     /// What keeps files open while there is no daemon.
     pub keeper: Arc<dyn Keeper>,
+    /// What the registry is seen through; none is nothing.
+    pub registry: Option<Through>,
 }
 
 /// Makes what names are looked up by.
@@ -91,6 +93,9 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let shelf = Shelf::open(&config.agent_logs, output_limits(&config))
         .with_context(|| format!("agents' output in {}", config.agent_logs.display()))?;
     let registry = Registry::open(&config.run, !kernel.adopted(), start.keeper)?;
+    if let Some(around) = start.registry {
+        registry.through(around);
+    }
     let parts = Parts {
         registry,
         config,

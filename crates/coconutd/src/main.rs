@@ -83,6 +83,7 @@ async fn live() -> anyhow::Result<()> {
         lookup: None,
         log: None,
         keeper: Arc::new(Systemd),
+        registry: None,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let daemon = boot::start(start, kernel.clone()).await?;

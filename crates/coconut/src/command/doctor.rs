@@ -106,6 +106,14 @@ fn daemon(status: &Status) -> Vec<Feature> {
             "agents wait and none can start; make room in /var/lib/coconut, it goes on by itself",
         )
     }));
+    facts.extend(status.registry_stuck.iter().map(|why| {
+        fact(
+            "registry",
+            false,
+            format!("changes are not written down for the next coconutd: {why}"),
+            "a restart would end the agents that were changed; make room in /run, it goes on by itself",
+        )
+    }));
     let shares = |feature: &&Feature| feature.name == "shared-namespaces";
     facts.extend(status.features.iter().find(shares).map(|feature| {
         fact(

@@ -1,14 +1,15 @@
 //! What the next daemon needs to know: agents, the sets that they hold, weights and sums, in a database that lies
 //! in memory and lives as long as the kernel state that it describes.
 //!
-//! [`rows`] is what lies in it, [`owed`] what the log does not have yet, [`save`] writes what has changed, [`restore`] takes it up, [`keeper`] keeps files
-//! open while there is no daemon.
+//! [`rows`] is what lies in it, [`owed`] what the log does not have yet, [`save`] writes what has changed, [`stale`] marks
+//! what could not be written, [`restore`] takes it up, [`keeper`] keeps files open while there is no daemon.
 
 pub mod keeper;
 mod owed;
 pub mod restore;
 mod rows;
 mod save;
+mod stale;
 
 use abi::AgentId;
 use anyhow::{Context, bail};
@@ -16,6 +17,7 @@ use keeper::Keeper;
 use rusqlite::Connection;
 use save::Books;
 pub use save::Tenants;
+use stale::Stale;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,15 +51,18 @@ pub enum Line {
     Output,
     /// The connection of whoever lent it a terminal.
     Leash,
+    /// Nothing of its own: a mark that it was changed and that could not be written.
+    Stale,
 }
 
 impl Line {
-    const ALL: [Line; 2] = [Line::Output, Line::Leash];
+    const ALL: [Line; 3] = [Line::Output, Line::Leash, Line::Stale];
 
     const fn letter(self) -> char {
         match self {
             Line::Output => 'o',
             Line::Leash => 'l',
+            Line::Stale => 's',
         }
     }
 
@@ -75,7 +80,11 @@ impl Line {
 struct Open {
     database: Connection,
     books: Books,
+    stale: Stale,
 }
+
+/// Does something to the registry's connection.
+pub type Through = Box<dyn FnOnce(&Connection) + Send>;
 
 impl Registry {
     /// Opens the registry below `folder`; `fresh` throws away what lies there, which is of agents that are gone.
@@ -97,8 +106,20 @@ impl Registry {
             }
         }
         let database = open(&path).with_context(|| format!("the registry {}", path.display()))?;
-        let open = Mutex::new(Open { database, books: Books::default() });
-        Ok(Registry { open, keeper })
+        let mark = std::fs::File::open(&folder)
+            .with_context(|| format!("cannot open {}", folder.display()))?;
+        let (books, stale) = (Books::default(), Stale::new(mark));
+        Ok(Registry { open: Mutex::new(Open { database, books, stale }), keeper })
+    }
+
+    /// Has something done to the connection, by who looks on.
+    pub(crate) fn through(&self, around: Through) {
+        around(&self.open_now().database);
+    }
+
+    /// Why changes cannot be written down for the next daemon now.
+    pub fn stuck(&self) -> Option<String> {
+        self.open_now().stale.why().cloned()
     }
 
     fn open_now(&self) -> MutexGuard<'_, Open> {

@@ -9,7 +9,7 @@ use crate::port::{EventSource, Target};
 use crate::rights::KernelSet;
 use crate::rights::launch::Given;
 use crate::sink::own;
-use crate::state::{Daemon, Info};
+use crate::state::{Daemon, Ending, Info};
 use crate::tree::Tree;
 use abi::caps::FileKey;
 use abi::{AgentId, AgentState, Kind};
@@ -21,7 +21,7 @@ use resolve::targets::Absent;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use supervisor::{RuleSet, SavedRule, SavedSet};
+use supervisor::{End, RuleSet, SavedRule, SavedSet};
 
 /// An agent that was taken up and has not ended.
 pub struct Adopted {
@@ -154,6 +154,11 @@ impl Files {
 }
 
 impl Registry {
+    /// An earlier daemon could not write down what was done to it.
+    fn was_stale(&self, agent: AgentId) {
+        self.open_now().stale.was(agent);
+    }
+
     /// The tables are written anew with the next change; files keep the names that they are kept under.
     fn begin_anew(&self, files: &Files) {
         let mut open = self.open_now();
@@ -302,6 +307,9 @@ fn restore_agent(
     let found = take_over(daemon, aid, &tenant, namespaces, pid, &held, footing);
     let mut line = |line: Line| files.open.remove(&line.name(aid));
     let (output, leash) = (line(Line::Output), line(Line::Leash));
+    if line(Line::Stale).is_some() {
+        doom(daemon, aid);
+    }
     let (process, outcome) = match found {
         Ok(Found::Running(process)) => (Some(process), Ok(())),
         Ok(Found::Ended(_) | Found::Gone) => (None, Ok(())),
@@ -310,6 +318,19 @@ fn restore_agent(
     };
     adoption.agents.push(Adopted { aid, process, output, leash });
     outcome
+}
+
+/// Ends one whose row does not say what was done to it last.
+fn doom(daemon: &Daemon, aid: AgentId) {
+    daemon.registry.was_stale(aid);
+    let why = "it was changed, and that could not be written down before coconutd ended";
+    if let Some(info) = daemon.inner().info.get_mut(&aid) {
+        info.ending.get_or_insert(Ending::new(End::Failed, why));
+    }
+    // It stands still; what fails here is tried again when it is watched.
+    if let Err(error) = daemon.kernel.kill(aid) {
+        tracing::warn!(?aid, %error, "cannot kill yet");
+    }
 }
 
 fn take_over(

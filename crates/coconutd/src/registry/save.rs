@@ -4,9 +4,11 @@ use super::rows::{AgentRow, EndingRow, FootingRow, InfoRow, SetRow, TargetRow, T
 use super::{Line, Open, Registry, owed};
 use crate::port::Target;
 use crate::rights::KernelSet;
+use crate::sink::own;
 use crate::state::{Daemon, Info, Inner};
-use abi::{AgentId, AgentState};
+use abi::{AgentId, AgentState, Kind};
 use kernel::Handle;
+use record::body::Degraded;
 use rusqlite::{Connection, params};
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,6 +18,9 @@ use supervisor::{SavedAgent, SavedSet};
 
 /// How long a change that nobody waits for may be unwritten.
 const SOON: Duration = Duration::from_secs(1);
+
+const UNWRITTEN: &str =
+    "changes cannot be written down: a restart would end the agents that they are of";
 
 /// What the tables have, so that each set lies there once and each file is kept once.
 #[derive(Default)]
@@ -87,30 +92,45 @@ impl Registry {
     /// When it could not be written; it is tried again with the next change.
     pub fn flush(&self, daemon: &Daemon, tenants: Tenants) -> Result<(), rusqlite::Error> {
         let mut open = self.open_now();
-        let news = {
+        let (news, since) = {
             let mut inner = daemon.inner();
-            let all = inner.supervisor.take_changed();
+            let since = inner.supervisor.take_changed();
+            let mut all = since.clone();
+            if open.books.anew {
+                all.extend(inner.info.keys());
+            }
             let (changed, gone) = look(&inner, all);
             let tenants = match tenants {
-                Tenants::Left => HashMap::new(),
-                Tenants::Written => tenants_of(&inner),
+                Tenants::Left if !open.books.anew => HashMap::new(),
+                _ => tenants_of(&inner),
             };
             let meta = (inner.supervisor.generation(), inner.admitted);
             // Under the same lock: what is booked and its records are written together.
             let behind = daemon.sink.records();
-            News { changed, gone, tenants, meta, behind, owed: daemon.sink.owed().all() }
+            (News { changed, gone, tenants, meta, behind, owed: daemon.sink.owed().all() }, since)
         };
-        let gone = news.gone.clone();
-        let Open { database, books } = &mut *open;
-        let written = books.write(database, self, news);
-        if written.is_err() {
-            // Of what the books took for written nothing is there.
-            books.begin_again(self);
-            let mut inner = daemon.inner();
-            let all: Vec<AgentId> = inner.info.keys().copied().chain(gone).collect();
-            all.into_iter().for_each(|aid| inner.supervisor.touch(aid));
+        let Open { database, books, stale } = &mut *open;
+        match books.write(database, self, news) {
+            Ok(()) => {
+                if stale.written(self.keeper.as_ref()) {
+                    tracing::info!("what was changed is written down for the next daemon again");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Of what the books took for written nothing is there.
+                books.begin_again(self);
+                let mut inner = daemon.inner();
+                since.iter().for_each(|aid| inner.supervisor.touch(*aid));
+                let alive = since.into_iter().filter(|aid| inner.info.contains_key(aid));
+                if stale.failed(self.keeper.as_ref(), alive, error.to_string()) {
+                    drop(inner);
+                    let body = Degraded { found: error.to_string(), ..Degraded::default() };
+                    daemon.sink.record(own(Kind::Degraded, UNWRITTEN, body));
+                }
+                Err(error)
+            }
         }
-        written
     }
 
     /// Writes what nobody waits for, as long as the daemon runs.

@@ -28,6 +28,7 @@ pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
         broker_connected,
         log_check: daemon.log_check.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         log_stuck: daemon.sink.stuck(),
+        registry_stuck: daemon.registry.stuck(),
         events_lost: daemon.lost.load(Ordering::Acquire),
         trusted_keys: daemon.trust.names(),
         degraded: daemon.degraded.clone(),

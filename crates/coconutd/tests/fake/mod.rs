@@ -94,6 +94,8 @@ pub struct Fake {
     pub adopted: AtomicBool,
     /// Which daemon lives, and when it is killed.
     pub life: life::Life,
+    /// The number of the daemon that can write nothing to the registry; the first is 0.
+    pub unwritable: AtomicU64,
     /// What is kept open while there is no daemon.
     pub kept: Mutex<BTreeMap<String, OwnedFd>>,
     events: Mutex<Sender<Event>>,
@@ -138,6 +140,7 @@ impl Fake {
             caller: Mutex::default(),
             mapped: Mutex::default(),
             nothing_mapped: AtomicBool::new(false),
+            unwritable: AtomicU64::new(u64::MAX),
             wrong: Mutex::default(),
             adopted: AtomicBool::new(false),
             life: life::Life::default(),
@@ -630,7 +633,7 @@ impl Running {
             .enable_all()
             .build()
             .unwrap();
-        let (looking, logging) = (fake.clone(), fake.clone());
+        let (looking, logging, writing) = (fake.clone(), fake.clone(), fake.clone());
         let number = fake.life.begin(&config.run);
         let start = Start {
             degraded: Vec::new(),
@@ -643,6 +646,10 @@ impl Running {
             })),
             log: Some(Box::new(move |log| Box::new(Logged { fake: logging, number, log }))),
             keeper: Arc::new(Store(fake.clone(), number)),
+            registry: Some(Box::new(move |database| {
+                let fails = move || writing.unwritable.load(Ordering::SeqCst) == number;
+                database.commit_hook(Some(fails)).unwrap();
+            })),
         };
         let daemon =
             runtime.block_on(boot::start(start, Arc::new(Port(fake.clone(), number)))).unwrap();

@@ -1,0 +1,124 @@
+//! What is done while nothing can be written to the registry: nobody gets a right back from the next daemon.
+#![allow(clippy::unwrap_used)] // a test may fall over where it stands
+
+mod fake;
+
+use abi::{AgentId, Kind};
+use api::agent::CapabilityChange;
+use api::{AgentDetail, Exit, Status};
+use fake::Running;
+use kernel::{KernelRule, KernelScope};
+use serde_json::Value;
+use std::sync::atomic::Ordering;
+
+fn change(running: &Running, what: &str, aid: AgentId, rule: &str) {
+    let uuid = running.daemon.uuid_of(aid).unwrap();
+    let body = CapabilityChange { capability: rule.into(), expires_s: None };
+    let _: Value = running.client().post(&format!("/v1/agents/{uuid}/{what}"), &body).unwrap();
+}
+
+fn shown(running: &Running, aid: AgentId) -> AgentDetail {
+    let uuid = running.daemon.uuid_of(aid).unwrap();
+    running.client().get(&format!("/v1/agents/{uuid}")).unwrap()
+}
+
+fn end_of(running: &Running, aid: AgentId) -> Option<Exit> {
+    for _ in 0..4_000 {
+        if let Some(exit) = shown(running, aid).agent.exit {
+            return Some(exit);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    None
+}
+
+fn stuck(running: &Running) -> Option<String> {
+    running.client().get::<Status>("/v1/status").unwrap().registry_stuck
+}
+
+/// Of the first daemon.
+fn writes(running: &Running, can: bool) {
+    running.fake.unwritable.store(if can { u64::MAX } else { 0 }, Ordering::SeqCst);
+}
+
+/// What the kernel has of an agent's rights.
+fn held(running: &Running, aid: AgentId) -> Vec<String> {
+    let one = |rule: &KernelRule| match &rule.scope {
+        // Its descriptor is each daemon's own.
+        KernelScope::File(handle) => format!("{:?} {:?}", rule.capability, handle.node()),
+        other => format!("{:?} {other:?}", rule.capability),
+    };
+    let mut all: Vec<String> = running.fake.rules(aid).iter().map(one).collect();
+    all.sort();
+    all
+}
+
+fn marks(running: &Running) -> usize {
+    running.fake.kept.lock().unwrap().keys().filter(|name| name.starts_with('s')).count()
+}
+
+/// An agent, a parent and its child; of those two a right is taken while nothing can be written.
+fn revoked(read: &str) -> (Running, [AgentId; 3]) {
+    let running = Running::start();
+    let other = running.spawned("other", &[read]);
+    let parent = running.spawned("parent", &["agent.spawn=1", read]);
+    running.become_agent(Some(parent));
+    let child = running.spawned("child", &[read]);
+    running.become_agent(None);
+    assert_eq!(stuck(&running), None);
+    writes(&running, false);
+    let before = [parent, child].map(|aid| held(&running, aid));
+    change(&running, "revoke", parent, read);
+    let after = [parent, child].map(|aid| held(&running, aid));
+    assert!(before[0] != after[0] && before[1] != after[1], "nothing was taken");
+    assert!(stuck(&running).is_some());
+    // Tried again, it marks nobody else.
+    running.daemon.remember();
+    running.daemon.remember();
+    assert_eq!(marks(&running), 2, "the parent and its child");
+    (running, [other, parent, child])
+}
+
+#[test]
+fn who_was_changed_and_not_written_down_is_ended_by_the_next_daemon_and_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = format!("fs.read={}", dir.path().display());
+    let (running, [other, parent, child]) = revoked(&read);
+    let mut said = Vec::new();
+    let each = |record: api::audit::Record| {
+        said.push((record.kind, record.object));
+        std::ops::ControlFlow::Continue(())
+    };
+    running.client().lines("/v1/audit/records?kind=degraded", each).unwrap();
+    let [(kind, object)] = said.as_slice() else { panic!("{said:?}") };
+    assert!(*kind == Kind::Degraded && object.contains("cannot be written down"), "{object}");
+
+    // Killed before it could be written after all.
+    let before = held(&running, other);
+    let running = running.followed();
+    for gone in [parent, child] {
+        let exit = end_of(&running, gone).expect("it goes on");
+        assert!(exit.reason.unwrap().contains("could not be written down"));
+    }
+    assert_eq!(shown(&running, other).agent.exit, None, "it was not changed");
+    assert_eq!(held(&running, other), before);
+    assert_eq!((stuck(&running), marks(&running)), (None, 0));
+    running.stop();
+}
+
+#[test]
+fn what_is_written_after_all_is_as_it_was_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = format!("fs.read={}", dir.path().display());
+    let (running, all) = revoked(&read);
+    writes(&running, true);
+    running.daemon.remember();
+    assert_eq!((stuck(&running), marks(&running)), (None, 0));
+    let before = all.map(|aid| held(&running, aid));
+    let running = running.followed();
+    assert_eq!(all.map(|aid| held(&running, aid)), before);
+    for aid in all {
+        assert_eq!(shown(&running, aid).agent.exit, None);
+    }
+    running.stop();
+}
