@@ -141,10 +141,17 @@ pub fn counts_on(world: &World, file: &str) -> Result<()> {
 }
 
 /// Refusals by the kernel are on record as often as the kernel counted them, and the log is sound.
+fn books_are_true(world: &World, name: &str) -> Result<u64> {
+    let logged = refusals_on_record(world, name)?;
+    log_is_whole(world)?;
+    Ok(logged)
+}
+
+/// Ends an agent; the kernel's refusals are on record as often as it counted them. How many there are.
 ///
 /// # Errors
 /// When they are not.
-pub fn books_are_true(world: &World, name: &str) -> Result<u64> {
+pub fn refusals_on_record(world: &World, name: &str) -> Result<u64> {
     world.expect(0, &["kill", name])?;
     let shown = world.ctx.coconut.show(name)?;
     let counters = shown.counters;
@@ -163,10 +170,17 @@ pub fn books_are_true(world: &World, name: &str) -> Result<u64> {
         "{logged} refusals on record, {} counted",
         counters.kernel_denials
     );
+    Ok(logged)
+}
+
+/// Nothing is missing in the log, and it is what was signed.
+///
+/// # Errors
+/// When it is not.
+pub fn log_is_whole(world: &World) -> Result<()> {
     let gaps = world.ctx.coconut.records(&["--kind", "gap"])?;
     ensure!(gaps.is_empty(), "a gap: {:?}", gaps.first());
-    world.expect(0, &["audit", "verify"])?;
-    Ok(logged)
+    world.expect(0, &["audit", "verify"]).map(drop)
 }
 
 /// Reads on until a line of the feed is this one.

@@ -1,12 +1,12 @@
 //! The daemon is killed again and again while everything is asked of it.
 
 use super::Case;
-use super::restart::{books_are_true, counter, counts_on, killed, start_takes};
+use super::restart::{counter, counts_on, killed, log_is_whole, refusals_on_record, start_takes};
 use crate::world::{PATIENCE, World};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use demo::agent::{Agent, Spec};
 use demo::coconut::Ran;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -159,22 +159,29 @@ fn soak(world: &World) -> Result<String> {
         ensure!(other.is_none(), "somebody was told {:?}", told.statuses);
         ensure!(told.statuses.contains_key(&0), "nothing was done: {:?}", told.statuses);
     }
+    // While it floods, nothing else is quick.
+    let mut refusals = refusals_on_record(world, &flooder)?;
+    println!("note: {refusals} refusals of the flooder are on record");
     for ((name, file), before) in names.iter().zip(&files).zip(&before) {
         let after = world.ctx.coconut.show(name)?;
         let same = (after.agent.aid, after.agent.pid) == (before.agent.aid, before.agent.pid);
         ensure!(same, "{name} is not the agent that it was");
         counts_on(world, file)?;
     }
-    for name in &told[0].done {
-        let shown = world.ctx.coconut.show(name).with_context(|| format!("{name} is lost"))?;
-        ensure!(shown.agent.pid.is_none(), "{name} runs on");
+    let exits = world.ctx.coconut.records(&["--kind", "exit"])?;
+    let ended: BTreeSet<&str> = exits.iter().filter_map(|exit| exit.name.as_deref()).collect();
+    // Of the newest it is known what they were called.
+    for name in told[0].done.iter().rev().take(500) {
+        ensure!(ended.contains(name.as_str()), "the end of {name} is not on record");
     }
+    println!("note: {} agents were started and have ended", told[0].done.len());
     let (answers, failed) = answered_again(&asker)?;
     world.expect(0, &["kill", &asker.name])?;
-    let mut refusals = 0;
-    for name in names.iter().chain([&flooder]) {
-        refusals += books_are_true(world, name)?;
+    for name in &names {
+        refusals += refusals_on_record(world, name)?;
+        println!("note: {refusals} refusals are on record");
     }
+    log_is_whole(world)?;
     let statuses: Vec<_> = told.iter().map(|told| format!("{:?}", told.statuses)).collect();
     Ok(format!(
         "({kills} kills, {refusals} refusals on record, told {}, {answers} answers of the model, {failed} none)",
