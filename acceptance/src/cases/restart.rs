@@ -4,12 +4,14 @@
 use super::Case;
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, bail, ensure};
+use api::Exit;
 use api::feed::{Delta, FeedLine};
 use demo::agent::{Agent, Spec};
 use demo::control::{Process, User};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The table.
 pub const CASES: &[Case] = &[
@@ -183,6 +185,32 @@ pub fn log_is_whole(world: &World) -> Result<()> {
     world.expect(0, &["audit", "verify"]).map(drop)
 }
 
+/// An agent that holds this terminal: a shell that does `words` and says something first.
+fn foreground(world: &World, name: &str, words: &str, right: &str) -> Result<Agent> {
+    let spec = Spec {
+        name: world.ctx.unique(name),
+        tenant: "maya".to_owned(),
+        caps: ["fs.exec=@shell", "fs.read=@shell", right].map(str::to_owned).into(),
+        command: ["/usr/bin/dash", "-c", words].map(str::to_owned).into(),
+        ..Spec::default()
+    };
+    let agent = Agent::start(&world.ctx.coconut, spec)?;
+    agent.lines.next(PATIENCE)?.with_context(|| agent.complaints())?;
+    Ok(agent)
+}
+
+/// Reads on until the feed tells the end of this agent.
+fn ending(list: &Process, agent: Uuid) -> Result<Exit> {
+    loop {
+        match list.json(PATIENCE)? {
+            FeedLine::Delta { delta: Delta::Ended { aid, exit, .. }, .. } if aid == agent => {
+                return Ok(exit);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Reads on until a line of the feed is this one.
 fn told(list: &Process, wanted: impl Fn(&FeedLine) -> bool) -> Result<()> {
     while !wanted(&list.json(PATIENCE)?) {}
@@ -193,23 +221,13 @@ fn kept(world: &World) -> Result<String> {
     let name = world.ctx.unique("kept");
     let file = counter(world, &name)?;
     let before = world.ctx.coconut.show(&name)?;
-    let short = Spec {
-        name: world.ctx.unique("waited-for"),
-        tenant: "maya".to_owned(),
-        caps: ["fs.exec=@shell", "fs.read=@shell"].map(str::to_owned).into(),
-        command: ["/usr/bin/dash", "-c", "sleep 6; exit 7"].map(str::to_owned).into(),
-        ..Spec::default()
-    };
-    let short = Agent::start(&world.ctx.coconut, short)?;
-    let held = Spec {
-        name: world.ctx.unique("held"),
-        tenant: "maya".to_owned(),
-        caps: ["fs.exec=@shell", "fs.read=@shell"].map(str::to_owned).into(),
-        command: ["/usr/bin/dash", "-c", "echo here; sleep 600"].map(str::to_owned).into(),
-        ..Spec::default()
-    };
-    let held = Agent::start(&world.ctx.coconut, held)?;
-    held.lines.next(PATIENCE)?.with_context(|| held.complaints())?;
+    // It ends when it is told to, under the next daemon.
+    let signs = world.ctx.work.join("kept-signs");
+    std::fs::create_dir_all(&signs)?;
+    let sign = signs.join("end");
+    let words = format!("echo here; until [ -e {} ]; do sleep 0.3; done; exit 7", sign.display());
+    let short = foreground(world, "waited-for", &words, &format!("fs.read={}", signs.display()))?;
+    let held = foreground(world, "held", "echo here; sleep 600", "fs.read=@shell")?;
     let words = ["--json", "ps", "--follow"].map(str::to_owned);
     let list = Process::start(User::ROOT, &world.ctx.coconut.program, &words, None)?;
     let lists_it = |line: &FeedLine| match line {
@@ -230,19 +248,15 @@ fn kept(world: &World) -> Result<String> {
     counts_on(world, &file)?;
     told(&list, lists_it).context("who follows the list is not shown it by the next daemon")?;
     // The command that waits for it goes on waiting.
+    let aid = world.ctx.coconut.show(&short.name)?.agent.aid;
+    std::fs::write(&sign, "")?;
     let ran = short.end(PATIENCE)?;
     ensure!(ran.code == 7, "`coconut run`: {}", ran.summary());
-    told(
-        &list,
-        |line| matches!(line, FeedLine::Delta { delta: Delta::Ended { exit, .. }, .. } if exit.status == Some(7)),
-    )?;
+    ensure!(ending(&list, aid)?.status == Some(7), "its end is told otherwise");
     // An agent in the foreground ends with the command that holds it.
-    let name_of_held = held.name.clone();
-    world.expect(0, &["show", &name_of_held])?;
+    let aid = world.ctx.coconut.show(&held.name)?.agent.aid;
     drop(held);
-    told(&list, |line| matches!(line, FeedLine::Delta { delta: Delta::Ended { .. }, .. }))?;
-    let end = world.ctx.coconut.show(&name_of_held)?.agent.exit.context("it has not ended")?;
-    let why = end.reason.unwrap_or_default();
+    let why = ending(&list, aid)?.reason.unwrap_or_default();
     ensure!(why.contains("foreground command"), "it ended otherwise: {why:?}");
     // Rights are this daemon's to give and to take.
     let write = format!("fs.write={}", Path::new(&file).parent().context("a folder")?.display());
