@@ -3,7 +3,7 @@
 
 mod fake;
 
-use abi::{AgentId, Kind};
+use abi::{AgentId, Capability, Kind};
 use api::agent::CapabilityChange;
 use api::{AgentDetail, Exit, Status};
 use fake::Running;
@@ -41,14 +41,16 @@ fn writes(running: &Running, can: bool) {
     running.fake.unwritable.store(if can { u64::MAX } else { 0 }, Ordering::SeqCst);
 }
 
-/// What the kernel has of an agent's rights.
+/// What the kernel has of an agent's rights, but for the sockets of the daemon, which each makes anew.
 fn held(running: &Running, aid: AgentId) -> Vec<String> {
     let one = |rule: &KernelRule| match &rule.scope {
         // Its descriptor is each daemon's own.
         KernelScope::File(handle) => format!("{:?} {:?}", rule.capability, handle.node()),
         other => format!("{:?} {other:?}", rule.capability),
     };
-    let mut all: Vec<String> = running.fake.rules(aid).iter().map(one).collect();
+    let rules = running.fake.rules(aid);
+    let lasting = rules.iter().filter(|rule| rule.capability != Capability::IpcUnix);
+    let mut all: Vec<String> = lasting.map(one).collect();
     all.sort();
     all
 }
