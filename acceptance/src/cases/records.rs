@@ -200,8 +200,8 @@ fn full_disk(world: &World) -> Result<String> {
 /// The files below a folder that hold these bytes.
 fn holding(folder: &Path, wanted: &[u8]) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+    for entry in demo::tamper::listed(folder)? {
+        let path = entry.path();
         if path.is_dir() {
             found.extend(holding(&path, wanted)?);
         } else if std::fs::read(&path)

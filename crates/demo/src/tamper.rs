@@ -13,16 +13,27 @@ use std::path::{Path, PathBuf};
 /// When a file cannot be read or written.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).with_context(|| to.display().to_string())?;
-    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
-        let entry = entry?;
+    for entry in listed(from)? {
         let target = to.join(entry.file_name());
         match entry.file_type()?.is_dir() {
             true => copy(&entry.path(), &target)?,
-            // A partial tile may be replaced by its longer successor while we look.
+            // What was there when the folder was listed may be gone: a partial tile's longer successor came.
             false => drop(std::fs::copy(entry.path(), &target)),
         }
     }
     Ok(())
+}
+
+/// What is in a folder of a log that may be written meanwhile: one that is gone has nothing in it any more.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn listed(folder: &Path) -> Result<Vec<std::fs::DirEntry>> {
+    let list = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        list => list.with_context(|| folder.display().to_string())?,
+    };
+    list.map(|entry| Ok(entry?)).collect()
 }
 
 /// Every file with log entries, oldest first; for a partial one only its longest form.
@@ -42,8 +53,7 @@ fn bundles(log: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(dir).with_context(|| dir.display().to_string())? {
-        let entry = entry?;
+    for entry in listed(dir)? {
         match entry.file_type()?.is_dir() {
             true => walk(&entry.path(), into)?,
             false => into.push(entry.path()),
