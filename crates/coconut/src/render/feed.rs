@@ -77,7 +77,8 @@ impl Followed {
             Delta::Changed { aid, state, pid, parent, weight, ended_ns } => {
                 let agent = self.agents.get_mut(aid)?;
                 let mut what = Vec::new();
-                if agent.state != *state {
+                // How it ended is told when nothing of it is left.
+                if agent.state != *state && !state.is_terminal() {
                     what.push(state.name().to_owned());
                 }
                 if agent.weight != *weight {

@@ -49,6 +49,7 @@ fn each_change_is_a_line_under_one_heading() {
     assert_eq!(shown(&mut followed, &delta(3, frozen)), "");
 
     let state = AgentState::TerminatedFailed;
+    assert_eq!(shown(&mut followed, &delta(4, changed(&clerk, state, 50))), "");
     let exit = Exit { status: Some(3), signal: None, reason: None, state };
     let end = Delta::Ended { aid: clerk.aid, state, ended_ns: Some(NOW), exit };
     let text = shown(&mut followed, &delta(4, end));
