@@ -1,5 +1,5 @@
 //! No code: the features that tests want of shared dependencies, switched on in every build of the workspace. What
-//! is tested is what is packaged, and each dependency is compiled once.
+//! is tested is what is packaged, and what programs stand on is compiled once.
 
 use api as _;
 use regex_syntax as _;
