@@ -1,12 +1,11 @@
 //! `ps`, `show`, `tree`, `wait`, `kill`, `quarantine`, `release`, `explain`.
 
-use super::{Context, agent_path};
+use super::{Context, Showing, agent_path};
 use crate::failure::{Done, Failure};
 use crate::render::{self, time::now_ns};
 use api::agent::{ExplanationList, SignalRequest};
 use api::{Agent, AgentDetail, AgentList, ErrorCode, Exit};
 use serde::Serialize;
-use std::ops::ControlFlow;
 
 fn list(cx: &Context, all: bool) -> Result<AgentList, Failure> {
     Ok(cx.client()?.agents(all)?)
@@ -22,19 +21,13 @@ pub fn ps(cx: &Context, all: bool) -> Done {
 /// `coconut ps --follow`: ends when coconutd does not come back, or nobody reads any more.
 pub fn follow(cx: &Context, all: bool) -> Done {
     let mut followed = render::feed::Followed::default();
-    let mut failed = None;
+    let mut showing = Showing::default();
     cx.client()?.feed(all, |line| {
         let shown =
             cx.out.item("coconut.feed/1", &line, |width| followed.line(&line, now_ns(), width));
-        match shown {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
+        showing.goes_on(shown)
     })?;
-    failed.map_or(Ok(0), Err)
+    showing.end()
 }
 
 /// `coconut tree`.

@@ -1,6 +1,6 @@
 //! `audit tail`, `query`, `verify`, `head`: from the daemon, or from a directory without it.
 
-use super::Context;
+use super::{Context, Showing};
 use crate::cli::{Audit, Filter};
 use crate::failure::{Done, Failure, file_error};
 use crate::render::{self, time};
@@ -8,7 +8,6 @@ use ::audit::{Page, Reader, Scan, VerifyOptions};
 use api::ErrorCode;
 use api::audit::{Head, LOG_DIRECTORY, Record};
 use serde::Serialize;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 /// `coconut audit …`.
@@ -63,17 +62,11 @@ fn from_daemon(
     ];
     let pairs: Vec<(&str, &str)> =
         all.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
-    let mut failed = None;
+    let mut showing = Showing::default();
     let mut first = true;
     let limit = limit.map(|n| n as u64);
-    cx.client()?.records(&pairs, limit, |record| match show(cx, &record, &mut first) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
-    failed.map_or(Ok(0), Err)
+    cx.client()?.records(&pairs, limit, |record| showing.goes_on(show(cx, &record, &mut first)))?;
+    showing.end()
 }
 
 fn show(cx: &Context, record: &Record, first: &mut bool) -> Result<(), Failure> {

@@ -1,11 +1,10 @@
 //! `logs`: what a background agent wrote, byte for byte.
 
-use super::{Context, agent_path};
+use super::{Context, Showing, agent_path};
 use crate::failure::{Done, Failure};
 use api::ErrorCode;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
-use std::ops::ControlFlow;
 
 #[derive(Serialize)]
 struct Chunk<'a> {
@@ -16,7 +15,7 @@ struct Chunk<'a> {
 pub fn logs(cx: &Context, aid: &str, follow: bool) -> Done {
     let path = agent_path(aid, if follow { "/logs?follow=true" } else { "/logs" });
     let terminal = std::io::stdout().is_terminal();
-    let mut failed = None;
+    let mut showing = Showing::default();
     cx.client()?.bytes(&path, |data| {
         let done = match (cx.out.json, terminal) {
             (true, _) => {
@@ -27,15 +26,9 @@ pub fn logs(cx: &Context, aid: &str, follow: bool) -> Done {
             (false, true) => crate::output::put(&printable(data)),
             (false, false) => raw(data),
         };
-        match done {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
+        showing.goes_on(done)
     })?;
-    failed.map_or(Ok(0), Err)
+    showing.end()
 }
 
 fn raw(data: &[u8]) -> Result<(), Failure> {

@@ -20,6 +20,7 @@ use crate::failure::{Done, Failure};
 use crate::manual;
 use crate::output::Output;
 use api::client::{Client, escape};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// What every command is given.
@@ -37,6 +38,28 @@ impl Context {
     /// When the process may not have an event loop.
     pub fn client(&self) -> Result<Client, Failure> {
         Ok(Client::new(&self.socket)?)
+    }
+}
+
+/// Showing a stream piece by piece: until one cannot be.
+#[derive(Default)]
+struct Showing(Option<Failure>);
+
+impl Showing {
+    /// A piece was shown, or not.
+    fn goes_on(&mut self, shown: Result<(), Failure>) -> ControlFlow<()> {
+        match shown {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => {
+                self.0 = Some(failure);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// The stream is over.
+    fn end(self) -> Done {
+        self.0.map_or(Ok(0), Err)
     }
 }
 
