@@ -206,6 +206,16 @@ fn asked(running: &Running, change: &Change, cast: &Cast, steps: u64) -> bool {
     acknowledged
 }
 
+/// Who has not ended, and will without another word: what is on record of them is not yet all.
+fn ending(running: &Running) -> Vec<AgentId> {
+    let inner = running.daemon.inner();
+    let known = running.fake.agents.lock().unwrap();
+    let runs =
+        |aid: &AgentId| known.get(aid).is_some_and(|known| !known.killed && known.exited.is_none());
+    let left = inner.info.iter().filter(|(_, info)| info.exit.is_none());
+    left.filter(|(aid, info)| info.ending.is_some() || !runs(aid)).map(|(aid, _)| *aid).collect()
+}
+
 /// What the books say of those who live is so in the kernel, and the other way round.
 fn kernel_agrees(running: &Running) {
     let living = || -> BTreeSet<AgentId> {
@@ -213,6 +223,7 @@ fn kernel_agrees(running: &Running) {
     };
     let known =
         || -> BTreeSet<AgentId> { running.fake.agents.lock().unwrap().keys().copied().collect() };
+    await_that("those who are ending to have ended", || ending(running).is_empty());
     await_that("those who have ended to be gone", || living() == known());
     for aid in living() {
         let sets = running.daemon.inner().info[&aid].sets.clone();
