@@ -10,6 +10,9 @@ use anyhow::Result;
 use std::fs;
 use std::process::Command;
 
+/// So many lines of what a test said when it failed are shown at the end.
+const PANIC_LINES: usize = 6;
+
 /// `cargo fmt --check`.
 pub fn fmt(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
     let step = ui.step("fmt", "cargo fmt --check");
@@ -60,11 +63,24 @@ pub fn unit(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
     let mut tally = count(&log);
     if let Err(error) = outcome {
         tally.failed = tally.failed.max(1);
-        let failures = log.lines().filter(|l| l.starts_with("test ") && l.ends_with("FAILED"));
-        tally.complaints = failures.map(str::to_owned).chain([format!("{error:#}")]).collect();
+        tally.complaints = failures(&log).chain([format!("{error:#}")]).collect();
     }
     step.done(&format!("{} tests", tally.passed + tally.failed));
     Ok(tally)
+}
+
+/// What failed, and what it said when it did: the log's tail is of the tests that came last.
+fn failures(log: &str) -> impl Iterator<Item = String> {
+    let mut left = 0;
+    log.lines().filter_map(move |line| {
+        let failed = line.starts_with("test ") && line.ends_with("FAILED");
+        left = match line {
+            _ if line.contains(" panicked at ") => PANIC_LINES,
+            "" | "stack backtrace:" => 0,
+            _ => left.saturating_sub(1),
+        };
+        (failed || left > 0).then(|| line.to_owned())
+    })
 }
 
 /// Sums cargo's `test result: ok. 3 passed; 0 failed; …` lines.
@@ -90,6 +106,20 @@ pub fn image(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_test_said_when_it_failed_is_shown() {
+        let log = "test one ... ok\ntest two ... FAILED\nthread '<unnamed>' (7) panicked at a.rs:1:5:\n\
+            assertion failed\n  left: 2\nstack backtrace:\n   0: begin_unwind\ntest three ... ok\n";
+        let shown: Vec<String> = failures(log).collect();
+        let wanted = [
+            "test two ... FAILED",
+            "thread '<unnamed>' (7) panicked at a.rs:1:5:",
+            "assertion failed",
+            "  left: 2",
+        ];
+        assert_eq!(shown, wanted);
+    }
 
     #[test]
     fn cargo_results_are_summed() {
