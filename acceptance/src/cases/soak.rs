@@ -4,12 +4,14 @@ use super::Case;
 use super::restart::{counter, counts_on, killed, log_is_whole, refusals_on_record, start_takes};
 use crate::world::{PATIENCE, World};
 use anyhow::{Result, bail, ensure};
+use api::audit::Record;
 use demo::agent::{Agent, Spec};
 use demo::coconut::Ran;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// The table.
 pub const CASES: &[Case] = &[Case {
@@ -168,12 +170,7 @@ fn soak(world: &World) -> Result<String> {
         ensure!(same, "{name} is not the agent that it was");
         counts_on(world, file)?;
     }
-    let exits = world.ctx.coconut.records(&["--kind", "exit"])?;
-    let ended: BTreeSet<&str> = exits.iter().filter_map(|exit| exit.name.as_deref()).collect();
-    // Of the newest it is known what they were called.
-    for name in told[0].done.iter().rev().take(500) {
-        ensure!(ended.contains(name.as_str()), "the end of {name} is not on record");
-    }
+    ends_are_on_record(world, &told[0].done)?;
     println!("note: {} agents were started and have ended", told[0].done.len());
     let (answers, failed) = answered_again(&asker)?;
     world.expect(0, &["kill", &asker.name])?;
@@ -187,6 +184,21 @@ fn soak(world: &World) -> Result<String> {
         "({kills} kills, {refusals} refusals on record, told {}, {answers} answers of the model, {failed} none)",
         statuses.join(" ")
     ))
+}
+
+/// Each of these agents has begun and ended, on record; the log knows what they were called for longer than the daemon.
+fn ends_are_on_record(world: &World, names: &[String]) -> Result<()> {
+    let begun = world.ctx.coconut.records(&["--kind", "spawn"])?;
+    let named =
+        |record: &Record| Some((record.body.as_ref()?["name"].as_str()?.to_owned(), record.agent));
+    let begun: BTreeMap<String, Uuid> = begun.iter().filter_map(named).collect();
+    let ended = world.ctx.coconut.records(&["--kind", "exit"])?;
+    let ended: BTreeSet<Uuid> = ended.iter().map(|record| record.agent).collect();
+    for name in names {
+        let Some(agent) = begun.get(name) else { bail!("the start of {name} is not on record") };
+        ensure!(ended.contains(agent), "the end of {name} is not on record");
+    }
+    Ok(())
 }
 
 /// The model answers once more; how many of its calls ended with an answer, and how many without.
