@@ -7,7 +7,7 @@ use crate::output::{Limits, Shelf};
 use crate::port::{EventSource, KernelPort, Lookup, Machine};
 use crate::registry::keeper::Keeper;
 use crate::registry::restore::{self, Adoption};
-use crate::registry::{Registry, Tenants, Through};
+use crate::registry::{Registry, Through};
 use crate::rights::Room;
 use crate::rights::system::System;
 use crate::sink::{AuditLog, Sink, own};
@@ -138,12 +138,15 @@ async fn take_over(
     logged: u64,
 ) -> anyhow::Result<Adoption> {
     if !daemon.kernel.adopted() {
+        daemon.registry.take_up_stale(None)?;
         return Ok(Adoption::default());
     }
     let mut adoption = restore::restore(daemon).await.context("the registry")?;
     change::blocking(|| restore::finish(daemon, &mut adoption, source, logged))
         .context("the agents of the coconutd before this one")?;
-    change::blocking(|| daemon.registry.flush(daemon, Tenants::Written)).context("the registry")?;
+    // Nobody was changed: where nothing can be written now, what lies there is true still, and nobody is marked.
+    daemon.inner().supervisor.take_unwritten();
+    change::blocking(|| daemon.remember_all());
     Ok(adoption)
 }
 

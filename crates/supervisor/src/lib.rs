@@ -21,6 +21,7 @@ mod saved;
 mod sets;
 mod slots;
 mod tree;
+mod unwritten;
 mod weights;
 
 pub use admission::{Admission, AdmitError};
@@ -41,3 +42,4 @@ pub use saved::{
 pub use sets::{Held, HeldSet, Inode, Place, RuleSet, SetKey, SetKeys, SetRule};
 pub use slots::Slots;
 pub use tree::EndPlan;
+pub use unwritten::Unwritten;

@@ -52,6 +52,11 @@ impl Event {
         Self::Terminate(End::Revoked),
         Self::Terminate(End::Failed),
     ];
+
+    /// The agent itself brings it about, by what it does; nobody decides anything.
+    pub(crate) const fn is_its_own(self) -> bool {
+        matches!(self, Self::AskModel | Self::ModelAnswered | Self::Deny | Self::Allow)
+    }
 }
 
 impl fmt::Display for Event {

@@ -7,6 +7,7 @@ use crate::names::Names;
 use crate::news::News;
 use crate::sets::SetKeys;
 use crate::slots::Slots;
+use crate::unwritten::Unwritten;
 use crate::weights::Weights;
 use abi::AgentId;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -51,8 +52,8 @@ pub struct Supervisor {
     /// Of tenants.
     pub(crate) weights: Weights,
     pub(crate) keys: Arc<SetKeys>,
-    /// Agents that are not as they were written down.
-    pub(crate) changed: BTreeSet<AgentId>,
+    /// What is not written down.
+    pub(crate) unwritten: Unwritten,
     /// What was not told yet.
     pub(crate) news: News,
 }
@@ -71,7 +72,7 @@ impl Supervisor {
             limits,
             weights: Weights::default(),
             keys,
-            changed: BTreeSet::new(),
+            unwritten: Unwritten::default(),
             news: News::default(),
         }
     }
@@ -153,6 +154,12 @@ impl Supervisor {
         self.agents.get_mut(&aid).ok_or(UnknownAgent(aid))
     }
 
+    /// To count what it did: what it may do is as it was.
+    fn counted(&mut self, aid: AgentId) -> Result<&mut Agent, UnknownAgent> {
+        self.note(aid);
+        self.agents.get_mut(&aid).ok_or(UnknownAgent(aid))
+    }
+
     /// An agent by its outside id.
     pub fn by_uuid(&self, uuid: Uuid) -> Option<&Agent> {
         self.by_uuid.get(&uuid).and_then(|aid| self.agents.get(aid))
@@ -198,7 +205,8 @@ impl Supervisor {
         aid: AgentId,
         event: Event,
     ) -> Result<Result<Option<Transition>, IllegalTransition>, UnknownAgent> {
-        let step = self.get_mut(aid)?.lifecycle.apply(event);
+        let agent = if event.is_its_own() { self.counted(aid)? } else { self.get_mut(aid)? };
+        let step = agent.lifecycle.apply(event);
         if let Ok(Some(step)) = &step
             && step.to.is_terminal()
         {
@@ -213,7 +221,7 @@ impl Supervisor {
 
     /// Books a denial: counts it, keeps it for `explain`, moves the agent to `CapDenied`.
     pub fn deny(&mut self, aid: AgentId, attempt: Attempt) -> Result<Noted, UnknownAgent> {
-        let agent = self.get_mut(aid)?;
+        let agent = self.counted(aid)?;
         agent.denials.note(attempt);
         let transition = agent.lifecycle.apply(Event::Deny).unwrap_or(None);
         Ok(Noted { transition, total: agent.denials.total() })

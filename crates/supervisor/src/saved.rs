@@ -8,6 +8,7 @@ use crate::denials::{Attempt, Denials};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Supervisor;
 use crate::sets::{HeldSet, Inode, Place, RuleSet, SetKey, SetRule};
+use crate::unwritten::Unwritten;
 use abi::{AgentId, AgentState, Capability};
 use manifest::{Children, Memory, Origin, Rule};
 use serde::{Deserialize, Serialize};
@@ -178,15 +179,27 @@ impl RuleSet {
 }
 
 impl Supervisor {
-    /// Agents that are not as they were when this was last asked; of those that are not there any more the
-    /// rest may be forgotten.
-    pub fn take_changed(&mut self) -> BTreeSet<AgentId> {
-        std::mem::take(&mut self.changed)
+    /// What is not as it was when this was last asked; of agents that are not there any more the rest may be
+    /// forgotten.
+    pub fn take_unwritten(&mut self) -> Unwritten {
+        std::mem::take(&mut self.unwritten)
+    }
+
+    /// It could not be written.
+    pub fn still_unwritten(&mut self, mut since: Unwritten) {
+        self.unwritten.agents.append(&mut since.agents);
+        self.unwritten.decided.append(&mut since.decided);
     }
 
     /// Something that belongs to an agent has changed elsewhere.
     pub fn touch(&mut self, aid: AgentId) {
-        self.changed.insert(aid);
+        self.unwritten.decided.insert(aid);
+        self.note(aid);
+    }
+
+    /// Of an agent something was counted.
+    pub(crate) fn note(&mut self, aid: AgentId) {
+        self.unwritten.agents.insert(aid);
         self.news.agent(aid);
     }
 

@@ -1,8 +1,8 @@
 //! What the next daemon needs to know: agents, the sets that they hold, weights and sums, in a database that lies
 //! in memory and lives as long as the kernel state that it describes.
 //!
-//! [`rows`] is what lies in it, [`owed`] what the log does not have yet, [`save`] writes what has changed, [`stale`] marks
-//! what could not be written, [`restore`] takes it up, [`keeper`] keeps files open while there is no daemon.
+//! [`rows`] is what lies in it, [`owed`] what the log does not have yet, [`save`] writes what has changed, [`stale`] notes
+//! of whom something could not be written, [`restore`] takes it up, [`keeper`] keeps files open while there is no daemon.
 
 pub mod keeper;
 mod owed;
@@ -18,6 +18,7 @@ use rusqlite::Connection;
 use save::Books;
 pub use save::Tenants;
 use stale::Stale;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,18 +52,15 @@ pub enum Line {
     Output,
     /// The connection of whoever lent it a terminal.
     Leash,
-    /// Nothing of its own: a mark that it was changed and that could not be written.
-    Stale,
 }
 
 impl Line {
-    const ALL: [Line; 3] = [Line::Output, Line::Leash, Line::Stale];
+    const ALL: [Line; 2] = [Line::Output, Line::Leash];
 
     const fn letter(self) -> char {
         match self {
             Line::Output => 'o',
             Line::Leash => 'l',
-            Line::Stale => 's',
         }
     }
 
@@ -106,15 +104,27 @@ impl Registry {
             }
         }
         let database = open(&path).with_context(|| format!("the registry {}", path.display()))?;
-        let mark = std::fs::File::open(&folder)
-            .with_context(|| format!("cannot open {}", folder.display()))?;
-        let (books, stale) = (Books::default(), Stale::new(mark));
+        let stale = Stale::new().context("a file in memory for what cannot be written")?;
+        let books = Books::default();
         Ok(Registry { open: Mutex::new(Open { database, books, stale }), keeper })
     }
 
     /// Has something done to the connection, by who looks on.
     pub(crate) fn through(&self, around: Through) {
         around(&self.open_now().database);
+    }
+
+    /// What an earlier daemon noted; where there was none, a place for it is kept.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn take_up_stale(&self, kept: Option<OwnedFd>) -> std::io::Result<()> {
+        let mut open = self.open_now();
+        match kept {
+            Some(kept) => open.stale = Stale::taken_up(kept)?,
+            None => self.keeper.keep(Stale::NAME, open.stale.file()),
+        }
+        Ok(())
     }
 
     /// Why changes cannot be written down for the next daemon now.

@@ -2,6 +2,7 @@
 
 use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow, capability};
 use super::save::number;
+use super::stale::Stale;
 use super::{Line, Open, Registry, owed};
 use crate::change::sets;
 use crate::owner::Owner;
@@ -97,6 +98,8 @@ pub async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<Adoption> {
     let owed = owed::missing(rows.owed, &daemon.config.audit).context("what the log is owed")?;
     daemon.sink.record_all(owed);
     let mut files = Files::of(daemon);
+    let kept = files.open.remove(Stale::NAME);
+    daemon.registry.take_up_stale(kept).context("who is not as the registry says")?;
     let mut adoption = Adoption::default();
     {
         let mut inner = daemon.inner();
@@ -154,9 +157,9 @@ impl Files {
 }
 
 impl Registry {
-    /// An earlier daemon could not write down what was done to it.
-    fn was_stale(&self, agent: AgentId) {
-        self.open_now().stale.was(agent);
+    /// An earlier daemon could not write down what was decided of it.
+    fn is_stale(&self, agent: AgentId) -> bool {
+        self.open_now().stale.has(agent)
     }
 
     /// The tables are written anew with the next change; files keep the names that they are kept under.
@@ -307,7 +310,7 @@ fn restore_agent(
     let found = take_over(daemon, aid, &tenant, namespaces, pid, &held, footing);
     let mut line = |line: Line| files.open.remove(&line.name(aid));
     let (output, leash) = (line(Line::Output), line(Line::Leash));
-    if line(Line::Stale).is_some() {
+    if daemon.registry.is_stale(aid) {
         doom(daemon, aid);
     }
     let (process, outcome) = match found {
@@ -322,7 +325,6 @@ fn restore_agent(
 
 /// Ends one whose row does not say what was done to it last.
 fn doom(daemon: &Daemon, aid: AgentId) {
-    daemon.registry.was_stale(aid);
     let why = "it was changed, and that could not be written down before coconutd ended";
     if let Some(info) = daemon.inner().info.get_mut(&aid) {
         info.ending.get_or_insert(Ending::new(End::Failed, why));

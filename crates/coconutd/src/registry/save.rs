@@ -38,8 +38,8 @@ pub(super) struct Books {
     owed: owed::Book,
     /// What an earlier daemon wrote goes with the next change.
     anew: bool,
-    /// Files that were kept for an earlier daemon, until it is known who needs them.
-    adopted: Vec<Arc<Handle>>,
+    /// Files that only what lies in the tables now may need, until what is to be there is.
+    parting: HashMap<usize, Arc<Handle>>,
 }
 
 struct SetBook {
@@ -94,8 +94,8 @@ impl Registry {
         let mut open = self.open_now();
         let (news, since) = {
             let mut inner = daemon.inner();
-            let since = inner.supervisor.take_changed();
-            let mut all = since.clone();
+            let since = inner.supervisor.take_unwritten();
+            let mut all = since.agents.clone();
             if open.books.anew {
                 all.extend(inner.info.keys());
             }
@@ -112,19 +112,21 @@ impl Registry {
         let Open { database, books, stale } = &mut *open;
         match books.write(database, self, news) {
             Ok(()) => {
-                if stale.written(self.keeper.as_ref()) {
+                if stale.written() {
                     tracing::info!("what was changed is written down for the next daemon again");
                 }
                 Ok(())
             }
             Err(error) => {
                 // Of what the books took for written nothing is there.
-                books.begin_again(self);
+                books.begin_again();
                 let mut inner = daemon.inner();
-                since.iter().for_each(|aid| inner.supervisor.touch(*aid));
-                let alive = since.into_iter().filter(|aid| inner.info.contains_key(aid));
-                if stale.failed(self.keeper.as_ref(), alive, error.to_string()) {
-                    drop(inner);
+                let there = since.decided.iter().filter(|aid| inner.info.contains_key(aid));
+                let first = stale.failed(there.copied(), error.to_string());
+                inner.supervisor.still_unwritten(since);
+                drop(inner);
+                if first {
+                    tracing::error!(%error, "{UNWRITTEN}");
                     let body = Degraded { found: error.to_string(), ..Degraded::default() };
                     daemon.sink.record(own(Kind::Degraded, UNWRITTEN, body));
                 }
@@ -165,8 +167,9 @@ impl Daemon {
     }
 
     fn write(&self, tenants: Tenants) {
+        // Said once, by who keeps the books.
         if let Err(error) = self.registry.flush(self, tenants) {
-            tracing::error!(%error, "a change is not in the registry: the next daemon would not know it");
+            tracing::debug!(%error, "the registry");
         }
     }
 }
@@ -248,15 +251,15 @@ impl Books {
         self.anew = true;
         for (name, handle) in files {
             self.next_name = self.next_name.max(number(&name).unwrap_or(0));
-            self.handles.insert(Arc::as_ptr(&handle) as usize, HandleBook { name, users: 0 });
-            self.adopted.push(handle);
+            let at = Arc::as_ptr(&handle) as usize;
+            self.handles.insert(at, HandleBook { name, users: 0 });
+            self.parting.insert(at, handle);
         }
     }
 
-    /// What was kept and nobody needs is kept no longer.
-    fn settle(&mut self, registry: &Registry) {
-        for handle in std::mem::take(&mut self.adopted) {
-            let at = Arc::as_ptr(&handle) as usize;
+    /// What was kept and nobody needs any more is kept no longer.
+    fn part(&mut self, registry: &Registry) {
+        for (at, _open) in std::mem::take(&mut self.parting) {
             if self.handles.get(&at).is_some_and(|book| book.users == 0)
                 && let Some(book) = self.handles.remove(&at)
             {
@@ -283,7 +286,7 @@ impl Books {
         }
         for aid in gone {
             changes.prepare_cached("DELETE FROM agents WHERE aid = ?1")?.execute([key(aid.0)])?;
-            self.holds(&changes, registry, aid, Vec::new())?;
+            self.holds(&changes, aid, Vec::new())?;
             self.stands(registry, aid, Vec::new());
         }
         for (name, row) in tenants {
@@ -303,18 +306,18 @@ impl Books {
         let owed = self.owed.write(&changes, &owed, behind)?;
         changes.commit()?;
         self.owed = owed;
-        if std::mem::take(&mut self.anew) {
-            self.settle(registry);
-        }
+        self.anew = false;
+        self.part(registry);
         Ok(())
     }
 
-    /// Nothing of it is written, and everything is to be.
-    fn begin_again(&mut self, registry: &Registry) {
+    /// Nothing of it is written, and everything is to be. What lies in the tables names files still.
+    fn begin_again(&mut self) {
         let sets = std::mem::take(&mut self.sets).into_values().flat_map(|book| book.handles);
         let footings = std::mem::take(&mut self.footings).into_values().flatten();
-        let handles: Vec<_> = sets.chain(footings).collect();
-        handles.iter().for_each(|handle| self.let_go(registry, handle));
+        let handles = sets.chain(footings);
+        self.parting.extend(handles.map(|handle| (Arc::as_ptr(&handle) as usize, handle)));
+        self.handles.values_mut().for_each(|book| book.users = 0);
         self.held.clear();
         self.tenants.clear();
         (self.meta, self.owed, self.anew) = ((0, 0), owed::Book::default(), true);
@@ -345,7 +348,7 @@ impl Books {
         let put = "INSERT OR REPLACE INTO agents VALUES (?1, ?2)";
         let body = json(&AgentRow { agent, info, held });
         changes.prepare_cached(put)?.execute(params![key(aid.0), body])?;
-        self.holds(changes, registry, aid, named)
+        self.holds(changes, aid, named)
     }
 
     fn sets(
@@ -372,9 +375,9 @@ impl Books {
                 })
             });
             let row = SetRow { targets: rows.collect(), set: set.set().saved() };
+            self.sets.insert(own, SetBook { agents: 0, handles });
             let put = "INSERT OR REPLACE INTO sets VALUES (?1, ?2)";
             changes.prepare_cached(put)?.execute(params![key(own), json(&row)])?;
-            self.sets.insert(own, SetBook { agents: 0, handles });
         }
         Ok(())
     }
@@ -383,7 +386,6 @@ impl Books {
     fn holds(
         &mut self,
         changes: &Connection,
-        registry: &Registry,
         aid: AgentId,
         mut sets: Vec<u64>,
     ) -> Result<(), rusqlite::Error> {
@@ -404,7 +406,7 @@ impl Books {
             if book.agents == 0 {
                 changes.prepare_cached("DELETE FROM sets WHERE key = ?1")?.execute([key(set)])?;
                 let handles = self.sets.remove(&set).map(|book| book.handles).unwrap_or_default();
-                handles.iter().for_each(|handle| self.let_go(registry, handle));
+                handles.iter().for_each(|handle| self.let_go(handle));
             }
         }
         Ok(())
@@ -425,12 +427,12 @@ impl Books {
             true => self.footings.remove(&aid),
             false => self.footings.insert(aid, handles),
         };
-        before.iter().flatten().for_each(|handle| self.let_go(registry, handle));
+        before.iter().flatten().for_each(|handle| self.let_go(handle));
     }
 
     fn name(&mut self, registry: &Registry, handle: &Arc<Handle>) -> String {
         let name = self.hold(registry, handle);
-        self.let_go_later(handle);
+        self.let_go(handle);
         name
     }
 
@@ -447,22 +449,13 @@ impl Books {
         book.name.clone()
     }
 
-    /// One user less, who is followed by another at once.
-    fn let_go_later(&mut self, handle: &Arc<Handle>) {
-        if let Some(book) = self.handles.get_mut(&(Arc::as_ptr(handle) as usize)) {
-            book.users -= 1;
-        }
-    }
-
-    /// One user less; without any it is not kept any more.
-    fn let_go(&mut self, registry: &Registry, handle: &Arc<Handle>) {
+    /// One user less.
+    fn let_go(&mut self, handle: &Arc<Handle>) {
         let at = Arc::as_ptr(handle) as usize;
         let Some(book) = self.handles.get_mut(&at) else { return };
         book.users -= 1;
-        if book.users == 0
-            && let Some(book) = self.handles.remove(&at)
-        {
-            registry.keeper.forget(&book.name);
+        if book.users == 0 {
+            self.parting.insert(at, handle.clone());
         }
     }
 }
