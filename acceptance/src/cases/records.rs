@@ -138,12 +138,16 @@ fn output(world: &World) -> Result<String> {
     Ok(format!("({kept} of {all} bytes)"))
 }
 
-/// A file that takes all room beside the log.
-struct Filler(PathBuf);
+/// A file that takes all the room of its file system.
+pub struct Filler(PathBuf);
 
 impl Filler {
-    fn fill() -> Result<Filler> {
-        let filler = Filler(Path::new(api::audit::LOG_DIRECTORY).join("../../filler"));
+    /// In this folder.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn fill(folder: &Path) -> Result<Filler> {
+        let filler = Filler(folder.join("filler"));
         let mut file = std::fs::File::create(&filler.0)?;
         // Larger pieces first: what is taken meanwhile makes it end sooner.
         for piece in [64 << 20, 1 << 20, 64 << 10, 4 << 10, 1] {
@@ -169,7 +173,7 @@ fn full_disk(world: &World) -> Result<String> {
     let words = ["run", "--tenant", "maya", "--cap", "fs.read=@shell", "--", "/usr/bin/true"];
     // The control: with room it starts.
     world.expect(0, &words)?;
-    let filler = Filler::fill()?;
+    let filler = Filler::fill(&Path::new(api::audit::LOG_DIRECTORY).join("../.."))?;
     let mut early = Vec::new();
     for round in 0..600 {
         if stuck()?.is_some() {
