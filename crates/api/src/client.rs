@@ -17,8 +17,9 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Longest line of a stream that is taken: every agent there may be, as the first line of a feed.
 const LINE_MAX: usize = 64 << 20;
-/// A coconutd that is restarted is there again within this time.
-const COMES_BACK: Duration = Duration::from_secs(30);
+/// A coconutd that is restarted is there again within this time: as long as the service manager gives it for a start
+/// (`TimeoutStartSec`), for who gives up ends the agent that is lent a terminal.
+const COMES_BACK: Duration = Duration::from_secs(180);
 /// Between two looks at whether it is.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
