@@ -1,6 +1,7 @@
 //! A process that is to be started: here it is made only then.
 
-use super::{Fake, as_pid};
+use super::Fake;
+use super::port::as_pid;
 use abi::AgentId;
 use coconutd::port::Ready;
 use kernel::{Error, Launch, Process, Result};
