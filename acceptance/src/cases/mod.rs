@@ -21,6 +21,7 @@ mod seal;
 mod shared;
 mod shutdown;
 mod soak;
+mod unwritten;
 
 use crate::world::World;
 
@@ -55,6 +56,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         hoard::CASES,
         seal::CASES,
         restart::CASES,
+        unwritten::CASES,
         log::CASES,
         // Behind the others: the log that it leaves is long.
         soak::CASES,

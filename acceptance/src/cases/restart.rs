@@ -2,11 +2,9 @@
 //! nothing that they did is missing in the log, and without a daemon they do not run for long.
 
 use super::Case;
-use super::records::Filler;
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, bail, ensure};
 use api::Exit;
-use api::client::Client;
 use api::feed::{Delta, FeedLine};
 use demo::agent::{Agent, Spec};
 use demo::control::{Process, User};
@@ -33,34 +31,41 @@ pub const CASES: &[Case] = &[
         run: halted,
     },
     Case {
-        name: "restart.unwritten",
-        promise: "a right that was taken while nothing could be written down for the next daemon does not come back with it",
-        run: unwritten,
-    },
-    Case {
         name: "restart.substitute",
         promise: "a daemon with somebody else's code in it is not let in, and that is on record",
         run: substitute,
     },
 ];
 
-const UNIT: &str = "coconutd.service";
+/// The daemon's unit.
+pub const UNIT: &str = "coconutd.service";
 const DROP_IN: &str = "/run/systemd/system/coconutd.service.d/acceptance.conf";
 
-fn systemctl(args: &[&str]) -> Result<String> {
+/// What it says.
+///
+/// # Errors
+/// When it fails, with what it said.
+pub fn systemctl(args: &[&str]) -> Result<String> {
     let done = Command::new("systemctl").args(args).output()?;
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     ensure!(done.status.success(), "systemctl {}: {}", args.join(" "), said.trim());
     Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
 }
 
-fn daemon() -> Result<u32> {
+/// The process id of the daemon, 0 without one.
+///
+/// # Errors
+/// When PID 1 does not say.
+pub fn daemon() -> Result<u32> {
     let pid = systemctl(&["show", "--property=MainPID", "--value", UNIT])?;
     Ok(pid.parse()?)
 }
 
 /// Waits until another daemon answers than this one.
-fn follower(world: &World, before: u32) -> Result<()> {
+///
+/// # Errors
+/// When none does.
+pub fn follower(world: &World, before: u32) -> Result<()> {
     world.until("the next daemon", || {
         let other = daemon()?;
         Ok(other != 0 && other != before && world.call(&["ps"])?.code == 0)
@@ -136,7 +141,8 @@ pub fn counter(world: &World, name: &str) -> Result<String> {
     Ok(file)
 }
 
-fn count(file: &str) -> u64 {
+/// How far it has counted.
+pub fn count(file: &str) -> u64 {
     std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
@@ -149,8 +155,12 @@ pub fn counts_on(world: &World, file: &str) -> Result<()> {
     world.until("it to count on", || Ok(count(file) > before + 1))
 }
 
-/// Refusals by the kernel are on record as often as the kernel counted them, and the log is sound.
-fn books_are_true(world: &World, name: &str) -> Result<u64> {
+/// Ends an agent: refusals by the kernel are on record as often as the kernel counted them, and the log is sound. How
+/// many there are.
+///
+/// # Errors
+/// When they are not.
+pub fn books_are_true(world: &World, name: &str) -> Result<u64> {
     let logged = refusals_on_record(world, name)?;
     log_is_whole(world)?;
     Ok(logged)
@@ -171,6 +181,7 @@ pub fn refusals_on_record(world: &World, name: &str) -> Result<u64> {
         counters.kernel_denials,
         counters.log_kernel_denials
     );
+    println!("note: {name} was refused something {} times", counters.kernel_denials);
     let aid = shown.agent.aid.to_string();
     let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "denial"])?;
     let logged: u64 = records.iter().map(|record| u64::from(record.count)).sum();
@@ -351,71 +362,6 @@ fn halted(world: &World) -> Result<String> {
     follower(world, before)?;
     counts_on(world, &file)?;
     let logged = books_are_true(world, &name)?;
-    Ok(format!("({logged} refusals)"))
-}
-
-/// Where the daemon writes down what the next one needs to know.
-const REGISTRY: &str = "/run/coconut/registry";
-
-fn unwritten_now() -> Result<Option<String>> {
-    let client = Client::new(api::broker::API_SOCKET.as_ref())?;
-    Ok(client.get::<api::Status>("/v1/status")?.registry_stuck)
-}
-
-/// There is no room in the registry.
-fn full_registry(world: &World) -> Result<Filler> {
-    let words = ["-o", "remount,size=16m", REGISTRY];
-    ensure!(Command::new("mount").args(words).status()?.success(), "no file system of its own");
-    let full = Filler::fill(Path::new(REGISTRY))?;
-    // What the database's own files have room for is used up; a tenant's weight is of no agent.
-    let mut weight = 1;
-    world.until("the registry to be full", || {
-        weight = weight % 100 + 1;
-        world.expect(0, &["lane", "set", "--tenant", "nobody", &weight.to_string()])?;
-        Ok(unwritten_now()?.is_some())
-    })?;
-    Ok(full)
-}
-
-/// From three agents a right is taken: from one with room in the registry, which is the control, and from two without.
-fn unwritten(world: &World) -> Result<String> {
-    let names = ["written", "unwritten", "unwritten-too"].map(|name| world.ctx.unique(name));
-    let files = names.iter().map(|name| counter(world, name)).collect::<Result<Vec<_>>>()?;
-    let stood = || files.iter().map(|file| count(file)).collect::<Vec<_>>();
-    let taken = |at: usize| -> Result<()> {
-        let folder = Path::new(&files[at]).parent().context("a folder")?;
-        let right = format!("fs.write={}", folder.display());
-        world.expect(0, &["cap", "revoke", &names[at], &right]).map(drop)
-    };
-    taken(0)?;
-    let full = full_registry(world)?;
-    taken(1)?;
-    taken(2)?;
-    // What had begun to be written is.
-    std::thread::sleep(Duration::from_secs(1));
-    let before = stood();
-    let pid = daemon()?;
-    systemctl(&["kill", "--signal=TERM", UNIT])?;
-    // It comes although it can write nothing, either.
-    follower(world, pid)?;
-    ensure!(unwritten_now()?.is_some(), "there was room");
-    for name in &names[1..] {
-        let mut reason = None;
-        world.until("its end", || {
-            reason = world.ctx.coconut.show(name)?.agent.exit.and_then(|exit| exit.reason);
-            Ok(reason.is_some())
-        })?;
-        let reason = reason.unwrap_or_default();
-        ensure!(reason.contains("could not be written down"), "it ended otherwise: {reason}");
-    }
-    let shown = world.ctx.coconut.show(&names[0])?;
-    ensure!(shown.agent.exit.is_none(), "the control was ended, too");
-    std::thread::sleep(Duration::from_secs(2));
-    ensure!(stood() == before, "a right came back");
-    drop(full);
-    world.until("everything to be written down", || Ok(unwritten_now()?.is_none()))?;
-    again(world)?;
-    let logged = books_are_true(world, &names[0])?;
     Ok(format!("({logged} refusals)"))
 }
 

@@ -146,7 +146,10 @@ async fn take_over(
         .context("the agents of the coconutd before this one")?;
     // Nobody was changed: where nothing can be written now, what lies there is true still, and nobody is marked.
     daemon.inner().supervisor.take_unwritten();
-    change::blocking(|| daemon.remember_all());
+    change::blocking(|| {
+        daemon.remember_all();
+        daemon.registry.compact();
+    });
     Ok(adoption)
 }
 

@@ -1,21 +1,26 @@
 //! What the next daemon needs to know: agents, the sets that they hold, weights and sums, in a database that lies
 //! in memory and lives as long as the kernel state that it describes.
 //!
-//! [`rows`] is what lies in it, [`owed`] what the log does not have yet, [`save`] writes what has changed, [`stale`] notes
-//! of whom something could not be written, [`restore`] takes it up, [`keeper`] keeps files open while there is no daemon.
+//! [`rows`] is what lies in it, [`owed`] what the log does not have yet, [`save`] looks for what has changed, [`books`] write
+//! it, [`stale`] notes of whom something could not be written, [`restore`] takes it up, its sets by [`sets`]. [`files`] are
+//! kept open while there is no daemon, by the [`keeper`].
 
+mod books;
+mod files;
 pub mod keeper;
 mod owed;
 pub mod restore;
 mod rows;
 mod save;
+mod sets;
 mod stale;
 
 use abi::AgentId;
 use anyhow::{Context, bail};
+use books::Books;
 use keeper::Keeper;
 use rusqlite::Connection;
-use save::Books;
+use rusqlite::config::DbConfig;
 pub use save::Tenants;
 use stale::Stale;
 use std::os::fd::OwnedFd;
@@ -139,6 +144,8 @@ impl Registry {
 
 fn open(path: &Path) -> anyhow::Result<Connection> {
     let database = Connection::open(path)?;
+    // One that ends in order leaves what one leaves that is killed.
+    database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // A process that is killed within a transaction leaves those before it (a journal in its own memory would not);
     // a power cut ends the agents, too.
     database.execute_batch(

@@ -1,12 +1,13 @@
 //! An earlier daemon's agents are taken up: what the registry says is made true in the kernel.
 
-use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TargetRow, TenantRow, capability};
-use super::save::number;
+use super::files::number;
+use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TenantRow, capability};
+use super::sets::{Files, Sets, restore_sets};
 use super::stale::Stale;
 use super::{Line, Open, Registry, owed};
 use crate::change::sets;
 use crate::owner::Owner;
-use crate::port::{EventSource, Target};
+use crate::port::EventSource;
 use crate::rights::KernelSet;
 use crate::rights::launch::Given;
 use crate::sink::own;
@@ -15,14 +16,13 @@ use crate::tree::Tree;
 use abi::caps::FileKey;
 use abi::{AgentId, AgentState, Kind};
 use anyhow::Context;
-use kernel::{Counters, Footing, Found, Handle, Process, SetId, Standing};
-use manifest::{Namespaces, Origin};
+use kernel::{Counters, Footing, Found, Process, SetId, Standing};
+use manifest::Namespaces;
 use record::{Entry, body};
-use resolve::targets::Absent;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use supervisor::{End, RuleSet, SavedRule, SavedSet};
+use supervisor::{End, RuleSet};
 
 /// An agent that was taken up and has not ended.
 pub struct Adopted {
@@ -131,31 +131,6 @@ pub async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<Adoption> {
     Ok(adoption)
 }
 
-/// Files that were kept open, by their names.
-struct Files {
-    open: HashMap<String, OwnedFd>,
-    handles: HashMap<String, Arc<Handle>>,
-}
-
-impl Files {
-    fn of(daemon: &Daemon) -> Files {
-        let open = daemon.registry.keeper.kept().into_iter().collect();
-        Files { open, handles: HashMap::new() }
-    }
-
-    fn handle(&mut self, daemon: &Daemon, name: &str) -> Option<Arc<Handle>> {
-        if let Some(known) = self.handles.get(name) {
-            return Some(known.clone());
-        }
-        let fd = self.open.remove(name)?;
-        let made = daemon.kernel.handle(fd);
-        let made = made.inspect_err(|error| tracing::warn!(name, %error, "a file that was kept"));
-        let made = Arc::new(made.ok()?);
-        self.handles.insert(name.to_owned(), made.clone());
-        Some(made)
-    }
-}
-
 impl Registry {
     /// An earlier daemon could not write down what was decided of it.
     fn is_stale(&self, agent: AgentId) -> bool {
@@ -173,103 +148,6 @@ impl Registry {
             self.keeper.forget(name);
         }
     }
-}
-
-type Sets = HashMap<u64, Arc<KernelSet>>;
-
-async fn restore_sets(
-    daemon: &Arc<Daemon>,
-    rows: Vec<SetRow>,
-    files: &mut Files,
-    entries: &mut Vec<Entry>,
-) -> Sets {
-    let mut sets: Sets = HashMap::new();
-    for SetRow { set, targets } in rows {
-        let old = set.key;
-        if let Some(system) = daemon.system.all().find(|own| same(own.set(), &set)) {
-            sets.insert(old, system.clone());
-            continue;
-        }
-        let from = set.from.and_then(|from| sets.get(&from).cloned());
-        let mut found = Vec::with_capacity(targets.len());
-        for (at, row) in targets.into_iter().enumerate() {
-            let rule = set.rules.get(at).and_then(Option::as_ref);
-            found.push(target(daemon, row, rule, from.as_deref(), at, files, entries).await);
-        }
-        let key = daemon.rights.keys().fresh();
-        let made = RuleSet::restored(key, from.map(|from| from.set().key()), set);
-        sets.insert(old, daemon.rights.take_up(made, found));
-    }
-    sets
-}
-
-/// The same rules of the system, wherever their names lead now.
-fn same(own: &RuleSet, saved: &SavedSet) -> bool {
-    let ours = |origin: &Origin| matches!(origin, Origin::Profile { .. } | Origin::Implied { .. });
-    own.positions().len() == saved.rules.len()
-        && own.positions().iter().zip(&saved.rules).all(|(own, saved)| match (own, saved) {
-            (Some(own), Some(saved)) => {
-                ours(&saved.origin)
-                    && own.rule == saved.rule
-                    && own.origin == saved.origin
-                    && own.expires_ns == saved.expires_ns
-            }
-            (None, None) => true,
-            _ => false,
-        })
-}
-
-async fn target(
-    daemon: &Arc<Daemon>,
-    row: TargetRow,
-    rule: Option<&SavedRule>,
-    from: Option<&KernelSet>,
-    at: usize,
-    files: &mut Files,
-    entries: &mut Vec<Entry>,
-) -> Target {
-    let name = match row {
-        TargetRow::Nothing => return Target::Nothing,
-        TargetRow::Everything => return Target::Everything,
-        TargetRow::Addresses(all) => return Target::Addresses(all),
-        TargetRow::Abstract(name) => return Target::Abstract(name),
-        TargetRow::File(name) => name,
-    };
-    let follows =
-        |r: &SavedRule| matches!(r.place, supervisor::SavedPlace::File { follows: true, .. });
-    if let (Some(from), Some(rule)) = (from, rule)
-        && follows(rule)
-        && let Some(followed) = from.target(at)
-    {
-        return followed;
-    }
-    if let Some(handle) = files.handle(daemon, &name) {
-        return Target::File(handle);
-    }
-    let Some(rule) = rule else { return Target::Nothing };
-    if let Some(found) = look_again(daemon, rule).await {
-        return found;
-    }
-    let what = format!("what `{}` stood on was not kept: the right is gone", rule.rule);
-    tracing::error!(what);
-    entries.push(own(
-        Kind::Degraded,
-        what,
-        body::Degraded { at: "adoption".into(), ..Default::default() },
-    ));
-    Target::Nothing
-}
-
-/// By its name, if that leads to the same file.
-async fn look_again(daemon: &Arc<Daemon>, rule: &SavedRule) -> Option<Target> {
-    let supervisor::SavedPlace::File { nodes, .. } = &rule.place else { return None };
-    let asked = [(rule.rule.clone(), Absent::LeftOut)];
-    let found = daemon.lookup.rules("", &asked).await.ok()?.into_iter().next()?;
-    let Target::File(handle) = &found.target else { return None };
-    let node = handle.node();
-    // One that is known by its place in memory may be another by now.
-    let same = nodes.first() == Some(&(node.dev, node.ino)) && !node.in_memory();
-    same.then_some(found.target)
 }
 
 fn restore_agent(

@@ -78,9 +78,8 @@ impl Life {
     pub fn bury(&self, run: &Path) {
         let mut state = self.state();
         if state.killed_at.take().is_some() {
-            // SQLite takes its journal away when it closes, by its name.
             let begun = std::time::Instant::now();
-            while registry(run).join("agents.db-wal").exists() {
+            while is_open(&registry(run).join("agents.db")) {
                 assert!(begun.elapsed().as_secs() < 20, "the killed daemon's registry is open");
                 std::thread::sleep(std::time::Duration::from_millis(2));
             }
@@ -92,6 +91,12 @@ impl Life {
 
 fn registry(run: &Path) -> PathBuf {
     run.join("registry")
+}
+
+/// By this process.
+fn is_open(file: &Path) -> bool {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+    all.filter_map(|open| std::fs::read_link(open.path()).ok()).any(|open| open == file)
 }
 
 fn copy(from: &Path, to: &Path) {
