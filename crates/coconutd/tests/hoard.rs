@@ -289,7 +289,7 @@ fn a_follower_that_lags_reads_the_log_and_misses_nothing() {
     let (go, wait) = channel::<()>();
     let follower = std::thread::spawn(move || {
         let client = Client::new(&socket).unwrap();
-        let mut first = true;
+        let (mut first, mut left) = (true, 30_001);
         client.records(&[("follow", "true"), ("object", "/srv/")], None, |record| {
             if std::mem::take(&mut first) {
                 told.send(record.sequence).unwrap();
@@ -297,7 +297,8 @@ fn a_follower_that_lags_reads_the_log_and_misses_nothing() {
                 wait.recv_timeout(LONG).unwrap();
             }
             told.send(record.sequence).unwrap();
-            ControlFlow::Continue(())
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     });
     fill(&running, &[&mine], 1);
@@ -313,7 +314,6 @@ fn a_follower_that_lags_reads_the_log_and_misses_nothing() {
         }
     }
     assert_eq!(seen, (first..first + 30_001).collect::<Vec<u64>>(), "none twice, none missing");
+    follower.join().unwrap().unwrap();
     running.stop();
-    drop(running);
-    let _ = follower.join();
 }
