@@ -343,6 +343,10 @@ fn halted(world: &World) -> Result<String> {
     let free = world.ctx.work.join("free-count").display().to_string();
     let words = format!("n=0; while :; do n=$((n+1)); echo $n >{free}; sleep 0.2; done");
     let mut control = Command::new("/usr/bin/dash").args(["-c", &words]).spawn()?;
+    let words = ["--json", "ps", "--follow"].map(str::to_owned);
+    let list = Process::start(User::ROOT, &world.ctx.coconut.program, &words, None)?;
+    let is_list = |line: &FeedLine| matches!(line, FeedLine::Snapshot { .. });
+    told(&list, is_list)?;
     let before = daemon()?;
     {
         let _restored = DropIn::put("[Service]\nRestart=no\n")?;
@@ -356,11 +360,15 @@ fn halted(world: &World) -> Result<String> {
         std::thread::sleep(Duration::from_secs(2));
         ensure!(count(&file) == stood, "it counts on without a daemon");
         ensure!(count(&free) > ran, "the control stands still, too");
+        world.until("who follows the list to be told", || {
+            Ok(list.complaints().contains("waiting for the next one"))
+        })?;
     }
     control.kill()?;
     control.wait()?;
     follower(world, before)?;
     counts_on(world, &file)?;
+    told(&list, is_list).context("who waited is not shown the list of the next daemon")?;
     let logged = books_are_true(world, &name)?;
     Ok(format!("({logged} refusals)"))
 }

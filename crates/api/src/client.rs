@@ -20,6 +20,8 @@ const LINE_MAX: usize = 64 << 20;
 /// A coconutd that is restarted is there again within this time: as long as the service manager gives it for a start
 /// (`TimeoutStartSec`), for who gives up ends the agent that is lent a terminal.
 const COMES_BACK: Duration = Duration::from_secs(180);
+/// Who waits for it is told when it takes longer than a restart.
+const TAKES_LONG: Duration = Duration::from_secs(5);
 /// Between two looks at whether it is.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -96,6 +98,7 @@ fn is_forbidden(error: &std::io::Error) -> bool {
 pub struct Client {
     runtime: Runtime,
     socket: PathBuf,
+    away: fn(),
 }
 
 impl Client {
@@ -106,7 +109,12 @@ impl Client {
     pub fn new(socket: &Path) -> Result<Self, ClientError> {
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(ClientError::Local)?;
-        Ok(Self { runtime, socket: socket.to_owned() })
+        Ok(Self { runtime, socket: socket.to_owned(), away: || {} })
+    }
+
+    /// Has `away` called when a request that waits over a restart waits for longer than one takes.
+    pub fn telling(self, away: fn()) -> Self {
+        Self { away, ..self }
     }
 
     /// `GET` of a JSON document.
@@ -123,7 +131,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; when coconutd does not come back.
     pub fn wait<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let mut lost = Lost::default();
+        let mut lost = Lost::of(self);
         loop {
             match self.get(path) {
                 Err(error) if lost.comes_back(&error) => {}
@@ -164,7 +172,7 @@ impl Client {
         mut each: impl FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
         let mut from: Option<u64> = None;
-        let mut lost = Lost::default();
+        let mut lost = Lost::of(self);
         let follows = pairs.contains(&("follow", "true"));
         loop {
             let numbers = [("from", from), ("limit", limit)];
@@ -198,7 +206,7 @@ impl Client {
         mut each: impl FnMut(FeedLine) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
         let path = query("/v1/feed", if all { &[("all", "true")] } else { &[] });
-        let (mut lost, mut enough) = (Lost::default(), false);
+        let (mut lost, mut enough) = (Lost::of(self), false);
         loop {
             let answer = self.lines(&path, |line: FeedLine| {
                 let flow = each(line);
@@ -341,23 +349,37 @@ impl Client {
 }
 
 /// Whether a coconutd that was lost comes back: only where there was one, else nobody starts it.
-#[derive(Default)]
-struct Lost(Option<Instant>);
+struct Lost {
+    since: Option<Instant>,
+    away: Option<fn()>,
+    tell: fn(),
+}
 
 impl Lost {
+    fn of(client: &Client) -> Lost {
+        Lost { since: None, away: None, tell: client.away }
+    }
+
     /// After an error: waits a little, if it is worth to ask again.
     fn comes_back(&mut self, error: &ClientError) -> bool {
         match error {
             // It was there: what is lost now is lost anew.
-            ClientError::Broken(_) => self.0 = Some(Instant::now()),
+            ClientError::Broken(_) => {
+                (self.since, self.away) = (Some(Instant::now()), Some(self.tell));
+            }
             error if error.code() == ErrorCode::Unavailable => {}
             _ => return false,
         }
-        let soon = self.0.is_some_and(|since| since.elapsed() < COMES_BACK);
-        if soon {
-            std::thread::sleep(LOOK_AGAIN);
+        let Some(since) = self.since.filter(|since| since.elapsed() < COMES_BACK) else {
+            return false;
+        };
+        if since.elapsed() > TAKES_LONG
+            && let Some(tell) = self.away.take()
+        {
+            tell();
         }
-        soon
+        std::thread::sleep(LOOK_AGAIN);
+        true
     }
 }
 

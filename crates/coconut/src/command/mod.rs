@@ -37,8 +37,12 @@ impl Context {
     /// # Errors
     /// When the process may not have an event loop.
     pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.socket)?)
+        Ok(Client::new(&self.socket)?.telling(away))
     }
+}
+
+fn away() {
+    eprintln!("coconut: coconutd does not answer any more; waiting for the next one");
 }
 
 /// Showing a stream piece by piece: until one cannot be.
