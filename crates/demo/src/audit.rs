@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use probe::Outcome;
 use std::path::{Path, PathBuf};
 
-const TITLE: &str = "what was recorded cannot be changed unseen, not even by root";
+const TITLE: &str = "a log that was changed is found out by who kept its key and a checkpoint";
 /// Exit status of `coconut audit verify` for a log that was changed.
 const INTEGRITY: i32 = 6;
 

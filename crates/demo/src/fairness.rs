@@ -9,7 +9,7 @@ use crate::statistics::{Interval, percentile};
 use anyhow::{Context as _, Result, ensure};
 use std::time::Duration;
 
-const TITLE: &str = "a tenant that floods the model delays nobody but itself";
+const TITLE: &str = "who asks beside a flood waits for the step under way, not for the flood";
 /// Tenants that only ask now and then.
 const QUIET: [&str; 3] = ["amal", "bo", "chen"];
 /// The tenant that asks for all it can get.
