@@ -173,6 +173,14 @@ impl World {
         outcome.with_context(|| format!("{attempt}: {}", agent.complaints()))
     }
 
+    /// What the daemon says of itself.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self) -> Result<api::Status> {
+        Ok(api::client::Client::new(api::broker::API_SOCKET.as_ref())?.get("/v1/status")?)
+    }
+
     /// Waits until something holds, as long as the log grows: ten minutes and more, but not for ever,
     /// for what is waited for may be what makes it grow.
     ///

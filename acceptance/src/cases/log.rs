@@ -4,7 +4,6 @@ use super::Case;
 use crate::world::World;
 use anyhow::{Context as _, Result, ensure};
 use api::Status;
-use api::client::Client;
 use api::status::LogState;
 use demo::agent::{Agent, Spec};
 use demo::tamper;
@@ -154,7 +153,7 @@ fn checked(world: &World) -> Result<Status> {
     super::restart::again(world)?;
     let mut status = None;
     world.until("the log to be verified", || {
-        let now: Status = Client::new(api::broker::API_SOCKET.as_ref())?.get("/v1/status")?;
+        let now = world.status()?;
         let done = now.log_check.state != LogState::Running;
         status = done.then_some(now);
         Ok(done)

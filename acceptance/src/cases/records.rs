@@ -164,11 +164,6 @@ impl Drop for Filler {
     }
 }
 
-fn stuck() -> Result<Option<String>> {
-    let client = api::client::Client::new(api::broker::API_SOCKET.as_ref())?;
-    Ok(client.get::<api::Status>("/v1/status")?.log_stuck)
-}
-
 fn full_disk(world: &World) -> Result<String> {
     let words = ["run", "--tenant", "maya", "--cap", "fs.read=@shell", "--", "/usr/bin/true"];
     // The control: with room it starts.
@@ -176,7 +171,7 @@ fn full_disk(world: &World) -> Result<String> {
     let filler = Filler::fill(&Path::new(api::audit::LOG_DIRECTORY).join("../.."))?;
     let mut early = Vec::new();
     for round in 0..600 {
-        if stuck()?.is_some() {
+        if world.status()?.log_stuck.is_some() {
             break;
         }
         // What is on its way while the last of the disk goes waits for room, and has to be recorded then.
@@ -185,14 +180,14 @@ fn full_disk(world: &World) -> Result<String> {
         }
         std::thread::sleep(std::time::Duration::from_millis(500));
     }
-    let why = stuck()?.context("the log is written although the disk is full")?;
+    let why = world.status()?.log_stuck.context("the log is written although the disk is full")?;
     let refused = world.call(&words)?;
     ensure!(refused.code != 0 && refused.stderr.contains("recorded"), "{}", refused.summary());
     world.expect(0, &["ps"])?;
     let told = world.call(&["doctor"])?;
     ensure!(told.stdout.contains("recorded"), "`doctor` does not say it: {}", told.stdout);
     drop(filler);
-    world.until("the log is written again", || Ok(stuck()?.is_none()))?;
+    world.until("the log is written again", || Ok(world.status()?.log_stuck.is_none()))?;
     for agent in early {
         agent.end(PATIENCE)?;
     }

@@ -5,7 +5,6 @@ use super::records::Filler;
 use super::restart::{UNIT, again, books_are_true, count, counter, daemon, follower, systemctl};
 use crate::world::World;
 use anyhow::{Context as _, Result, ensure};
-use api::client::Client;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -19,11 +18,6 @@ pub const CASES: &[Case] = &[Case {
 
 /// Where the daemon writes down what the next one needs to know.
 const REGISTRY: &str = "/run/coconut/registry";
-
-fn unwritten_now() -> Result<Option<String>> {
-    let client = Client::new(api::broker::API_SOCKET.as_ref())?;
-    Ok(client.get::<api::Status>("/v1/status")?.registry_stuck)
-}
 
 /// There is no room in the registry, for so long.
 struct Full {
@@ -50,7 +44,7 @@ fn full_registry(world: &World) -> Result<Full> {
     world.until("the registry to be full", || {
         weight = weight % 100 + 1;
         world.expect(0, &["lane", "set", "--tenant", "nobody", &weight.to_string()])?;
-        Ok(unwritten_now()?.is_some())
+        Ok(world.status()?.registry_stuck.is_some())
     })?;
     Ok(full)
 }
@@ -78,7 +72,7 @@ fn unwritten(world: &World) -> Result<String> {
     systemctl(&["kill", "--signal=TERM", UNIT])?;
     // It comes although it can write nothing, either.
     follower(world, pid)?;
-    ensure!(unwritten_now()?.is_some(), "there was room");
+    ensure!(world.status()?.registry_stuck.is_some(), "there was room");
     for name in &names[1..] {
         let mut reason = None;
         world.until("its end", || {
@@ -93,7 +87,8 @@ fn unwritten(world: &World) -> Result<String> {
     std::thread::sleep(Duration::from_secs(2));
     ensure!(stood() == before, "a right came back");
     drop(full);
-    world.until("everything to be written down", || Ok(unwritten_now()?.is_none()))?;
+    world
+        .until("everything to be written down", || Ok(world.status()?.registry_stuck.is_none()))?;
     again(world)?;
     let logged = books_are_true(world, &names[0])?;
     Ok(format!("({logged} refusals)"))
