@@ -5,11 +5,13 @@ use super::Case;
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, bail, ensure};
 use api::Exit;
+use api::audit::Record;
 use api::feed::{Delta, FeedLine};
 use demo::agent::{Agent, Spec};
 use demo::control::{Process, User};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -172,6 +174,14 @@ pub fn books_are_true(world: &World, name: &str) -> Result<u64> {
 /// When they are not.
 pub fn refusals_on_record(world: &World, name: &str) -> Result<u64> {
     world.expect(0, &["kill", name])?;
+    refusals_of_ended(world, name)
+}
+
+/// The same of an agent that has ended.
+///
+/// # Errors
+/// When what the kernel counted is not what is on record.
+pub fn refusals_of_ended(world: &World, name: &str) -> Result<u64> {
     let shown = world.ctx.coconut.show(name)?;
     let counters = shown.counters;
     ensure!(counters.kernel_denials > 0, "the kernel refused it nothing");
@@ -183,14 +193,38 @@ pub fn refusals_on_record(world: &World, name: &str) -> Result<u64> {
     );
     println!("note: {name} was refused something {} times", counters.kernel_denials);
     let aid = shown.agent.aid.to_string();
-    let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "denial"])?;
-    let logged: u64 = records.iter().map(|record| u64::from(record.count)).sum();
+    let (records, logged) = refusals_in_log(world, &aid)?;
+    println!("note: {records} records say so");
     ensure!(
         logged == counters.kernel_denials + counters.log_daemon_denials,
         "{logged} refusals on record, {} counted",
         counters.kernel_denials
     );
     Ok(logged)
+}
+
+/// So many records are read before it is said how many.
+const MANY: u64 = 20_000;
+
+/// Records of what an agent was refused, and refusals in them. They are counted as they come: a flooder has
+/// hundreds of thousands.
+fn refusals_in_log(world: &World, agent: &str) -> Result<(u64, u64)> {
+    let mut command = world.ctx.coconut.command();
+    command.args(["--json", "audit", "query", "--kind", "denial", "--agent", agent]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stdout.take().context("it has no output")?).lines();
+    let (mut records, mut refusals) = (0, 0);
+    for line in lines {
+        let line = line?;
+        let record: Record = serde_json::from_str(&line).with_context(|| line.clone())?;
+        (records, refusals) = (records + 1, refusals + u64::from(record.count));
+        if records % MANY == 0 {
+            println!("note: {records} records read");
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "`coconut audit query` ended with {status}");
+    Ok((records, refusals))
 }
 
 /// Nothing is missing in the log, and it is what was signed.

@@ -1,7 +1,7 @@
 //! The daemon is killed again and again while everything is asked of it.
 
 use super::Case;
-use super::restart::{counter, counts_on, killed, log_is_whole, refusals_on_record, start_takes};
+use super::restart::{counter, counts_on, killed, log_is_whole, refusals_of_ended, start_takes};
 use crate::world::{PATIENCE, World};
 use anyhow::{Result, bail, ensure};
 use api::audit::Record;
@@ -27,23 +27,24 @@ const COUNTERS: usize = 3;
 /// A command that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(300);
 
-/// Asks for four tokens, again and again, and says how each call ended.
+/// Asks for four tokens, again and again, and says how each call ended: in which status, and in which words.
 const ASKER: &str = r#"
 import http.client, json, time
 while True:
-    status = 0
+    status, said = 0, ""
     try:
         c = http.client.HTTPConnection("127.0.0.1", 11700, timeout=120)
         body = {"max_tokens": 4, "messages": [{"role": "user", "content": "one word"}]}
         c.request("GET", "/v1/models")
         body["model"] = json.loads(c.getresponse().read())["data"][0]["id"]
         c.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-        status = c.getresponse().status
-    except Exception:
-        pass
+        answer = c.getresponse()
+        said, status = answer.read().decode(), answer.status
+    except Exception as error:
+        said = repr(error)
     if status != 200:
         time.sleep(0.1)
-    print(json.dumps({"status": status, "at": time.time()}), flush=True)
+    print(json.dumps({"status": status, "said": said[:200], "at": time.time()}), flush=True)
 "#;
 
 /// What those who ask were told, by exit status.
@@ -164,22 +165,26 @@ fn soak(world: &World) -> Result<String> {
         ensure!(told.statuses.contains_key(&0), "nothing was done: {:?}", told.statuses);
     }
     // While it floods, nothing else is quick.
-    let mut refusals = refusals_on_record(world, &flooder)?;
-    println!("note: {refusals} refusals of the flooder are on record");
+    world.expect(0, &["kill", &flooder])?;
     for ((name, file), before) in names.iter().zip(&files).zip(&before) {
         let after = world.ctx.coconut.show(name)?;
         let same = (after.agent.aid, after.agent.pid) == (before.agent.aid, before.agent.pid);
         ensure!(same, "{name} is not the agent that it was");
         counts_on(world, file)?;
     }
-    ends_are_on_record(world, &told[0].done)?;
-    println!("note: {} agents were started and have ended", told[0].done.len());
+    println!("note: the counters are who they were, and count on");
     let (answers, failed) = answered_again(&asker)?;
-    world.expect(0, &["kill", &asker.name])?;
-    for name in &names {
-        refusals += refusals_on_record(world, name)?;
+    println!("note: the model answers again: {answers} answers, {failed} none");
+    // What is read from here on is the log, of which there is much.
+    let all = names.iter().chain([&asker.name]);
+    all.map(|name| world.expect(0, &["kill", name])).collect::<Result<Vec<_>>>()?;
+    let mut refusals = 0;
+    for name in names.iter().chain([&flooder]) {
+        refusals += refusals_of_ended(world, name)?;
         println!("note: {refusals} refusals are on record");
     }
+    ends_are_on_record(world, &told[0].done)?;
+    println!("note: {} agents were started and have ended", told[0].done.len());
     log_is_whole(world)?;
     let statuses: Vec<_> = told.iter().map(|told| format!("{:?}", told.statuses)).collect();
     Ok(format!(
@@ -207,17 +212,24 @@ fn ends_are_on_record(world: &World, names: &[String]) -> Result<()> {
 fn answered_again(asker: &Agent) -> Result<(u32, u32)> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
     let (mut answers, mut failed) = (0, 0);
-    let mut told: BTreeMap<String, u32> = BTreeMap::new();
+    let mut told: BTreeMap<String, [u32; 2]> = BTreeMap::new();
     loop {
         let call: serde_json::Value = asker.json(PATIENCE)?;
-        let answered = call["status"] == 200;
-        (answers, failed) = (answers + u32::from(answered), failed + u32::from(!answered));
-        if answered && call["at"].as_f64().is_some_and(|at| at > now) {
-            return Ok((answers, failed));
+        let late = call["at"].as_f64().is_some_and(|at| at > now);
+        if call["status"] == 200 {
+            answers += 1;
+            if late {
+                return Ok((answers, failed));
+            }
+            continue;
         }
-        if call["at"].as_f64().is_some_and(|at| at > now) {
-            *told.entry(call["status"].to_string()).or_default() += 1;
-            ensure!(told.values().sum::<u32>() < 300, "the model does not answer again: {told:?}");
-        }
+        failed += 1;
+        told.entry(format!("{} {}", call["status"], call["said"])).or_default()
+            [usize::from(late)] += 1;
+        let refused: u32 = told.values().map(|[_, after]| after).sum();
+        ensure!(
+            refused < 300,
+            "the model does not answer again; what was told (before, after): {told:#?}"
+        );
     }
 }
