@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 /// The engine's shape.
 #[derive(Clone, Debug)]
@@ -103,6 +104,7 @@ pub struct Engine {
     model: Arc<Model>,
     config: EngineConfig,
     stats: Arc<Stats>,
+    running: watch::Receiver<()>,
 }
 
 impl Engine {
@@ -112,9 +114,12 @@ impl Engine {
         let (ready, started) = mpsc::channel();
         let stats = Arc::new(Stats::default());
         let (for_thread, shape, counters) = (model.clone(), config.clone(), stats.clone());
+        // Closed when the thread ends, however it ends.
+        let (alive, running) = watch::channel(());
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
+                let _alive = alive;
                 let context = match make_context(&for_thread, &shape) {
                     Ok(context) => context,
                     Err(error) => return drop(ready.send(Err(error))),
@@ -126,7 +131,7 @@ impl Engine {
         started.recv().unwrap_or_else(|_| {
             Err(Error::Thread(std::io::Error::other("it ended while starting")))
         })?;
-        Ok(Self { inbox, model, config, stats })
+        Ok(Self { inbox, model, config, stats, running })
     }
 
     /// The model that it runs.
@@ -142,6 +147,17 @@ impl Engine {
     /// Its counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// False once its thread has ended; it does not come back.
+    pub fn runs(&self) -> bool {
+        self.running.has_changed().is_ok()
+    }
+
+    /// Ends when its thread has.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut running = self.running.clone();
+        async move { while running.changed().await.is_ok() {} }
     }
 
     /// Hands a job to the engine. Jobs beyond `sequences` wait; the account furthest behind goes first.

@@ -8,6 +8,7 @@
 pub mod cost;
 pub mod demand;
 pub mod engine;
+mod markers;
 pub mod model;
 pub mod sampling;
 pub mod step;
@@ -60,6 +61,9 @@ pub enum Error {
     /// The engine's thread could not be made.
     #[error("cannot start the engine's thread")]
     Thread(#[source] std::io::Error),
+    /// The vocabulary's control tokens could not be indexed.
+    #[error("cannot index the model's control tokens: {0}")]
+    Vocabulary(String),
     /// The model has no chat template, so only plain completions work.
     #[error("the model has no chat template\nhint: use /v1/completions")]
     NoTemplate,

@@ -1,11 +1,13 @@
 //! A loaded GGUF: its vocabulary, its chat template, its limits.
 
 use crate::Error;
+use crate::markers::{Markers, Part};
 use crate::template::ChatTemplate;
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
+use llama_cpp_2::token_type::LlamaTokenAttr;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -39,6 +41,7 @@ pub struct Model {
     pub(crate) inner: LlamaModel,
     name: String,
     template: Option<ChatTemplate>,
+    markers: Markers,
 }
 
 /// llama.cpp's process-wide state.
@@ -64,7 +67,9 @@ impl Model {
             .map_err(|source| Error::Load { path: shown.clone(), source })?;
         let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
         let name = inner.meta_val_str("general.name").ok().filter(|n| !n.is_empty());
-        let mut model = Self { inner, name: name.or(stem).unwrap_or(shown), template: None };
+        let markers = Markers::new(control_texts(&inner))?;
+        let name = name.or(stem).unwrap_or(shown);
+        let mut model = Self { inner, name, template: None, markers };
         model.template = model.compile_template()?;
         Ok(model)
     }
@@ -90,13 +95,25 @@ impl Model {
         self.inner.n_ctx_train()
     }
 
-    /// The prompt for a conversation, by the model's own template.
+    /// The prompt for a conversation, by the model's own template. Only what the template itself writes
+    /// becomes a control token: the same text in a message stays text.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Prompt, Error> {
         let template = self.template.as_ref().ok_or(Error::NoTemplate)?;
-        let text = template.render(messages)?;
-        // The template writes the special tokens itself, so none is added but BOS where it is missing.
+        let hidden: Vec<Message> = messages
+            .iter()
+            .map(|m| Message { role: m.role.clone(), content: self.markers.hide(&m.content) })
+            .collect();
+        let text = template.render(&hidden)?;
         let vocab = self.inner.vocab();
-        let mut tokens = vocab.tokenize(text.as_bytes(), true, true);
+        let mut tokens = Vec::new();
+        for (nth, part) in self.markers.parts(&text).into_iter().enumerate() {
+            let (text, control) = match part {
+                Part::Template(text) => (text, true),
+                Part::Plain(text) => (text, false),
+            };
+            tokens.extend(vocab.tokenize(text.as_bytes(), nth == 0, control));
+        }
+        // The template writes the special tokens itself, so none is added but BOS where it is missing.
         if tokens.len() > 1 && tokens[0] == vocab.bos() && tokens[1] == tokens[0] {
             tokens.remove(0);
         }
@@ -119,4 +136,15 @@ impl Model {
     pub(crate) fn piece(&self, token: LlamaToken) -> Vec<u8> {
         self.inner.vocab().token_to_piece(token, false, None)
     }
+}
+
+/// The texts that llama.cpp takes for tokens only where it is told to parse special ones.
+fn control_texts(model: &LlamaModel) -> Vec<String> {
+    let vocab = model.vocab();
+    let control = |token: &LlamaToken| {
+        let attrs = vocab.attr(*token);
+        attrs.contains(LlamaTokenAttr::Control) || attrs.contains(LlamaTokenAttr::Unknown)
+    };
+    let text = |token| vocab.text(token).map(|text| text.to_string_lossy().into_owned());
+    vocab.tokens().filter(control).filter_map(text).filter(|text| !text.is_empty()).collect()
 }
