@@ -30,6 +30,11 @@ pub const CASES: &[Case] = &[
     },
     Case { name: "broker.models", promise: "`/v1/models` names the model", run: models },
     Case { name: "broker.stream", promise: "answers stream as server-sent events", run: stream },
+    Case {
+        name: "broker.revoked",
+        promise: "an agent whose `infer` is revoked loses the stream that it has open",
+        run: revoked,
+    },
 ];
 
 const TCP: &str = "http://127.0.0.1:11700/v1";
@@ -164,4 +169,44 @@ fn stream(world: &World) -> Result<String> {
     ensure!(status == "200" && events >= 3, "{status}, {events} events: {answer}");
     ensure!(answer.contains("data: [DONE]"), "the stream has no end");
     Ok(format!("({events} events)"))
+}
+
+/// A stream of far more tokens than are computed until it is cut off. How far it came is what the engine did,
+/// however slow the machine is. The control, `broker.stream`, runs to its end.
+fn revoked(world: &World) -> Result<String> {
+    const TOKENS: u64 = 3000;
+    let long = format!("{{\"stream\":true,\"ignore_eos\":true,\"max_tokens\":{TOKENS},");
+    let body = body(world)?.replacen("\"max_tokens\":4,", "", 1).replacen('{', &long, 1);
+    let url = format!("{TCP}/chat/completions");
+    let words =
+        ["/usr/bin/curl", "-sS", "-N", &url, "-H", "Content-Type: application/json", "-d", &body];
+    let spec = Spec {
+        name: world.ctx.unique("storyteller"),
+        tenant: "maya".to_owned(),
+        caps: ["fs.read=@shell", "infer"].map(str::to_owned).into(),
+        command: words.map(str::to_owned).into(),
+        ..Spec::default()
+    };
+    let name = spec.name.clone();
+    let agent = Agent::start(&world.ctx.coconut, spec)?;
+    let first = agent.lines.next(PATIENCE)?.with_context(|| agent.complaints())?;
+    ensure!(first.starts_with("data: {"), "no stream: {first}");
+    let held: serde_json::Value = world.ctx.coconut.json(&["cap", "ls", &name])?;
+    let held = held["capabilities"].as_array().context("no capabilities")?;
+    let right = held.iter().find(|right| right["kind"] == "infer").context("no `infer`")?;
+    let right = right["capability"].as_str().context("it has no text")?;
+    world.expect(0, &["cap", "revoke", &name, right])?;
+    let rest = agent.lines.rest(PATIENCE)?.join("\n");
+    ensure!(rest.contains("capability_revoked"), "the stream went on: {rest}");
+    ensure!(!rest.contains("[DONE]"), "the stream came to its end");
+    let aid = world.ctx.coconut.show(&name)?.agent.aid.to_string();
+    let mut written = 0;
+    world.until("the call's record", || {
+        let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "inference"])?;
+        let body = records.iter().find_map(|record| record.body.as_ref());
+        written = body.and_then(|body| body["completion_tokens"].as_u64()).unwrap_or_default();
+        Ok(written > 0)
+    })?;
+    ensure!(written < TOKENS, "all {written} tokens were written");
+    Ok(format!("({written} of {TOKENS} tokens)"))
 }

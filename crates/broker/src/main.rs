@@ -50,6 +50,10 @@ struct Args {
     /// Key for the backend server, sent as a bearer token
     #[arg(long, value_name = "KEY", env = "COCONUT_BACKEND_KEY", hide_env_values = true)]
     backend_key: Option<String>,
+    /// Do not tell the backend server each tenant's part of its cache (vLLM's cache_salt): for a server that
+    /// refuses fields it does not know, and separates its users' caches itself
+    #[arg(long, requires = "backend_url")]
+    no_cache_salt: bool,
 
     /// Listen on this TCP address; may be given more than once
     #[arg(long, value_name = "IP:PORT")]
@@ -148,7 +152,10 @@ fn run(args: Args) -> anyhow::Result<()> {
 async fn serve(args: Args) -> anyhow::Result<()> {
     let (backend, yields): (Arc<dyn Backend>, bool) = match (&args.model, &args.backend_url) {
         (Some(path), _) => (Arc::new(Embedded::new(engine(&args, path)?)), true),
-        (_, Some(url)) => (Arc::new(Remote::new(url, args.backend_key.as_deref())?), false),
+        (_, Some(url)) => {
+            let key = args.backend_key.as_deref();
+            (Arc::new(Remote::new(url, key, !args.no_cache_salt)?), false)
+        }
         (None, None) => bail!("neither --model nor --backend-url was given"),
     };
     let policy = Policy {
@@ -161,6 +168,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         tracing::warn!("control: no fairness; first come, first served");
     }
     let (identity, usage) = identity(&args);
+    let gone = backend.clone();
     let broker = Arc::new(Broker {
         identity,
         admission: Admission::new(policy),
@@ -182,8 +190,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         tracing::info!(socket = %path.display(), "listening");
         servers.spawn(entrance::serve_unix(broker.clone(), listener));
     }
-    coconut_broker::notify_ready();
-    until_told(servers).await?;
+    tell_ready();
+    until_told(servers, &*gone).await?;
     for path in &args.unix {
         // Gone already is as good.
         let _ = std::fs::remove_file(path);
@@ -191,12 +199,24 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn until_told(mut servers: JoinSet<std::io::Result<()>>) -> anyhow::Result<()> {
+/// Does nothing where there is no service manager.
+fn tell_ready() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "cannot tell the service manager that we are ready");
+    }
+}
+
+async fn until_told(
+    mut servers: JoinSet<std::io::Result<()>>,
+    backend: &dyn Backend,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = terminate.recv() => {}
         done = tokio::signal::ctrl_c() => done?,
         Some(ended) = servers.join_next() => ended?.context("a listener failed")?,
+        () = backend.gone() => bail!("the engine has stopped\nhint: the lines before this one say why"),
     }
     tracing::info!("ending");
     Ok(())

@@ -1,15 +1,13 @@
-//! Answers on their way to the caller: from the engine's events, or passed through from a backend.
+//! Answers on their way to the caller, from the embedded engine's events.
 
 use crate::openai::answer::Answer;
 use crate::openai::{ApiError, Endpoint};
 use crate::session::Session;
-use crate::sse::Watcher;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::BodyExt;
 use inference::Event;
 use std::convert::Infallible;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -33,9 +31,9 @@ pub async fn events(
     mut session: Session,
 ) -> Response {
     session.hand_over();
-    let answer = Answer::new(form.endpoint, &form.model);
+    let answer = Answer::new(form.endpoint, &form.model, form.include_usage);
     if form.stream {
-        let state = Streaming { events, answer, session, usage: form.include_usage, over: false };
+        let state = Streaming { events, answer, session, over: false };
         let body = stream::unfold(state, |mut s| async move { s.next().await.map(|b| (b, s)) });
         return event_stream(Body::from_stream(body));
     }
@@ -54,7 +52,12 @@ async fn collect(
     session: &mut Session,
 ) -> Result<String, ApiError> {
     let mut text = String::new();
-    while let Some(event) = events.recv().await {
+    loop {
+        let event = tokio::select! {
+            biased;
+            lost = session.lost() => return Err(lost),
+            event = events.recv() => event.ok_or_else(stopped)?,
+        };
         match event {
             Event::Token { text: more } => {
                 session.wrote(1);
@@ -66,14 +69,16 @@ async fn collect(
             Event::Failed(why) => return Err(ApiError::backend(why)),
         }
     }
-    Err(ApiError::backend("the engine stopped"))
+}
+
+fn stopped() -> ApiError {
+    ApiError::backend("the engine stopped")
 }
 
 struct Streaming {
     events: UnboundedReceiver<Event>,
     answer: Answer,
     session: Session,
-    usage: bool,
     over: bool,
 }
 
@@ -81,7 +86,12 @@ impl Streaming {
     /// The next piece of the stream. An error in mid-stream is sent as OpenAI sends it: as an event.
     async fn next(&mut self) -> Option<Result<Bytes, Infallible>> {
         while !self.over {
-            match self.events.recv().await {
+            let event = tokio::select! {
+                biased;
+                lost = self.session.lost() => return Some(Ok(self.broken(&lost))),
+                event = self.events.recv() => event,
+            };
+            match event {
                 Some(Event::Token { text }) => {
                     self.session.wrote(1);
                     if !text.is_empty() {
@@ -91,98 +101,26 @@ impl Streaming {
                 Some(Event::Done { finish, .. }) => {
                     self.over = true;
                     let usage = self.session.complete();
-                    return Some(Ok(self.answer.end(finish, self.usage.then_some(usage))));
+                    return Some(Ok(self.answer.end(finish, usage)));
                 }
-                Some(Event::Failed(why)) => return Some(Ok(self.broken(&why))),
-                None => return Some(Ok(self.broken("the engine stopped"))),
+                Some(Event::Failed(why)) => {
+                    return Some(Ok(self.broken(&ApiError::backend(why))));
+                }
+                None => return Some(Ok(self.broken(&stopped()))),
             }
         }
         None
     }
 
-    fn broken(&mut self, why: &str) -> Bytes {
+    fn broken(&mut self, why: &ApiError) -> Bytes {
         self.over = true;
-        self.session.failed(why);
-        format!("data: {}\n\n", ApiError::backend(why).body()).into()
+        self.session.failed(&why.message);
+        format!("data: {}\n\n", why.body()).into()
     }
 }
 
-/// Passes a backend's answer through, counting its tokens.
-pub async fn upstream(
-    answer: hyper::Response<hyper::body::Incoming>,
-    streamed: bool,
-    mut session: Session,
-) -> Response {
-    let status = answer.status();
-    let kind = answer.headers().get(header::CONTENT_TYPE).cloned();
-    if streamed && status.is_success() {
-        let state = Passing { body: answer.into_body(), watcher: Watcher::default(), session };
-        let body = stream::unfold(state, |mut s| async move { s.next().await.map(|b| (b, s)) });
-        return event_stream(Body::from_stream(body));
-    }
-    let bytes = match answer.into_body().collect().await {
-        Ok(whole) => whole.to_bytes(),
-        Err(error) => {
-            session.failed("the backend broke off");
-            return ApiError::backend(format!("the backend broke off: {error}")).into_response();
-        }
-    };
-    if status.is_success() {
-        if let Some((prompt, completion)) = crate::sse::usage_in(&bytes) {
-            session.wrote(completion.min(1));
-            session.counted(prompt, completion);
-        }
-        session.complete();
-    } else {
-        session.failed(&format!("the backend answered {status}"));
-    }
-    let mut response = json(status, bytes);
-    if let Some(kind) = kind {
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    }
-    response
-}
-
-struct Passing {
-    body: hyper::body::Incoming,
-    watcher: Watcher,
-    session: Session,
-}
-
-impl Passing {
-    async fn next(&mut self) -> Option<Result<Bytes, hyper::Error>> {
-        loop {
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    let tokens = self.watcher.see(&data);
-                    self.session.wrote_uncharged(tokens);
-                    if self.watcher.done() {
-                        self.finish();
-                    }
-                    return Some(Ok(data));
-                }
-                Some(Err(error)) => {
-                    self.session.failed("the backend broke off");
-                    return Some(Err(error));
-                }
-                None => {
-                    self.finish();
-                    return None;
-                }
-            }
-        }
-    }
-
-    fn finish(&mut self) {
-        if let Some((prompt, completion)) = self.watcher.usage() {
-            self.session.counted(prompt, completion);
-        }
-        self.session.complete();
-    }
-}
-
-fn event_stream(body: Body) -> Response {
+/// A stream of events.
+pub fn event_stream(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -190,7 +128,8 @@ fn event_stream(body: Body) -> Response {
     response
 }
 
-fn json(status: StatusCode, body: Bytes) -> Response {
+/// A whole answer.
+pub fn json(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");

@@ -2,7 +2,9 @@
 
 use crate::admission::{Ticket, Waited};
 use crate::identity::limits::Reservation;
+use crate::identity::right::Right;
 use crate::metrics::Metrics;
+use crate::openai::ApiError;
 use crate::openai::answer::TokenUsage;
 use crate::usage::UsageLog;
 use api::broker::Usage;
@@ -14,6 +16,7 @@ use tokio::time::Instant;
 pub struct Session {
     ticket: Option<Arc<Ticket>>,
     reservation: Reservation,
+    right: Right,
     record: Usage,
     log: UsageLog,
     metrics: Arc<Metrics>,
@@ -28,6 +31,7 @@ impl Session {
     pub fn new(
         ticket: Arc<Ticket>,
         reservation: Reservation,
+        right: Right,
         record: Usage,
         log: UsageLog,
         metrics: Arc<Metrics>,
@@ -36,7 +40,12 @@ impl Session {
         let (admitted, waited) = (ticket.turn(), ticket.waited());
         let ticket = Some(ticket);
         let (charged, ended) = (0, false);
-        Self { ticket, reservation, record, log, metrics, admitted, waited, charged, ended }
+        Self { ticket, reservation, right, record, log, metrics, admitted, waited, charged, ended }
+    }
+
+    /// Ends when the caller may not go on: its right was taken, or it has ended.
+    pub async fn lost(&mut self) -> ApiError {
+        self.right.lost().await
     }
 
     /// Who pays; none after [`Session::hand_over`].

@@ -8,16 +8,24 @@ use api::broker::{InferLimits, Lane, LaneEvent, Usage};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use coconut_broker::admission::Policy;
+use coconut_broker::backend::Backend;
+use coconut_broker::backend::remote::Remote;
 use coconut_broker::identity::Identity;
 use coconut_broker::identity::lanes::LaneBook;
 use coconut_broker::usage::UsageLog;
 use common::{Served, chat, embedded, json, policy, serve};
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -35,7 +43,7 @@ struct Daemon {
 
 async fn lanes(State(d): State<Arc<Daemon>>) -> Result<Body, StatusCode> {
     let events = d.stream.lock().unwrap().take().ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
-    Ok(Body::from_stream(futures_util::stream::unfold(events, |mut events| async move {
+    Ok(Body::from_stream(stream::unfold(events, |mut events| async move {
         let event = events.recv().await?;
         Some((Ok::<_, Infallible>(serde_json::to_string(&event).unwrap() + "\n"), events))
     })))
@@ -83,6 +91,27 @@ fn limits() -> InferLimits {
 }
 
 async fn world() -> World {
+    world_of(embedded(2), policy(2)).await
+}
+
+/// A server that answers a token and then computes for ever.
+async fn endless() -> Arc<dyn Backend> {
+    async fn answer(Json(body): Json<serde_json::Value>) -> Response {
+        if body["stream"] != true {
+            return std::future::pending().await;
+        }
+        let first = r#"data: {"choices":[{"index":0,"delta":{"content":"a"}}]}"#;
+        let first = stream::once(async move { Ok::<_, Infallible>(format!("{first}\n\n")) });
+        Body::from_stream(first.chain(stream::pending())).into_response()
+    }
+    let routes = Router::new().route(CHAT, post(answer));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    Arc::new(Remote::new(&url, None, true).unwrap())
+}
+
+async fn world_of(backend: Arc<dyn Backend>, policy: Policy) -> World {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("api.sock");
     let daemon = Arc::new(Daemon::default());
@@ -99,7 +128,7 @@ async fn world() -> World {
     let book = LaneBook::new(socket.clone());
     tokio::spawn(book.clone().follow());
     let identity = Identity::Daemon { book, host_tenant: None };
-    let broker = serve(embedded(2), identity, UsageLog::to_daemon(socket), policy(2)).await;
+    let broker = serve(backend, identity, UsageLog::to_daemon(socket), policy).await;
     World { daemon, events, broker, server, _dir: dir }
 }
 
@@ -196,4 +225,119 @@ async fn nobody_is_served_while_the_stream_is_lost() {
     w.events.send(LaneEvent::Synced).unwrap();
     w.until(200).await;
     w.server.abort();
+}
+
+impl World {
+    /// Asks for a stream until there is one, and takes its first event.
+    async fn stream(&self) -> Incoming {
+        for _ in 0..PATIENCE {
+            let answer = self.broker.post_tcp(CHAT, &chat(9, r#","stream":true"#), None).await;
+            if answer.status() == 200 {
+                let mut body = answer.into_body();
+                body.frame().await.unwrap().unwrap();
+                return body;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no stream was given");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_loses_the_right_loses_what_runs_by_it() {
+    let policy = Policy { slots: 4, yields: false, fifo: false, max_queued: 100 };
+    let w = world_of(endless().await, policy).await;
+    w.events.send(LaneEvent::Synced).unwrap();
+    let other = InferLimits { models: vec!["other".into()], ..limits() };
+    // Taken, narrowed to another model, ended: each cuts off what runs.
+    for event in [lane(None), lane(Some(other.clone())), LaneEvent::Gone { agent: AGENT }] {
+        w.events.send(lane(Some(limits()))).unwrap();
+        let stream = w.stream().await;
+        w.events.send(event.clone()).unwrap();
+        let rest = stream.collect().await.unwrap().to_bytes();
+        let rest = String::from_utf8(rest.to_vec()).unwrap();
+        assert!(rest.contains("capability_revoked") && !rest.contains("[DONE]"), "{rest}");
+        w.until(403).await;
+    }
+    // The control: a change that leaves the right as it is cuts nobody off.
+    w.events.send(lane(Some(limits()))).unwrap();
+    let mut stream = w.stream().await;
+    let more = InferLimits { models: vec!["*".into(), "other".into()], ..limits() };
+    w.events.send(lane(Some(more))).unwrap();
+    let next = tokio::time::timeout(Duration::from_millis(300), stream.frame()).await;
+    assert!(next.is_err(), "the stream ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_its_turn_loses_it_with_the_right() {
+    // In turn: no slot is kept for newcomers.
+    let policy = Policy { slots: 2, yields: false, fifo: true, max_queued: 100 };
+    let w = world_of(endless().await, policy).await;
+    w.events.send(lane(Some(limits()))).unwrap();
+    w.events.send(LaneEvent::Synced).unwrap();
+    let streams = [w.stream().await, w.stream().await];
+    let body = chat(9, "");
+    let all = join_all((0..4).map(|_| w.broker.post_tcp(CHAT, &body, None)));
+    let taken = async {
+        while w.broker.broker.admission.depth().queued < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        w.events.send(lane(None)).unwrap();
+    };
+    let (answers, ()) = tokio::join!(all, taken);
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status().as_u16()).collect();
+    assert_eq!(statuses, [403; 4]);
+    for stream in streams {
+        assert!(stream.collect().await.is_ok(), "it is told, not torn");
+    }
+    let left = || w.broker.broker.admission.depth();
+    for _ in 0..PATIENCE {
+        if left().running == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((left().queued, left().running), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_ordinary_request_is_served_under_a_small_limit() {
+    let w = world().await;
+    w.events.send(lane(Some(InferLimits { tokens_per_minute: Some(120), ..limits() }))).unwrap();
+    w.events.send(LaneEvent::Synced).unwrap();
+    let plain = chat(1, r#","ignore_eos":true"#).replace(r#","max_tokens":1"#, "");
+    let mut served = None;
+    for _ in 0..PATIENCE {
+        let answer = w.broker.post_tcp(CHAT, &plain, None).await;
+        if answer.status() != 503 {
+            served = Some(answer);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let answer = served.unwrap();
+    assert_eq!(answer.status(), 200);
+    let used = json(answer).await["usage"]["total_tokens"].as_u64().unwrap();
+    assert!((100..=120).contains(&used), "{used} of 120");
+    let answer = w.broker.post_tcp(CHAT, &plain, None).await;
+    assert_eq!(answer.status(), 429);
+    let wait: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((5..=60).contains(&wait), "{wait}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_models_asks_who_it_is_too() {
+    let w = world().await;
+    let list = || async {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", w.broker.port)).await.unwrap();
+        common::get_over(stream, "/v1/models").await
+    };
+    assert_eq!(list().await.status(), 503, "before the lanes are known");
+    w.events.send(lane(Some(limits()))).unwrap();
+    w.events.send(LaneEvent::Synced).unwrap();
+    w.until(200).await;
+    assert_eq!(json(list().await).await["data"][0]["id"], model::NAME);
+    w.events.send(lane(None)).unwrap();
+    w.until(403).await;
+    assert_eq!(list().await.status(), 403);
 }

@@ -25,11 +25,15 @@ pub struct ModelCard {
 
 /// A call that has been checked and measured, not yet admitted.
 pub struct Prepared {
+    /// The call.
+    pub call: Call,
     /// Name of the model that will answer.
     pub model: String,
     /// Tokens of the prompt: counted, or guessed where only the backend can count.
     pub prompt_tokens: u32,
-    /// Most tokens it may write.
+    /// Most tokens that there is room for; none where only the backend knows.
+    pub room: Option<u32>,
+    /// Most tokens that it may write; none leaves it to the backend.
     pub max_tokens: Option<u32>,
     /// The tokenised prompt, for the embedded engine.
     pub prompt: Option<Prompt>,
@@ -53,12 +57,22 @@ pub enum Start<'a> {
 
 /// Something that answers calls.
 pub trait Backend: Send + Sync {
-    /// Checks a call and measures its prompt.
-    fn prepare(&self, call: &Call, context: Option<u32>) -> Result<Prepared, ApiError>;
-    /// What begins the answer, once it is the call's turn.
-    fn start(&self, call: Call, prepared: Prepared) -> Result<Start<'_>, ApiError>;
+    /// Checks a call and measures its prompt; `context` is the most that the caller may fill.
+    fn prepare(
+        &self,
+        call: Call,
+        context: Option<u32>,
+    ) -> BoxFuture<'_, Result<Prepared, ApiError>>;
+    /// What begins the answer to a call of this tenant, once it is the call's turn.
+    fn start(&self, prepared: Prepared, tenant: &str) -> Result<Start<'_>, ApiError>;
     /// The models that it serves.
     fn models(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, ApiError>>;
+    /// Whether it can answer now.
+    fn health(&self) -> BoxFuture<'_, Result<(), ApiError>>;
+    /// Ends when the backend is gone for good: only a new process helps.
+    fn gone(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
     /// Lines for `/metrics`.
     fn metrics(&self) -> String {
         String::new()

@@ -1,6 +1,8 @@
-//! Any OpenAI-compatible server as a backend. Requests and answers pass through unchanged.
+//! Any OpenAI-compatible server as a backend. What concerns the caller alone passes through; what decides
+//! about others is the broker's.
 
 use super::{Backend, ModelCard, Prepared, Start};
+use crate::openai::forward::Added;
 use crate::openai::{ApiError, Call};
 use anyhow::{Context, bail};
 use futures_util::future::BoxFuture;
@@ -13,6 +15,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use inference::Share;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// A batching server reads about this many prompt tokens in the time that it takes to write one.
 const PROMPT_DISCOUNT: u32 = 8;
@@ -21,13 +26,17 @@ const PROMPT_DISCOUNT: u32 = 8;
 pub struct Remote {
     base: String,
     authorization: Option<header::HeaderValue>,
+    /// Of which each tenant's part of the cache is named; none where the server knows no such field.
+    salt: Option<[u8; 32]>,
+    seen: Mutex<Option<(Instant, Result<(), ApiError>)>>,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Remote {
     /// `url` is the server's root, with or without `/v1`; `key` is sent as a bearer token. Over https
     /// the machine's own certificates are trusted (`SSL_CERT_FILE` names others).
-    pub fn new(url: &str, key: Option<&str>) -> anyhow::Result<Self> {
+    /// `salted` where the server keeps one cache for all and separates it by `cache_salt`.
+    pub fn new(url: &str, key: Option<&str>, salted: bool) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
         let uri: Uri = base.parse().with_context(|| format!("{url} is not a URL"))?;
         match uri.scheme_str() {
@@ -47,7 +56,8 @@ impl Remote {
         let bearer = |key: &str| header::HeaderValue::from_str(&format!("Bearer {key}"));
         let authorization =
             key.map(bearer).transpose().context("the backend's key is not ASCII")?;
-        Ok(Self { base, authorization, client })
+        let salt = if salted { Some(secret()?) } else { None };
+        Ok(Self { base, authorization, salt, seen: Mutex::default(), client })
     }
 
     async fn send(
@@ -76,24 +86,68 @@ impl Remote {
     }
 }
 
-impl Backend for Remote {
-    fn prepare(&self, call: &Call, context: Option<u32>) -> Result<Prepared, ApiError> {
+impl Remote {
+    fn prepared(&self, call: Call, context: Option<u32>) -> Result<Prepared, ApiError> {
         let prompt_tokens = call.guessed_prompt_tokens();
-        let asked = prompt_tokens.saturating_add(call.max_tokens.unwrap_or(0));
-        if let Some(limit) = context.filter(|limit| asked > *limit) {
+        let room = context.map(|limit| limit.saturating_sub(prompt_tokens));
+        let asked = call.max_tokens.unwrap_or(1);
+        if let (Some(room), Some(limit)) = (room, context)
+            && asked > room
+        {
+            let asked = prompt_tokens.saturating_add(asked);
             let message = format!(
                 "the capability allows {limit} tokens of context, about {asked} were asked for"
             );
             return Err(ApiError::invalid(message).code("context_length_exceeded"));
         }
-        let model = call.model.clone();
-        Ok(Prepared { model, prompt_tokens, max_tokens: call.max_tokens, prompt: None })
+        let (model, max_tokens) = (call.model.clone(), call.max_tokens.or(room));
+        Ok(Prepared { call, model, prompt_tokens, room, max_tokens, prompt: None })
     }
 
-    fn start(&self, call: Call, prepared: Prepared) -> Result<Start<'_>, ApiError> {
+    /// The tenant's part of the server's cache: nobody else can name it.
+    fn salt_of(&self, tenant: &str) -> Option<String> {
+        let secret = self.salt?;
+        let hash = Sha256::new().chain_update(secret).chain_update(tenant).finalize();
+        Some(hash.iter().take(SALT).map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    async fn look(&self) -> Result<(), ApiError> {
+        let asked = tokio::time::timeout(HEALTH, Backend::models(self)).await;
+        let late = |_| ApiError::backend(format!("the backend {} does not answer", self.base));
+        asked.map_err(late)?.map(drop)
+    }
+}
+
+/// So long an answer of whether the server is there holds; whoever asks more often costs it nothing.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long it may take to say so.
+const HEALTH: Duration = Duration::from_secs(5);
+/// Bytes of a tenant's name for its part of the cache.
+const SALT: usize = 16;
+
+fn secret() -> anyhow::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).context("the system gives no random bytes")?;
+    Ok(secret)
+}
+
+impl Backend for Remote {
+    fn prepare(
+        &self,
+        call: Call,
+        context: Option<u32>,
+    ) -> BoxFuture<'_, Result<Prepared, ApiError>> {
+        Box::pin(std::future::ready(self.prepared(call, context)))
+    }
+
+    fn start(&self, prepared: Prepared, tenant: &str) -> Result<Start<'_>, ApiError> {
+        let Prepared { call, prompt_tokens, max_tokens, .. } = prepared;
+        let (path, salt) = (call.endpoint.path(), self.salt_of(tenant));
+        let added = Added { max_tokens, count_stream: call.stream, cache_salt: salt.as_deref() };
+        let body = Bytes::from(call.forwarded(&added));
         Ok(Start::After(Box::new(move |ticket| {
-            ticket.charge((prepared.prompt_tokens / PROMPT_DISCOUNT).max(1));
-            Box::pin(self.send(Method::POST, call.endpoint.path(), call.raw))
+            ticket.charge((prompt_tokens / PROMPT_DISCOUNT).max(1));
+            Box::pin(self.send(Method::POST, path, body))
         })))
     }
 
@@ -111,6 +165,20 @@ impl Backend for Remote {
             let empty = Vec::new();
             let list = value["data"].as_array().unwrap_or(&empty);
             Ok(list.iter().filter_map(card).collect())
+        })
+    }
+
+    fn health(&self) -> BoxFuture<'_, Result<(), ApiError>> {
+        Box::pin(async {
+            let mut seen = self.seen.lock().await;
+            if let Some((at, answer)) = &*seen
+                && at.elapsed() < FRESH
+            {
+                return answer.clone();
+            }
+            let answer = self.look().await;
+            *seen = Some((Instant::now(), answer.clone()));
+            answer
         })
     }
 }

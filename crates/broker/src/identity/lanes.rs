@@ -2,6 +2,7 @@
 
 use super::Payer;
 use super::limits::AgentState;
+use super::right::Infer;
 use crate::daemon;
 use crate::fair;
 use crate::openai::ApiError;
@@ -31,6 +32,15 @@ struct State {
 struct Entry {
     lane: Lane,
     state: Arc<AgentState>,
+    /// What those who are being served by it look at.
+    infer: Arc<Infer>,
+}
+
+impl Entry {
+    /// Whoever is being served is cut off.
+    fn end(&self) {
+        self.infer.send_replace(None);
+    }
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -88,18 +98,24 @@ impl LaneBook {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             LaneEvent::Set { lane } => {
-                // An agent that is known keeps what it has used, also over a lost stream.
-                let known = state.lanes.get(&lane.agent).map(|e| e.state.clone());
-                let entry = Entry { state: known.unwrap_or_default(), lane };
+                // An agent that is known keeps what it has used and has open, also over a lost stream.
+                let known = state.lanes.get(&lane.agent);
+                let (used, infer) =
+                    known.map(|e| (e.state.clone(), e.infer.clone())).unwrap_or_default();
+                infer.send_replace(lane.infer.clone());
+                let entry = Entry { state: used, infer, lane };
                 fresh.as_mut().unwrap_or(&mut state.lanes).insert(entry.lane.agent, entry);
             }
             LaneEvent::Gone { agent } => {
-                fresh.as_mut().unwrap_or(&mut state.lanes).remove(&agent);
+                let gone = fresh.as_mut().unwrap_or(&mut state.lanes).remove(&agent);
+                gone.iter().for_each(Entry::end);
             }
             LaneEvent::Synced => {
                 if let Some(lanes) = fresh.take() {
                     tracing::info!(lanes = lanes.len(), "coconutd's lanes are known");
-                    state.lanes = lanes;
+                    let before = std::mem::replace(&mut state.lanes, lanes);
+                    let ended = |(agent, _): &(&Uuid, &Entry)| !state.lanes.contains_key(*agent);
+                    before.iter().filter(ended).for_each(|(_, entry)| entry.end());
                 }
                 state.synced = true;
             }
@@ -137,7 +153,7 @@ impl LaneBook {
     /// The agent's lane, as a caller.
     pub fn caller(&self, agent: Uuid) -> Result<Payer, ApiError> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(Entry { lane, state }) = state.lanes.get(&agent) else {
+        let Some(Entry { lane, state, infer }) = state.lanes.get(&agent) else {
             return Err(ApiError::forbidden(format!("agent {agent} has no lane: it has ended")));
         };
         let Some(limits) = &lane.infer else {
@@ -148,7 +164,13 @@ impl LaneBook {
             ))
             .code("capability_missing"));
         };
-        Ok(Payer { agent, lane: levels(lane), limits: Some(limits.clone()), state: state.clone() })
+        Ok(Payer {
+            agent,
+            lane: levels(lane),
+            limits: Some(limits.clone()),
+            state: state.clone(),
+            infer: Some(infer.subscribe()),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod lanes;
 pub mod limits;
 mod peer;
+pub mod right;
 
 use crate::fair::{Level, Lineage};
 use crate::openai::ApiError;
@@ -12,7 +13,7 @@ use lanes::LaneBook;
 use limits::AgentState;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use uuid::Uuid;
 
 pub use peer::UnixPeer;
@@ -62,6 +63,8 @@ pub struct Payer {
     pub limits: Option<InferLimits>,
     /// What it has in flight and has used.
     pub state: Arc<AgentState>,
+    /// What it may, as that changes; none for a caller that is no agent.
+    pub infer: Option<watch::Receiver<Option<InferLimits>>>,
 }
 
 /// Where identities come from.
@@ -141,7 +144,7 @@ impl Identity {
 fn plain(tenant: String, key: String) -> Payer {
     let lane =
         Lineage { tenant: Level::new(tenant, WEIGHT), agents: vec![Level::new(key, WEIGHT)] };
-    Payer { agent: Uuid::nil(), lane, limits: None, state: Arc::default() }
+    Payer { agent: Uuid::nil(), lane, limits: None, state: Arc::default(), infer: None }
 }
 
 fn host(tenant: Option<&str>) -> Result<Payer, ApiError> {

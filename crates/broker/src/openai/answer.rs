@@ -33,6 +33,8 @@ pub struct Answer {
     id: String,
     created: u64,
     model: String,
+    /// A stream ends with the usage, and says null for it before.
+    usage: bool,
     begun: bool,
 }
 
@@ -47,12 +49,12 @@ fn reason(finish: Finish) -> &'static str {
 }
 
 impl Answer {
-    /// A new answer of `model`.
-    pub fn new(endpoint: Endpoint, model: &str) -> Self {
+    /// A new answer of `model`; `usage` for a stream that ends with it.
+    pub fn new(endpoint: Endpoint, model: &str, usage: bool) -> Self {
         let prefix = if endpoint == Endpoint::Chat { "chatcmpl" } else { "cmpl" };
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let id = format!("{prefix}-{}", uuid::Uuid::now_v7().simple());
-        Self { endpoint, id, created, model: model.to_owned(), begun: false }
+        Self { endpoint, id, created, model: model.to_owned(), usage, begun: false }
     }
 
     /// The whole answer at once.
@@ -87,11 +89,11 @@ impl Answer {
                                             "logprobs": null, "finish_reason": null }),
         };
         self.begun = true;
-        self.event(&json!([choice]), &Value::Null)
+        self.event(&json!([choice]), None)
     }
 
     /// The end: why, the usage if wanted, and the last event.
-    pub fn end(&self, finish: Finish, usage: Option<TokenUsage>) -> Bytes {
+    pub fn end(&self, finish: Finish, usage: TokenUsage) -> Bytes {
         let finish = reason(finish);
         let choice = match self.endpoint {
             Endpoint::Chat => json!({ "index": 0, "delta": {}, "logprobs": null,
@@ -99,23 +101,23 @@ impl Answer {
             Endpoint::Completion => json!({ "index": 0, "text": "", "logprobs": null,
                                             "finish_reason": finish }),
         };
-        let mut out = self.event(&json!([choice]), &Value::Null).to_vec();
-        if let Some(usage) = usage {
-            out.extend_from_slice(&self.event(&json!([]), &json!(usage)));
+        let mut out = self.event(&json!([choice]), None).to_vec();
+        if self.usage {
+            out.extend_from_slice(&self.event(&json!([]), Some(usage)));
         }
         out.extend_from_slice(DONE.as_bytes());
         out.into()
     }
 
-    fn event(&self, choices: &Value, usage: &Value) -> Bytes {
+    fn event(&self, choices: &Value, usage: Option<TokenUsage>) -> Bytes {
         let object = match self.endpoint {
             Endpoint::Chat => "chat.completion.chunk",
             Endpoint::Completion => "text_completion",
         };
         let mut chunk = json!({ "id": self.id, "object": object, "created": self.created,
                                 "model": self.model, "choices": choices });
-        if !usage.is_null() {
-            chunk["usage"] = usage.clone();
+        if self.usage {
+            chunk["usage"] = json!(usage);
         }
         format!("data: {chunk}\n\n").into()
     }

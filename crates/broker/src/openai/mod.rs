@@ -2,7 +2,11 @@
 
 pub mod answer;
 pub mod error;
+mod fields;
+pub mod forward;
+mod messages;
 pub mod request;
+mod special;
 
 pub use error::ApiError;
 pub use request::{Call, Endpoint, Input};

@@ -10,7 +10,7 @@ use coconut_broker::entrance::{serve_tcp, serve_unix};
 use coconut_broker::identity::Identity;
 use coconut_broker::server::Broker;
 use coconut_broker::usage::UsageLog;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -109,6 +109,23 @@ impl Served {
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         send(TokioIo::new(stream), path, body, tenant).await
     }
+}
+
+/// GETs over the UNIX socket.
+pub async fn get(served: &Served, path: &str) -> Response<Incoming> {
+    get_over(UnixStream::connect(&served.socket).await.unwrap(), path).await
+}
+
+/// GETs over a connection.
+pub async fn get_over<S>(stream: S, path: &str) -> Response<Incoming>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", "x").body(Empty::<Bytes>::new()).unwrap();
+    sender.send_request(request).await.unwrap()
 }
 
 async fn send<I>(io: TokioIo<I>, path: &str, body: &str, tenant: Option<&str>) -> Response<Incoming>
