@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /v1/broker/lanes` | endless NDJSON of [`LaneEvent`]: every live lane, `Synced`, then changes |
 //! | `GET /v1/broker/peer?client=IP:PORT&server=IP:PORT` | [`Peer`], from the kernel; 404 if no agent owns the client end |
-//! | `POST /v1/broker/usage` with `[Usage]` | 204 once the records are in the log |
+//! | `POST /v1/broker/usage` with [`SettledCalls`] | 204 once the records are in the log, each once however often it is sent |
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -88,10 +88,26 @@ pub enum LaneEvent {
     Synced,
 }
 
-/// One finished or refused inference call, for the audit log.
+/// Calls that are over, in the order in which they were settled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SettledCalls {
+    /// The broker's journal, which numbers them.
+    pub journal: Uuid,
+    /// Number of the first of these; the others follow. A number that coconutd has on record is not recorded
+    /// again: what may have arrived is sent again.
+    pub first: u64,
+    /// The calls.
+    pub calls: Vec<Usage>,
+}
+
+/// One finished or refused inference call, for the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Usage {
+    /// The call; its answer carried this id as `x-request-id`.
+    #[serde(default)]
+    pub call: Uuid,
     /// The agent; nil for a caller that is no agent.
     pub agent: Uuid,
     /// The lane's tenant.

@@ -58,10 +58,10 @@ fn types(out: &mut SchemaGenerator) -> Vec<(&'static str, Value)> {
         broker::LaneEvent,
         feed::FeedLine,
         broker::Peer,
-        broker::Usage,
+        broker::SettledCalls,
         error::ErrorBody,
     );
-    vec![("Usages", json!({ "type": "array", "items": reference("Usage") }))]
+    Vec::new()
 }
 
 fn reference(name: &str) -> Value {

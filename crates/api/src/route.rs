@@ -97,5 +97,5 @@ pub const ROUTES: &[Route] = &[
     any("GET", "/v1/audit/head", "", "Head", "The newest checkpoint"),
     broker("GET", "/v1/broker/lanes", "", "LaneEvent", "Every live lane, then changes"),
     broker("GET", "/v1/broker/peer", "", "Peer", "Who owns the client end of a TCP connection"),
-    broker("POST", "/v1/broker/usage", "Usages", "", "Finished inference calls, for the log"),
+    broker("POST", "/v1/broker/usage", "SettledCalls", "", "Finished inference calls, for the log"),
 ];

@@ -10,9 +10,9 @@
 //!   often newcomers come and how often slots come free, because what was admitted together also
 //!   ends together ([`reserve`](crate::reserve)).
 
-use crate::fair::{Computed, FairQueue, Flow, Lineage};
+use crate::fair::{Computed, FairQueue, Flow, Holding, Lineage, May};
 use crate::reserve::Reserve;
-use inference::Share;
+use ports::{Key, Share};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -205,17 +205,14 @@ impl Admission {
             return if state.running < slots { state.first_in_line() } else { None };
         }
         let full = state.running >= slots;
-        if self.policy.yields {
-            // Who is owed a slot may overtake up to a second set; the engine has room for both.
-            let room = state.running < 2 * slots;
-            return state.fair.next(|h| !full || (room && h.entitled(slots))).map(|(_, w)| w);
-        }
-        if full {
-            return None;
-        }
-        let keep = state.reserve.slots(self.epoch.elapsed());
-        let spare = state.running + keep < slots;
-        state.fair.next(|h| spare || h.entitled(slots)).map(|(_, w)| w)
+        // Who is owed a slot may overtake up to a second set where the engine has room for both.
+        let (anybody, owed) = if self.policy.yields {
+            (!full, state.running < 2 * slots)
+        } else {
+            let keep = state.reserve.slots(self.epoch.elapsed());
+            (state.running + keep < slots, !full)
+        };
+        state.fair.next(|h| May::of(h, slots, anybody, owed)).map(|(_, waiting)| waiting)
     }
 
     /// How full it is.
@@ -240,6 +237,19 @@ impl Admission {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl May {
+    /// Of a tenant that holds this, where `anybody` may start, or those who are `owed` one of the slots. Whoever
+    /// is behind and not owed one holds some, so few are asked in vain, however many tenants wait.
+    fn of(holding: Holding, slots: usize, anybody: bool, owed: bool) -> May {
+        match (anybody, owed && holding.behind) {
+            (true, _) => May::Start,
+            (false, false) => May::End,
+            (false, true) if holding.entitled(slots) => May::Start,
+            (false, true) => May::Wait,
+        }
     }
 }
 
@@ -272,7 +282,7 @@ impl Ticket {
 }
 
 impl Share for Ticket {
-    fn key(&self) -> Vec<u64> {
+    fn key(&self) -> Key {
         if self.admission.policy.fifo {
             return vec![self.id];
         }

@@ -1,45 +1,42 @@
-//! A call's way: who sends it, what it may, its bytes, its turn, its answer; and the record that it leaves.
+//! A call's way: who sends it, what it may, its bytes, its account, its turn, its answer.
 
+use crate::accounts::Account;
 use crate::admission::{AtTurn, Refused, Ticket};
-use crate::aside::aside;
-use crate::backend::{After, Prepared, Start, Upstream};
 use crate::identity::limits::{Reservation, Wanted};
 use crate::identity::right::{Right, covers};
 use crate::identity::{Connection, Payer};
-use crate::openai::{ApiError, Call, Endpoint};
-use crate::respond::{self, AnswerForm};
+use crate::openai::{ApiError, parse};
+use crate::respond::{Admitted, Form};
 use crate::server::Broker;
-use crate::session::Session;
-use crate::upstream;
-use crate::usage::UsageLog;
 use api::broker::Usage;
-use axum::extract::{FromRequest, Request};
+use axum::body::Body;
+use axum::extract::{self, FromRequest};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use inference::Event;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc::UnboundedReceiver;
+use connections::Place;
+use connections::body::Watched;
+use ports::{Endpoint, For, Payment, Prepared, Request, Start, aside};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
 
 /// Largest request body.
 pub const MAX_BODY: usize = 16 << 20;
+/// How long the next part of a body may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Names the fields of a request that no engine has seen: they decide about others, or nobody knows them.
 const DROPPED: HeaderName = HeaderName::from_static("coconut-dropped-fields");
-
-/// Where an admitted call's answer comes from.
-enum Reply<'a> {
-    Events(UnboundedReceiver<Event>),
-    Upstream(After<'a>),
-}
+/// Names the call as the audit log does.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Broker {
     pub(crate) async fn answer(
         &self,
         endpoint: Endpoint,
         peer: Connection,
-        request: Request,
+        request: extract::Request,
     ) -> Response {
         match self.try_answer(endpoint, peer, request).await {
             Ok(response) => response,
@@ -55,130 +52,92 @@ impl Broker {
         &self,
         endpoint: Endpoint,
         peer: Connection,
-        request: Request,
+        request: extract::Request,
     ) -> Result<Response, ApiError> {
         let caller = self.identity.caller(&peer, request.headers()).await?;
         self.usage.check_room()?;
-        let body = body_of(request).await?;
-        let call = aside(body.len(), move || Call::parse(endpoint, &body)).await?;
-        let dropped = dropped(&call);
-        let mut waiting = Waiting { record: Some(record(&caller, &call)), log: self.usage.clone() };
-        match self.admit(&caller, call, &mut waiting).await {
-            Ok(mut response) => {
-                if let Some(dropped) = dropped {
-                    response.headers_mut().insert(DROPPED, dropped);
-                }
-                Ok(response)
+        if let Some(denied) = &caller.denied {
+            // What was tried is on record.
+            let account = Account::open(&self.usage, &self.metrics, record(&caller, ""))?;
+            account.fail(&denied.message);
+            return Err(denied.clone());
+        }
+        // Held until the answer begins.
+        let held =
+            Arc::new(Mutex::new(self.callers.tenants.empty(caller.lane.tenant.name.clone())));
+        let body = body_of(request, held.clone()).await?;
+        let parsed = aside(body.len(), move || parse(endpoint, &body)).await?;
+        let record = record(&caller, &parsed.request.model);
+        let account = Account::open(&self.usage, &self.metrics, record)?;
+        let call = account.call();
+        let mut response = match self.admit(&caller, parsed.request, &account).await {
+            Ok(admitted) => {
+                // It holds what the account does not need any more.
+                drop(account);
+                let (admitted, form) = admitted;
+                admitted.respond(form).await
             }
             Err(error) => {
-                waiting.end(&error.message);
-                Err(error)
+                account.fail(&error.message);
+                self.metrics.refused();
+                error.into_response()
             }
+        };
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&call.to_string()) {
+            headers.insert(REQUEST_ID, id);
         }
+        // None where its name fits into no header.
+        if let Ok(dropped) = HeaderValue::from_str(&parsed.dropped.join(", "))
+            && !dropped.is_empty()
+        {
+            headers.insert(DROPPED, dropped);
+        }
+        Ok(response)
     }
 
     async fn admit(
         &self,
         caller: &Payer,
-        call: Call,
-        waiting: &mut Waiting,
-    ) -> Result<Response, ApiError> {
-        check_model(caller, &call.model)?;
+        request: Request,
+        account: &Arc<Account>,
+    ) -> Result<(Admitted, Form), ApiError> {
+        check_model(caller, &request.model)?;
+        let route = self.routes.of(&request.model).await?;
         let context = caller.limits.as_ref().and_then(|limits| limits.context);
-        let mut prepared = self.backend.prepare(call, context).await?;
-        let reservation = reserve(caller, &mut prepared)?;
-        let mut right = Right::new(&prepared.model, caller.infer.clone());
-        waiting.prepared(&prepared);
-        let form = AnswerForm {
-            endpoint: prepared.call.endpoint,
-            model: prepared.model.clone(),
-            stream: prepared.call.stream,
-            include_usage: prepared.call.include_usage,
-        };
-        let (at_turn, reply): (AtTurn, _) =
-            match self.backend.start(prepared, &caller.lane.tenant.name)? {
-                Start::AtTurn(begin, events) => (begin, Reply::Events(events)),
-                Start::After(begin) => (Box::new(drop), Reply::Upstream(begin)),
-            };
-        let ticket = tokio::select! {
-            ticket = self.turn(caller, at_turn) => ticket?,
+        let mut prepared = route.backend.prepare(request, context).await?;
+        account.hold(reserve(caller, &mut prepared)?);
+        let request = &prepared.request;
+        let (model, form) = (request.model.as_str(), Form::of(request));
+        let mut right = Right::new(model, caller.infer.clone(), self.ending.subscribe());
+        let whom = For { tenant: &caller.lane.tenant.name, call: account.call() };
+        let Start { begin, answer } = route.backend.start(prepared, whom)?;
+        let meter = account.clone();
+        let at_turn: AtTurn = Box::new(move |ticket: Arc<Ticket>| {
+            meter.turn(&ticket);
+            begin(Payment { share: ticket, meter });
+        });
+        tokio::select! {
+            biased;
             lost = right.lost() => return Err(lost),
-        };
-        let lost = || ApiError::unavailable("the call lost its record");
-        let record = waiting.record.take().ok_or_else(lost)?;
-        let (usage, metrics) = (self.usage.clone(), self.metrics.clone());
-        let session = Session::new(ticket, reservation, right, record, usage, metrics);
-        Ok(run(reply, form, session).await)
-    }
-
-    async fn turn(&self, caller: &Payer, at_turn: AtTurn) -> Result<Arc<Ticket>, ApiError> {
-        let full = |Refused::QueueFull { tenant, queued }| {
-            let message = format!("tenant {tenant} has {queued} requests waiting already");
-            ApiError::limited(message, 1).code("queue_full")
-        };
-        self.admission.admit(&caller.lane, at_turn).await.map_err(full)
-    }
-}
-
-/// The record of a call that has not begun: whatever becomes of it, it is written once.
-struct Waiting {
-    /// None once the session has it, or it was written.
-    record: Option<Usage>,
-    log: UsageLog,
-}
-
-impl Waiting {
-    fn prepared(&mut self, prepared: &Prepared) {
-        if let Some(record) = &mut self.record {
-            record.model.clone_from(&prepared.model);
-            record.prompt_tokens = prepared.prompt_tokens;
+            // From here on the backend holds the place.
+            ticket = route.admission.admit(&caller.lane, at_turn) => drop(ticket.map_err(full)?),
         }
-    }
-
-    fn end(&mut self, why: &str) {
-        if let Some(record) = self.record.take() {
-            // Nothing of it was computed.
-            let refused = Some(why.to_owned());
-            self.log.record(Usage { refused, prompt_tokens: 0, ..record });
-        }
+        Ok((Admitted { answer, right, account: account.clone() }, form))
     }
 }
 
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.end("the caller went away before its turn");
-    }
-}
-
-/// From here on the session writes the record, whatever happens.
-async fn run(reply: Reply<'_>, form: AnswerForm, mut session: Session) -> Response {
-    let begin = match reply {
-        Reply::Events(events) => return respond::events(events, form, session).await,
-        Reply::Upstream(begin) => begin,
-    };
-    match begun(begin, &mut session).await {
-        Ok(answer) => upstream::pass(answer, form, session).await,
-        Err(error) => {
-            session.failed(&error.message);
-            error.into_response()
-        }
-    }
-}
-
-async fn begun(begin: After<'_>, session: &mut Session) -> Result<Upstream, ApiError> {
-    let lost = || ApiError::unavailable("the call lost its place");
-    let ticket = session.ticket().ok_or_else(lost)?;
-    tokio::select! {
-        answer = begin(ticket) => answer,
-        lost = session.lost() => Err(lost),
-    }
+fn full(refused: Refused) -> ApiError {
+    let Refused::QueueFull { tenant, queued } = refused;
+    let message = format!("tenant {tenant} has {queued} requests waiting already");
+    ApiError::limited(message, 1).code("queue_full")
 }
 
 /// Sets aside what the call may use; where it does not say how much that is, it gets what is left.
 fn reserve(caller: &Payer, prepared: &mut Prepared) -> Result<Reservation, ApiError> {
     let limits = caller.limits.as_ref();
     let limited = limits.is_some_and(|limits| limits.tokens_per_minute.is_some());
-    let wanted = match (prepared.call.max_tokens, prepared.max_tokens) {
+    let wanted = match (prepared.request.max_tokens, prepared.max_tokens) {
         (Some(said), _) => Wanted::Tokens(said.into()),
         (None, Some(usual)) => Wanted::Any(usual.into()),
         (None, None) => Wanted::Any(u64::from(u32::MAX)),
@@ -190,7 +149,12 @@ fn reserve(caller: &Payer, prepared: &mut Prepared) -> Result<Reservation, ApiEr
     Ok(reservation)
 }
 
-async fn body_of(request: Request) -> Result<Bytes, ApiError> {
+/// The body, within the tenant's part of the memory.
+async fn body_of(
+    request: extract::Request,
+    held: Arc<Mutex<Place<String>>>,
+) -> Result<Bytes, ApiError> {
+    let request = request.map(|body| Body::new(Watched::new(body, held, PATIENCE)));
     Bytes::from_request(request, &()).await.map_err(|rejection| {
         let status = rejection.status();
         let message = if status == StatusCode::PAYLOAD_TOO_LARGE {
@@ -214,26 +178,14 @@ fn check_model(caller: &Payer, model: &str) -> Result<(), ApiError> {
         .code("model_not_allowed"))
 }
 
-/// None where nothing was dropped, or where its name fits into no header.
-fn dropped(call: &Call) -> Option<HeaderValue> {
-    let names = call.dropped.join(", ");
-    if names.is_empty() { None } else { HeaderValue::from_str(&names).ok() }
-}
-
-fn record(caller: &Payer, call: &Call) -> Usage {
+fn record(caller: &Payer, model: &str) -> Usage {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Usage {
+        call: Uuid::now_v7(),
         agent: caller.agent,
         tenant: caller.lane.tenant.name.clone(),
-        model: call.model.clone(),
-        prompt_tokens: 0,
-        completion_tokens: 0,
+        model: model.to_owned(),
         time_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
-        queued_us: 0,
-        first_token_us: 0,
-        steps: 0,
-        passed_steps: 0,
-        others_tokens: 0,
-        refused: None,
+        ..Usage::default()
     }
 }

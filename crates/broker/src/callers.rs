@@ -29,10 +29,14 @@ pub struct Sizes {
     pub others: Limits,
     /// Bytes of requests, for each of these.
     pub bodies: Limits,
+    /// Bytes of requests of one tenant's, however many agents send them, and of all together.
+    pub tenants: Limits,
 }
 
 /// Bytes of requests that are being read or wait for their first token.
 const BODIES: Limits = Limits { total: 1 << 30, each: 64 << 20, part: 2 };
+/// The same by tenants: a quarter of a gibibyte for one.
+const TENANTS: Limits = Limits { total: 1 << 30, each: 256 << 20, part: 2 };
 
 impl Sizes {
     /// For a process that may have so many descriptors: a call to another server needs one more.
@@ -43,6 +47,7 @@ impl Sizes {
             users: of(limit / 8, usize::MAX, 2),
             others: of(limit / 8, usize::MAX, 0),
             bodies: BODIES,
+            tenants: TENANTS,
         }
     }
 }
@@ -63,6 +68,8 @@ pub struct Callers {
     unknown: Arc<Pool<Key>>,
     /// Agents' and others'.
     pub(crate) bodies: [Arc<Pool<Key>>; 2],
+    /// By tenants' names.
+    pub(crate) tenants: Arc<Pool<String>>,
 }
 
 impl Callers {
@@ -75,6 +82,7 @@ impl Callers {
             loopback: Pool::new(sizes.others),
             unknown: Pool::new(sizes.others),
             bodies: [Pool::new(sizes.bodies), Pool::new(sizes.bodies)],
+            tenants: Pool::new(sizes.tenants),
         }
     }
 

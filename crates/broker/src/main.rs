@@ -1,119 +1,33 @@
 //! `coconut-broker`: starts what its options name, and serves until it is told to end.
 
+mod options;
+
 use anyhow::{Context, bail};
 use api::broker::API_SOCKET;
-use clap::{ArgGroup, Parser};
-use coconut_broker::admission::{Admission, Policy};
-use coconut_broker::backend::Backend;
-use coconut_broker::backend::embedded::Embedded;
-use coconut_broker::backend::remote::Remote;
+use clap::Parser;
+use coconut_broker::accounts::UsageLog;
+use coconut_broker::accounts::journal::Journal;
+use coconut_broker::admission::Policy;
 use coconut_broker::callers::{Callers, Sizes};
 use coconut_broker::entrance;
 use coconut_broker::identity::Identity;
 use coconut_broker::identity::lanes::LaneBook;
+use coconut_broker::remote::Remote;
+use coconut_broker::route::{Route, Routes};
 use coconut_broker::server::Broker;
-use coconut_broker::usage::UsageLog;
-use inference::{Engine, EngineConfig, Model};
+use options::Args;
+use ports::Backend;
 use std::io::IsTerminal;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-/// Shares a language model fairly among agents and tenants, behind the OpenAI API.
-///
-/// Who calls is known from the socket's peer. With coconutd (the usual case on Coconut OS) the kernel
-/// says which agent that is; with --standalone the tenant is the peer's user. Tokens are shared by
-/// weighted fair queueing, tenant first, then agent, then the agents below it. The number of tenants is
-/// not limited.
-#[derive(Parser)]
-#[command(
-    name = "coconut-broker",
-    version,
-    group(ArgGroup::new("from").required(true).args(["model", "backend_url"])),
-    group(ArgGroup::new("who").args(["coconutd", "standalone"])),
-    after_help = "Examples:\n  \
-        coconut-broker --standalone --model coconut-tiny-bigram.gguf --listen 127.0.0.1:11700\n  \
-        coconut-broker --standalone --backend-url http://127.0.0.1:8002 --slots 16 --listen 127.0.0.1:11700\n  \
-        curl http://127.0.0.1:11700/v1/models"
-)]
-struct Args {
-    /// Serve this GGUF model with the embedded engine (llama.cpp)
-    #[arg(long, value_name = "FILE.gguf")]
-    model: Option<PathBuf>,
-    /// Use this OpenAI-compatible server instead (http://HOST:PORT or https://HOST)
-    #[arg(long, value_name = "URL")]
-    backend_url: Option<String>,
-    /// Key for the backend server, sent as a bearer token
-    #[arg(long, value_name = "KEY", env = "COCONUT_BACKEND_KEY", hide_env_values = true)]
-    backend_key: Option<String>,
-    /// Do not tell the backend server each tenant's part of its cache (vLLM's cache_salt): for a server that
-    /// refuses fields it does not know, and separates its users' caches itself
-    #[arg(long, requires = "backend_url")]
-    no_cache_salt: bool,
-
-    /// Listen on this TCP address; may be given more than once
-    #[arg(long, value_name = "IP:PORT")]
-    listen: Vec<SocketAddr>,
-    /// Listen on this UNIX socket; may be given more than once
-    #[arg(long, value_name = "SOCKET")]
-    unix: Vec<PathBuf>,
-
-    /// Ask this coconutd who calls and what it may [default: /run/coconut/api.sock]
-    #[arg(long, value_name = "SOCKET")]
-    coconutd: Option<PathBuf>,
-    /// With coconutd: serve local processes that are no agents as this tenant (else they are refused)
-    #[arg(long, value_name = "TENANT", conflicts_with = "standalone")]
-    host_tenant: Option<String>,
-    /// Without coconutd: the tenant is the peer's user on a UNIX socket, one for all on TCP
-    #[arg(long)]
-    standalone: bool,
-    /// With --standalone: a trusted front-end names the tenant in this header
-    #[arg(long, value_name = "HEADER", requires = "standalone")]
-    trust_header: Option<String>,
-
-    /// With --standalone: print a record of every call to stdout, as lines of JSON
-    #[arg(long, requires = "standalone")]
-    print_usage: bool,
-
-    /// Requests that the backend works on at once [default: 4 embedded, 16 at a server]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=128))]
-    slots: Option<u32>,
-    /// Requests of one tenant that may wait; more are refused with 429
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    max_queued: usize,
-    /// Control for measurements: first come, first served, no fairness
-    #[arg(long)]
-    fifo: bool,
-
-    /// Embedded engine: threads that compute [default: all cores but one]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=512))]
-    threads: Option<u32>,
-    /// Embedded engine: tokens of context per request [default: the model's, at most 4096]
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(16..))]
-    context: Option<u32>,
-    /// Embedded engine: tokens computed in one step [default: by the measured cost]
-    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..=512))]
-    step: Option<u32>,
-}
-
-/// Requests at once where nobody has said: a CPU gains little from more, a server batches.
-const EMBEDDED_SLOTS: u32 = 4;
-const SERVER_SLOTS: u32 = 16;
-/// Most tokens in one step of the engine.
-const BATCH: u32 = 512;
-/// Context where the model would allow more and nobody asked for it.
-const USUAL_CONTEXT: u32 = 4096;
-
-impl Args {
-    fn slots(&self) -> u32 {
-        let usual = if self.model.is_some() { EMBEDDED_SLOTS } else { SERVER_SLOTS };
-        self.slots.unwrap_or(usual)
-    }
-}
+/// How long the last records may take to reach coconutd; what has not is left to the next broker.
+const LAST_RECORDS: Duration = Duration::from_secs(10);
 
 fn main() -> std::process::ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -150,33 +64,13 @@ fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let (backend, yields): (Arc<dyn Backend>, bool) = match (&args.model, &args.backend_url) {
-        (Some(path), _) => (Arc::new(Embedded::new(engine(&args, path)?)), true),
-        (_, Some(url)) => {
-            let key = args.backend_key.as_deref();
-            (Arc::new(Remote::new(url, key, !args.no_cache_salt)?), false)
-        }
-        (None, None) => bail!("neither --model nor --backend-url was given"),
-    };
-    let policy = Policy {
-        slots: args.slots() as usize,
-        yields,
-        fifo: args.fifo,
-        max_queued: args.max_queued,
-    };
     if args.fifo {
         tracing::warn!("control: no fairness; first come, first served");
     }
-    let (identity, usage) = identity(&args);
-    let gone = backend.clone();
-    let broker = Arc::new(Broker {
-        identity,
-        admission: Admission::new(policy),
-        backend,
-        usage,
-        metrics: Arc::default(),
-        callers: Callers::new(&Sizes::default()),
-    });
+    let routes = Routes::new(backends(&args)?);
+    let (identity, usage) = identity(&args)?;
+    let callers = Callers::new(&Sizes::default());
+    let broker = Arc::new(Broker::new(identity, routes, usage, callers));
     let mut servers = JoinSet::new();
     for address in &args.listen {
         let listener = TcpListener::bind(address)
@@ -191,12 +85,45 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         servers.spawn(entrance::serve_unix(broker.clone(), listener));
     }
     tell_ready();
-    until_told(servers, &*gone).await?;
+    let ended = until_told(&mut servers, &broker.routes).await;
+    // Nobody new comes; who is being answered is told; what it has cost goes to the log.
+    servers.shutdown().await;
+    broker.ending.send_replace(true);
+    broker.usage.close(LAST_RECORDS).await;
     for path in &args.unix {
         // Gone already is as good.
         let _ = std::fs::remove_file(path);
     }
-    Ok(())
+    ended
+}
+
+fn backends(args: &Args) -> anyhow::Result<Vec<Route>> {
+    let mut routes = Vec::new();
+    let policy = |slots: u32, yields: bool| Policy {
+        slots: slots as usize,
+        yields,
+        fifo: args.fifo,
+        max_queued: args.max_queued,
+    };
+    if let Some(path) = &args.model {
+        let backend = embedded(args, path)?;
+        let policy = policy(args.engine_slots(), backend.yields());
+        routes.push(Route::new("embedded", backend, policy));
+    }
+    for server in &args.backend_url {
+        let key = args.key(server)?;
+        let backend = Remote::new(&server.url, key.as_deref(), args.salted(server))?;
+        let policy = policy(args.server_slots(server), backend.yields());
+        if routes.iter().any(|route: &Route| route.name == server.name) {
+            let name = &server.name;
+            bail!(
+                "two backends are called {name}\nhint: --backend-url '{};name=OTHER'",
+                server.url
+            );
+        }
+        routes.push(Route::new(server.name.as_str(), Arc::new(backend), policy));
+    }
+    Ok(routes)
 }
 
 /// Does nothing where there is no service manager.
@@ -208,57 +135,79 @@ fn tell_ready() {
 }
 
 async fn until_told(
-    mut servers: JoinSet<std::io::Result<()>>,
-    backend: &dyn Backend,
+    servers: &mut JoinSet<std::io::Result<()>>,
+    routes: &Routes,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = terminate.recv() => {}
         done = tokio::signal::ctrl_c() => done?,
         Some(ended) = servers.join_next() => ended?.context("a listener failed")?,
-        () = backend.gone() => bail!("the engine has stopped\nhint: the lines before this one say why"),
+        name = routes.gone() => {
+            bail!("the backend {name} has stopped\nhint: the lines before this one say why")
+        }
     }
     tracing::info!("ending");
     Ok(())
 }
 
-fn identity(args: &Args) -> (Identity, UsageLog) {
+fn identity(args: &Args) -> anyhow::Result<(Identity, UsageLog)> {
     if args.standalone {
         let trusted_header = args.trust_header.clone();
         if let Some(header) = &trusted_header {
             tracing::warn!(header, "callers are believed to be who this header says");
         }
         let usage = if args.print_usage { UsageLog::to_stdout() } else { UsageLog::none() };
-        return (Identity::Standalone { trusted_header }, usage);
+        return Ok((Identity::Standalone { trusted_header }, usage));
+    }
+    let folder = args
+        .accounts
+        .as_ref()
+        .context("nowhere to keep what calls cost until coconutd has it\nhint: --accounts DIR")?;
+    let (journal, left) = Journal::open(folder).with_context(|| {
+        let folder = folder.display();
+        format!("the journal of calls in {folder}\nhint: does another broker use it?")
+    })?;
+    if !left.is_empty() {
+        tracing::warn!(
+            records = left.len(),
+            "an earlier broker left records of calls; they go first"
+        );
     }
     let socket = args.coconutd.clone().unwrap_or_else(|| API_SOCKET.into());
     let book = LaneBook::new(socket.clone());
     tokio::spawn(book.clone().follow());
     let host_tenant = args.host_tenant.clone();
-    (Identity::Daemon { book, host_tenant }, UsageLog::to_daemon(socket))
+    let usage = UsageLog::to_daemon(socket, Arc::new(journal), left);
+    Ok((Identity::Daemon { book, host_tenant }, usage))
 }
 
-fn engine(args: &Args, path: &Path) -> anyhow::Result<Engine> {
+#[cfg(not(feature = "llama"))]
+fn embedded(_: &Args, _: &Path) -> anyhow::Result<Arc<dyn Backend>> {
+    bail!("this broker is built without the embedded engine\nhint: --backend-url http://HOST:PORT")
+}
+
+#[cfg(feature = "llama")]
+fn embedded(args: &Args, path: &Path) -> anyhow::Result<Arc<dyn Backend>> {
+    use inference::{Embedded, Engine, EngineConfig, Model};
+    /// Most tokens in one step of the engine.
+    const BATCH: u32 = 512;
+    /// Context where the model would allow more and nobody asked for it.
+    const USUAL_CONTEXT: u32 = 4096;
     let model = Arc::new(Model::load(path)?);
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let context = args.context.unwrap_or(model.trained_context().min(USUAL_CONTEXT));
     // Every admitted request holds a sequence; newcomers may overtake with a second set.
-    let sequences = if args.fifo { args.slots() } else { args.slots() * 2 };
+    let slots = args.engine_slots();
     let config = EngineConfig {
-        sequences,
+        sequences: if args.fifo { slots } else { slots * 2 },
         context,
         threads: args.threads.unwrap_or(cores.saturating_sub(1).max(1)),
         batch: BATCH,
         step: args.step.or(args.fifo.then_some(BATCH)),
     };
-    tracing::info!(
-        model = model.name(),
-        slots = args.slots(),
-        context,
-        threads = config.threads,
-        "loaded"
-    );
-    Ok(Engine::start(model, config)?)
+    tracing::info!(model = model.name(), slots, context, threads = config.threads, "loaded");
+    Ok(Arc::new(Embedded::new(Engine::start(model, config)?)))
 }
 
 /// Binds, replacing a socket that a dead broker left. Anybody may connect; who it is decides the rest.

@@ -1,104 +1,178 @@
-//! Counters in Prometheus' text format.
+//! Counters for Prometheus.
 
 use crate::admission::Depth;
+use crate::route::{Route, Routes};
 use api::broker::Usage;
-use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use ports::MeasureKind;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::Arc;
 
-/// Upper bounds of the histograms, in microseconds.
-const BOUNDS: [u64; 12] = [
-    100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000,
-    30_000_000,
-];
-
-#[derive(Default)]
-struct Histogram {
-    buckets: [AtomicU64; BOUNDS.len()],
-    sum_us: AtomicU64,
-    count: AtomicU64,
-}
-
-impl Histogram {
-    fn observe(&self, us: u64) {
-        if let Some(i) = BOUNDS.iter().position(|b| us <= *b) {
-            self.buckets[i].fetch_add(1, Relaxed);
-        }
-        self.sum_us.fetch_add(us, Relaxed);
-        self.count.fetch_add(1, Relaxed);
-    }
-
-    fn write(&self, out: &mut String, name: &str) {
-        let _ = writeln!(out, "# TYPE {name} histogram");
-        let mut below = 0;
-        for (bound, bucket) in BOUNDS.iter().zip(&self.buckets) {
-            below += bucket.load(Relaxed);
-            let seconds = *bound as f64 / 1e6;
-            let _ = writeln!(out, "{name}_bucket{{le=\"{seconds}\"}} {below}");
-        }
-        let count = self.count.load(Relaxed);
-        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {count}");
-        let _ = writeln!(out, "{name}_sum {}", self.sum_us.load(Relaxed) as f64 / 1e6);
-        let _ = writeln!(out, "{name}_count {count}");
-    }
-}
+/// Upper bounds of the histograms, in seconds.
+const BOUNDS: [f64; 12] = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 1e1, 3e1];
 
 /// What the broker has done.
-#[derive(Default)]
 pub struct Metrics {
-    served: AtomicU64,
-    broken: AtomicU64,
-    refused: AtomicU64,
-    prompt_tokens: AtomicU64,
-    completion_tokens: AtomicU64,
+    registry: Registry,
+    served: Counter,
+    broken: Counter,
+    refused: Counter,
+    prompt_tokens: Counter,
+    completion_tokens: Counter,
     queued: Histogram,
     first_token: Histogram,
 }
 
 impl Metrics {
+    /// Nothing yet; how full the backends are is asked for with each look.
+    pub fn new(routes: &Arc<Routes>) -> Self {
+        let mut all = Registry::with_prefix("coconut");
+        let registry = all.sub_registry_with_prefix("broker");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let served = counter("calls_served", "Calls that were answered to their end");
+        let broken = counter("calls_broken_off", "Calls that began and were not");
+        let refused = counter("calls_refused", "Calls that did not begin");
+        let prompt_tokens = counter("prompt_tokens", "Tokens read");
+        let completion_tokens = counter("completion_tokens", "Tokens written");
+        let mut histogram = |name: &str, help: &str| {
+            let histogram = Histogram::new(BOUNDS);
+            registry.register(name, help, histogram.clone());
+            histogram
+        };
+        let queued = histogram("queued_seconds", "Time in the fair queue");
+        let first_token =
+            histogram("first_token_seconds", "Time from a call's turn to its first token");
+        registry.register_collector(Box::new(Depths(routes.clone())));
+        let engines = all.sub_registry_with_prefix("engine");
+        engines.register_collector(Box::new(Engines(routes.clone())));
+        Self {
+            registry: all,
+            served,
+            broken,
+            refused,
+            prompt_tokens,
+            completion_tokens,
+            queued,
+            first_token,
+        }
+    }
+
     /// A call that was admitted is over.
     pub fn finished(&self, usage: &Usage) {
-        let ended = if usage.refused.is_none() { &self.served } else { &self.broken };
-        ended.fetch_add(1, Relaxed);
-        self.prompt_tokens.fetch_add(u64::from(usage.prompt_tokens), Relaxed);
-        self.completion_tokens.fetch_add(u64::from(usage.completion_tokens), Relaxed);
-        self.queued.observe(usage.queued_us);
+        if usage.refused.is_none() { &self.served } else { &self.broken }.inc();
+        self.prompt_tokens.inc_by(usage.prompt_tokens.into());
+        self.completion_tokens.inc_by(usage.completion_tokens.into());
+        self.queued.observe(usage.queued_us as f64 / 1e6);
         if usage.first_token_us > 0 {
-            self.first_token.observe(usage.first_token_us);
+            self.first_token.observe(usage.first_token_us as f64 / 1e6);
         }
     }
 
     /// A call was not admitted.
     pub fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
+        self.refused.inc();
     }
 
     /// The text for `/metrics`.
-    pub fn render(&self, depth: Depth) -> String {
+    pub fn render(&self) -> String {
         let mut out = String::new();
-        for (name, value) in [
-            ("calls_served_total", &self.served),
-            ("calls_broken_off_total", &self.broken),
-            ("calls_refused_total", &self.refused),
-            ("prompt_tokens_total", &self.prompt_tokens),
-            ("completion_tokens_total", &self.completion_tokens),
-        ] {
-            let value = value.load(Relaxed);
-            let _ = writeln!(
-                out,
-                "# TYPE coconut_broker_{name} counter\ncoconut_broker_{name} {value}"
-            );
-        }
-        for (name, value) in [
-            ("calls_running", depth.running),
-            ("calls_queued", depth.queued),
-            ("slots_reserved", depth.reserve),
-            ("tenants_remembered", depth.tenants),
-        ] {
-            let _ =
-                writeln!(out, "# TYPE coconut_broker_{name} gauge\ncoconut_broker_{name} {value}");
-        }
-        self.queued.write(&mut out, "coconut_broker_queued_seconds");
-        self.first_token.write(&mut out, "coconut_broker_first_token_seconds");
+        // Text is written into memory.
+        let _ = encode(&mut out, &self.registry);
         out
+    }
+}
+
+/// Whose number it is.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Backend {
+    backend: String,
+}
+
+impl Backend {
+    fn of(route: &Route) -> Self {
+        Self { backend: route.name.clone() }
+    }
+}
+
+/// How full each backend's queue is.
+struct Depths(Arc<Routes>);
+/// What the backends say of themselves.
+struct Engines(Arc<Routes>);
+
+impl fmt::Debug for Depths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Depths")
+    }
+}
+
+impl fmt::Debug for Engines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Engines")
+    }
+}
+
+/// Name, help, and what it is of a queue.
+type Number = (&'static str, &'static str, fn(&Depth) -> usize);
+
+const NUMBERS: [Number; 4] = [
+    ("calls_running", "Calls at the backend", |depth| depth.running),
+    ("calls_queued", "Calls that wait", |depth| depth.queued),
+    ("slots_reserved", "Slots kept free for newcomers", |depth| depth.reserve),
+    ("tenants_remembered", "Tenants with an account", |depth| depth.tenants),
+];
+
+impl Collector for Depths {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let all: Vec<_> = self
+            .0
+            .all()
+            .iter()
+            .map(|route| (Backend::of(route), route.admission.depth()))
+            .collect();
+        for (name, help, of) in NUMBERS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (backend, depth) in &all {
+                ConstGauge::new(of(depth) as i64).encode(family.encode_family(backend)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Engines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let measures = |route: &Route| (Backend::of(route), route.backend.measures());
+        let all: Vec<_> = self.0.all().iter().map(measures).collect();
+        let mut names: Vec<_> = all.iter().flat_map(|(_, measures)| measures).collect();
+        names.sort_by_key(|measure| measure.name);
+        names.dedup_by_key(|measure| measure.name);
+        for named in names {
+            let kind = match named.kind {
+                MeasureKind::Counter => MetricType::Counter,
+                MeasureKind::Gauge => MetricType::Gauge,
+            };
+            let mut family = encoder.encode_descriptor(named.name, named.help, None, kind)?;
+            for (backend, measures) in &all {
+                for measure in measures.iter().filter(|measure| measure.name == named.name) {
+                    let one = family.encode_family(backend)?;
+                    match measure.kind {
+                        MeasureKind::Counter => ConstCounter::new(measure.value).encode(one)?,
+                        MeasureKind::Gauge => ConstGauge::new(measure.value as i64).encode(one)?,
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }

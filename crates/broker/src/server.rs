@@ -1,36 +1,47 @@
 //! The HTTP front: what is served where, to whom.
 
-use crate::admission::Admission;
-use crate::backend::{Backend, ModelCard};
+use crate::accounts::UsageLog;
 use crate::call::MAX_BODY;
 use crate::callers::Callers;
 use crate::identity::right::covers;
 use crate::identity::{Connection, Identity};
 use crate::metrics::Metrics;
-use crate::openai::{ApiError, Endpoint};
-use crate::usage::UsageLog;
+use crate::openai::ApiError;
+use crate::route::{Routes, no_model};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use ports::{Endpoint, ModelCard};
+use serde_json::json;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Everything that a call needs.
 pub struct Broker {
     /// Who calls.
     pub identity: Identity,
-    /// Whose turn it is.
-    pub admission: Arc<Admission>,
-    /// Who answers.
-    pub backend: Arc<dyn Backend>,
+    /// Who answers, and whose turn it is there.
+    pub routes: Arc<Routes>,
     /// Where records go.
     pub usage: UsageLog,
     /// What was done.
     pub metrics: Arc<Metrics>,
-    /// Who holds how many connections.
+    /// Who holds how much of what all share.
     pub callers: Callers,
+    /// Becomes true when nothing more is answered.
+    pub ending: watch::Sender<bool>,
+}
+
+impl Broker {
+    /// What every broker has the same.
+    pub fn new(identity: Identity, routes: Routes, usage: UsageLog, callers: Callers) -> Self {
+        let routes = Arc::new(routes);
+        let metrics = Arc::new(Metrics::new(&routes));
+        Self { identity, routes, usage, metrics, callers, ending: watch::Sender::new(false) }
+    }
 }
 
 /// What is served, to whoever was let in.
@@ -44,14 +55,16 @@ pub(crate) fn routes(broker: Arc<Broker>) -> Router {
         .route("/metrics", get(metrics))
         .fallback(|request: Request| async move {
             ApiError::not_found(format!(
-                "there is no {} {}",
+                "there is no {} {} here",
                 request.method(),
                 request.uri().path()
             ))
         })
-        .method_not_allowed_fallback(|request: Request| async move {
-            let message = format!("{} does not take {}", request.uri().path(), request.method());
-            ApiError { status: StatusCode::METHOD_NOT_ALLOWED, ..ApiError::invalid(message) }
+        .method_not_allowed_fallback(|| async {
+            ApiError {
+                status: StatusCode::METHOD_NOT_ALLOWED,
+                ..ApiError::invalid("this method is not served here")
+            }
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(broker)
@@ -80,11 +93,19 @@ async fn served(
     headers: &HeaderMap,
 ) -> Result<Vec<ModelCard>, ApiError> {
     let caller = b.identity.caller(peer, headers).await?;
-    let mut models = b.backend.models().await?;
+    if let Some(denied) = caller.denied {
+        return Err(denied);
+    }
+    let mut models = b.routes.models().await?;
     if let Some(limits) = &caller.limits {
         models.retain(|model| covers(limits, &model.id));
     }
     Ok(models)
+}
+
+fn card(model: &ModelCard) -> serde_json::Value {
+    let ModelCard { id, created, owned_by } = model;
+    json!({ "id": id, "object": "model", "created": created, "owned_by": owned_by })
 }
 
 async fn models(
@@ -92,8 +113,8 @@ async fn models(
     peer: ConnectInfo<Connection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let data = served(&b, &peer, &headers).await?;
-    Ok(axum::Json(serde_json::json!({ "object": "list", "data": data })).into_response())
+    let data: Vec<_> = served(&b, &peer, &headers).await?.iter().map(card).collect();
+    Ok(axum::Json(json!({ "object": "list", "data": data })).into_response())
 }
 
 async fn model(
@@ -102,22 +123,34 @@ async fn model(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let found = served(&b, &peer, &headers).await?.into_iter().find(|m| m.id == id);
-    let missing =
-        || ApiError::not_found(format!("there is no model {id:?}")).code("model_not_found");
-    Ok(axum::Json(found.ok_or_else(missing)?).into_response())
+    let all = served(&b, &peer, &headers).await?;
+    let found = all.iter().find(|model| model.id == id).ok_or_else(|| no_model(&id))?;
+    Ok(axum::Json(card(found)).into_response())
 }
 
-/// Whether a call could be answered now.
+/// Whether a call could be answered now: by some backend, if not by each.
 async fn health(State(b): State<Arc<Broker>>) -> Response {
-    match b.backend.health().await {
-        Ok(()) => axum::Json(serde_json::json!({ "status": "ok" })).into_response(),
-        Err(error) => ApiError { status: StatusCode::SERVICE_UNAVAILABLE, ..error }.into_response(),
+    let asked = b.routes.health().await;
+    let failed: Vec<_> = asked.iter().filter_map(|(_, answer)| answer.as_ref().err()).collect();
+    if let Some(first) = failed.first()
+        && failed.len() == asked.len()
+    {
+        let error = (*first).clone();
+        return ApiError { status: StatusCode::SERVICE_UNAVAILABLE, ..error }.into_response();
     }
+    let status = if failed.is_empty() { "ok" } else { "degraded" };
+    let backends: serde_json::Map<_, _> = asked
+        .iter()
+        .map(|(name, answer)| {
+            let said = answer.as_ref().map_or_else(|e| e.message.as_str(), |()| "ok");
+            ((*name).to_owned(), said.into())
+        })
+        .collect();
+    axum::Json(json!({ "status": status, "backends": backends })).into_response()
 }
 
+/// The text format of OpenMetrics 1.0, which Prometheus reads.
 async fn metrics(State(b): State<Arc<Broker>>) -> Response {
-    let text = b.metrics.render(b.admission.depth()) + &b.backend.metrics();
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, Body::from(text)).into_response()
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], Body::from(b.metrics.render())).into_response()
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use api::broker::{InferLimits, Lane, LaneEvent, Usage};
+use api::broker::{InferLimits, Lane, LaneEvent, SettledCalls, Usage};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -12,16 +12,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use coconut_broker::admission::Policy;
-use coconut_broker::backend::Backend;
-use coconut_broker::backend::remote::Remote;
 use coconut_broker::identity::Identity;
 use coconut_broker::identity::lanes::LaneBook;
-use coconut_broker::usage::UsageLog;
+use coconut_broker::remote::Remote;
 use common::{Served, chat, embedded, json, policy, serve};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use ports::Backend;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -54,8 +53,8 @@ async fn peer(State(d): State<Arc<Daemon>>) -> Result<Json<api::broker::Peer>, S
     Ok(Json(api::broker::Peer { agent }))
 }
 
-async fn usage(State(d): State<Arc<Daemon>>, Json(mut records): Json<Vec<Usage>>) -> StatusCode {
-    d.usage.lock().unwrap().append(&mut records);
+async fn usage(State(d): State<Arc<Daemon>>, Json(told): Json<SettledCalls>) -> StatusCode {
+    d.usage.lock().unwrap().extend(told.calls);
     StatusCode::NO_CONTENT
 }
 
@@ -128,7 +127,7 @@ async fn world_of(backend: Arc<dyn Backend>, policy: Policy) -> World {
     let book = LaneBook::new(socket.clone());
     tokio::spawn(book.clone().follow());
     let identity = Identity::Daemon { book, host_tenant: None };
-    let broker = serve(backend, identity, UsageLog::to_daemon(socket), policy).await;
+    let broker = serve(backend, identity, common::to_daemon(socket, dir.path()), policy).await;
     World { daemon, events, broker, server, _dir: dir }
 }
 
@@ -182,6 +181,16 @@ async fn what_the_capability_does_not_cover_is_refused_and_recorded() {
     w.events.send(LaneEvent::Synced).unwrap();
     let body = w.until(403).await;
     assert_eq!(body["error"]["code"], "capability_missing");
+    for looks in 0.. {
+        let records = w.daemon.usage.lock().unwrap().clone();
+        let tried = |r: &Usage| r.refused.as_ref().is_some_and(|why| why.contains("no infer"));
+        if let Some(tried) = records.iter().find(|record| tried(record)) {
+            assert_eq!((tried.agent, tried.tenant.as_str()), (AGENT, "maya"));
+            break;
+        }
+        assert!(looks < PATIENCE, "what was tried is not on record");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     w.events.send(lane(Some(InferLimits { models: vec!["other".into()], ..limits() }))).unwrap();
     for _ in 0..PATIENCE {
         if w.ask().await.1["error"]["code"] == "model_not_allowed" {
@@ -279,7 +288,7 @@ async fn who_waits_for_its_turn_loses_it_with_the_right() {
     let body = chat(9, "");
     let all = join_all((0..4).map(|_| w.broker.post_tcp(CHAT, &body, None)));
     let taken = async {
-        while w.broker.broker.admission.depth().queued < 4 {
+        while w.broker.depth().queued < 4 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         w.events.send(lane(None)).unwrap();
@@ -290,7 +299,7 @@ async fn who_waits_for_its_turn_loses_it_with_the_right() {
     for stream in streams {
         assert!(stream.collect().await.is_ok(), "it is told, not torn");
     }
-    let left = || w.broker.broker.admission.depth();
+    let left = || w.broker.depth();
     for _ in 0..PATIENCE {
         if left().running == 0 {
             break;

@@ -3,14 +3,13 @@
 
 mod common;
 
+use coconut_broker::accounts::UsageLog;
 use coconut_broker::admission::Policy;
-use coconut_broker::backend::Backend;
-use coconut_broker::backend::embedded::Embedded;
 use coconut_broker::identity::Identity;
-use coconut_broker::usage::UsageLog;
 use common::{Served, chat, embedded, json, policy, serve, text};
 use http_body_util::BodyExt;
-use inference::{Engine, EngineConfig, Job, Model, Sampling};
+use inference::{Embedded, Engine, EngineConfig, Job, Model};
+use ports::{Backend, Payment, Share};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,7 +88,7 @@ async fn what_looks_like_a_control_token_in_a_message_is_text() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_gone_is_told_and_not_waited_for() {
     struct Falls;
-    impl inference::Share for Falls {
+    impl Share for Falls {
         fn key(&self) -> Vec<u64> {
             panic!("on purpose: the engine's thread falls over")
         }
@@ -98,16 +97,15 @@ async fn an_engine_that_is_gone_is_told_and_not_waited_for() {
     let model = Arc::new(Model::load(common::model_file()).unwrap());
     let config = EngineConfig { sequences: 2, context: 64, threads: 1, batch: 16, step: None };
     let engine = Engine::start(model.clone(), config).unwrap();
-    let (events, mut answer) = tokio::sync::mpsc::unbounded_channel();
+    let (parts, mut answer) = tokio::sync::mpsc::unbounded_channel();
     assert!(engine.runs());
+    let request = coconut_broker::openai::parse(ports::Endpoint::Chat, chat(1, "").as_bytes());
     engine.submit(Job {
+        request: request.unwrap().request,
         prompt: model.text_prompt("The module"),
-        sampling: Sampling::default(),
-        stop: Vec::new(),
         max_tokens: 1,
-        ignore_eos: false,
-        share: Arc::new(Falls),
-        events,
+        payment: Payment { share: Arc::new(Falls), meter: Arc::new(()) },
+        parts,
     });
     assert_eq!(answer.recv().await, None);
     engine.ended().await;
@@ -146,10 +144,10 @@ async fn a_caller_that_goes_away_frees_its_slot() {
     let mut stream =
         s.post(CHAT, &chat(400, r#","stream":true,"ignore_eos":true"#)).await.into_body();
     stream.frame().await.unwrap().unwrap();
-    assert_eq!(s.broker.admission.depth().running, 1);
+    assert_eq!(s.depth().running, 1);
     drop(stream);
     let until = Instant::now() + Duration::from_secs(300);
-    while s.broker.admission.depth().running > 0 {
+    while s.depth().running > 0 {
         assert!(Instant::now() < until, "the slot is still taken");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -170,7 +168,7 @@ async fn a_flood_passes_another_tenant_over_by_the_step_under_way_at_most() {
             futures_util::future::join_all((0..24).map(|_| s.post_tcp(CHAT, &body, Some("flood"))));
         let quiet = async {
             // All of the flood is there, and it has had more than a quiet request takes.
-            while s.broker.admission.depth().queued < 20 || !served(&s, 200) {
+            while s.depth().queued < 20 || !served(&s, 200) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             assert_eq!(s.post_tcp(CHAT, &chat(1, ""), Some("quiet")).await.status(), 200);
@@ -191,8 +189,6 @@ async fn a_flood_passes_another_tenant_over_by_the_step_under_way_at_most() {
 
 /// The engine has computed so many tokens.
 fn served(s: &Served, tokens: u64) -> bool {
-    let metrics = s.broker.backend.metrics();
-    let mut lines = metrics.lines();
-    let line = lines.find_map(|l| l.strip_prefix("coconut_engine_tokens_computed_total "));
-    line.and_then(|n| n.parse::<u64>().ok()).unwrap() >= tokens
+    let measures = s.broker.routes.all()[0].backend.measures();
+    measures.iter().any(|m| m.name == "tokens_computed" && m.value >= tokens)
 }

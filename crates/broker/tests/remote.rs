@@ -11,17 +11,20 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use coconut_broker::accounts::UsageLog;
 use coconut_broker::admission::Policy;
-use coconut_broker::backend::remote::Remote;
+use coconut_broker::callers::Sizes;
 use coconut_broker::identity::Identity;
-use coconut_broker::usage::UsageLog;
-use common::{Served, json, serve, text};
+use coconut_broker::remote::Remote;
+use common::{Served, json, serve_within, text};
+use connections::Limits;
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -98,6 +101,10 @@ struct World {
 }
 
 async fn world(salted: bool) -> World {
+    world_within(salted, &Sizes::default()).await
+}
+
+async fn world_within(salted: bool, sizes: &Sizes) -> World {
     let seen = Seen::default();
     let routes = Router::new()
         .route(CHAT, post(answer))
@@ -111,7 +118,7 @@ async fn world(salted: bool) -> World {
     let (usage, records) = UsageLog::channel();
     // In turn: no slot is kept for newcomers.
     let policy = Policy { slots: 4, yields: false, fifo: true, max_queued: 100 };
-    let broker = serve(backend, identity, usage, policy).await;
+    let broker = serve_within(backend, identity, usage, policy, sizes).await;
     World { broker, seen, records, server }
 }
 
@@ -203,7 +210,7 @@ async fn who_gives_up_in_the_queue_is_on_record() {
     // Four slots are taken, so the fifth waits.
     let taken = join_all((0..4).map(|_| w.ask("maya", &endless)));
     let given_up = async {
-        let depth = || w.broker.broker.admission.depth();
+        let depth = || w.broker.depth();
         while depth().running < 4 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -215,6 +222,10 @@ async fn who_gives_up_in_the_queue_is_on_record() {
         tokio::select! {
             answer = w.ask("maya", &plain) => panic!("{}", answer.status()),
             () = waits => {}
+        }
+        // It is noticed while the others still hold their slots: else its turn would come.
+        while depth().queued > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::select! {
@@ -272,4 +283,30 @@ async fn health_tells_when_the_server_is_gone() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the server is gone and nobody says so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_hoards_memory_takes_none_of_anothers() {
+    let tenants = Limits { total: 1 << 20, each: 300_000, part: 0 };
+    let w = world_within(true, &Sizes { tenants, ..Sizes::default() }).await;
+    let long = request("plain", &json!({ "user": "x".repeat(100_000) }));
+    assert_eq!(w.ask("maya", &long).await.status(), 200, "the control: there is room");
+    let mut half_sent = TcpStream::connect(("127.0.0.1", w.broker.port)).await.unwrap();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nx-tenant-id: maya\r\ncontent-length: 400000\r\n\r\n"
+    );
+    half_sent.write_all(head.as_bytes()).await.unwrap();
+    half_sent.write_all(&[b' '; 250_000]).await.unwrap();
+    for _ in 0..15_000 {
+        let answer = w.ask("maya", &long).await;
+        if answer.status() == 400 {
+            let said = json(answer).await["error"]["message"].as_str().unwrap().to_owned();
+            assert!(said.contains("bytes already"), "{said}");
+            assert_eq!(w.ask("noor", &long).await.status(), 200, "it is maya's alone");
+            drop(half_sent);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it is never refused");
 }

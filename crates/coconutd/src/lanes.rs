@@ -1,11 +1,10 @@
-//! Lanes, as the broker is told of them and as they are shown; what it tells of calls.
+//! Lanes, as the broker is told of them and as they are shown.
 
 use crate::state::{Inner, TenantUse};
-use abi::{AgentId, Capability, Kind, Verdict};
-use api::broker::{Above, InferLimits, Lane, Usage};
+use abi::{AgentId, Capability};
+use api::broker::{Above, InferLimits, Lane};
 use api::lane::{AgentLane, LaneList, TenantLane};
 use manifest::{InferScope, Scope};
-use record::{Body, Entry, body};
 
 impl Inner {
     /// An agent's lane, as the broker is told; none for an agent that does not run.
@@ -26,43 +25,6 @@ impl Inner {
             above: view.above.iter().map(above).collect(),
             infer: union(scopes),
         })
-    }
-
-    /// Books a call and makes its record.
-    pub fn book_usage(&mut self, usage: &Usage) -> Entry {
-        let tokens = u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens);
-        let aid = self.supervisor.by_uuid(usage.agent).map(|agent| agent.aid);
-        let tenant = self.tenants.entry(usage.tenant.clone()).or_default();
-        tenant.tokens += tokens;
-        tenant.calls += 1;
-        tenant.refused += u64::from(usage.refused.is_some());
-        let mut entry = match aid {
-            Some(aid) => {
-                if let Some(info) = self.info.get_mut(&aid) {
-                    info.tokens += tokens;
-                    info.calls += 1;
-                }
-                self.entry(aid, Kind::Inference)
-            }
-            None => crate::sink::own(Kind::Inference, "", ""),
-        };
-        entry.agent = usage.agent;
-        entry.tenant.clone_from(&usage.tenant);
-        entry.time_ns = usage.time_ns;
-        entry.capability = Capability::Infer;
-        entry.verdict = if usage.refused.is_some() { Verdict::Deny } else { Verdict::Allow };
-        entry.object.clone_from(&usage.model);
-        entry.body = Body::Inference(body::Inference {
-            prompt_tokens: Some(usage.prompt_tokens.into()),
-            completion_tokens: Some(usage.completion_tokens.into()),
-            queued_us: Some(usage.queued_us),
-            first_token_us: Some(usage.first_token_us),
-            steps: Some(usage.steps),
-            passed_steps: Some(usage.passed_steps),
-            others_tokens: Some(usage.others_tokens),
-            refused: usage.refused.clone().unwrap_or_default(),
-        });
-        entry
     }
 
     /// Every tenant's lane, with its running agents.

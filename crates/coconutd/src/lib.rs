@@ -21,6 +21,7 @@ pub mod authority;
 pub mod boot;
 pub mod caller;
 pub mod callers;
+pub mod calls;
 pub mod change;
 pub mod clock;
 pub mod config;

@@ -2,6 +2,7 @@
 
 use crate::authority::trust::Trust;
 use crate::callers::Callers;
+use crate::calls::Journals;
 use crate::clock;
 use crate::config::Config;
 use crate::feed::Feed;
@@ -130,6 +131,8 @@ pub struct Inner {
     pub by_owner: HashMap<u32, BTreeMap<Uuid, AgentId>>,
     /// By tenant.
     pub tenants: HashMap<String, TenantUse>,
+    /// What of the broker's calls is booked.
+    pub journals: Journals,
     /// Agents since the daemon started.
     pub admitted: u64,
     /// Where changes are told.
@@ -292,6 +295,7 @@ impl Daemon {
                 info: HashMap::new(),
                 by_owner: HashMap::new(),
                 tenants: HashMap::new(),
+                journals: Journals::default(),
                 admitted: 0,
                 feed: Feed::default(),
             }),

@@ -260,8 +260,9 @@ fn log_agrees(running: &Running, log: &[Record]) {
     }
 }
 
-/// Kills the daemon instead of its next step but so many; false if there are not so many.
-fn killed(change: &Change, steps: u64) -> bool {
+/// Kills the daemon instead of its next step but so many. The next daemon, and what it was killed at, if there are so
+/// many.
+fn left(change: &Change, steps: u64) -> (Running, Cast, Option<String>) {
     let running = Running::start();
     let cast = Cast::enter(&running);
     let acknowledged = asked(&running, change, &cast, steps);
@@ -275,12 +276,23 @@ fn killed(change: &Change, steps: u64) -> bool {
     eprintln!("{} {steps}: {step:?}", change.name);
     let running = running.followed();
     kernel_agrees(&running);
-    let log = log(&running);
-    let (booked, logged) =
-        ((change.booked)(&running, &cast), (change.logged)(&log, &running, &cast));
-    assert_eq!(booked, logged, "what is booked, and what is on record");
+    let (booked, log) = agreed(change, &running, &cast);
     assert!(booked > 0 || !acknowledged, "acknowledged, and not done");
     log_agrees(&running, &log);
+    (running, cast, step)
+}
+
+/// How often the change is booked, which is how often it is on record; and the log.
+fn agreed(change: &Change, running: &Running, cast: &Cast) -> (u32, Vec<Record>) {
+    let log = log(running);
+    let (booked, logged) = ((change.booked)(running, cast), (change.logged)(&log, running, cast));
+    assert_eq!(booked, logged, "what is booked, and what is on record");
+    (booked, log)
+}
+
+/// False if there are not so many steps.
+fn killed(change: &Change, steps: u64) -> bool {
+    let (running, _, step) = left(change, steps);
     running.stop();
     step.is_some()
 }
@@ -295,4 +307,47 @@ fn a_daemon_that_is_killed_at_any_step_leaves_all_of_a_change_or_nothing() {
             });
         }
     });
+}
+
+/// Three calls of two agents' and of two tenants', as the broker tells of them.
+const CALLS: Change = Change {
+    name: "calls of models",
+    asked: |running, cast| {
+        let call = |agent: AgentId, tenant: &str| api::broker::Usage {
+            call: uuid::Uuid::now_v7(),
+            agent: uuid(running, agent),
+            tenant: tenant.into(),
+            completion_tokens: 7,
+            ..Default::default()
+        };
+        let calls =
+            vec![call(cast.quiet, "maya"), call(cast.parent, "maya"), call(cast.quiet, "noor")];
+        let journal = uuid::Uuid::from_u128(1);
+        ("broker/usage".into(), json!(api::broker::SettledCalls { journal, first: 1, calls }))
+    },
+    booked: |running, cast| {
+        let inner = running.daemon.inner();
+        let tenants: u64 = inner.tenants.values().map(|used| used.calls).sum();
+        let agents: u64 = [cast.quiet, cast.parent].iter().map(|aid| inner.info[aid].calls).sum();
+        let tokens: u64 = inner.tenants.values().map(|used| used.tokens).sum();
+        assert_eq!((agents, tokens), (tenants, tenants * 7), "sums of agents, and of tenants");
+        u32::try_from(tenants).unwrap()
+    },
+    logged: |log, _, _| count(log, |r| r.kind == Kind::Inference as u32),
+};
+
+#[test]
+fn calls_that_are_told_again_to_the_next_daemon_are_on_record_once() {
+    let steps = (0..).find(|steps| {
+        let (running, cast, step) = left(&CALLS, *steps);
+        let (path, body) = (CALLS.asked)(&running, &cast);
+        // As the broker does until it is acknowledged, and once more.
+        for _ in 0..2 {
+            running.client().post::<_, Value>(&format!("/v1/{path}"), &body).unwrap();
+            assert_eq!(agreed(&CALLS, &running, &cast).0, 3);
+        }
+        running.stop();
+        step.is_none()
+    });
+    assert!(steps.unwrap() > 1);
 }

@@ -308,11 +308,14 @@ impl Quiet {
 
 fn counts(metrics: &str) -> Result<Counts> {
     let value = |name: &str| -> Result<u64> {
-        let mut lines = metrics.lines().filter_map(|line| line.split_once(' '));
-        let (_, value) = lines
-            .find(|(key, _)| *key == name)
-            .with_context(|| format!("the broker does not tell {name}"))?;
-        value.trim().parse().with_context(|| format!("{name} is {value:?}"))
+        let lines = metrics.lines().filter_map(|line| line.split_once(' '));
+        // Each backend has a line of its own.
+        let named = lines.filter(|(key, _)| key.split('{').next() == Some(name));
+        let values: Vec<u64> = named
+            .map(|(_, value)| value.trim().parse().with_context(|| format!("{name} is {value:?}")))
+            .collect::<Result<_>>()?;
+        ensure!(!values.is_empty(), "the broker does not tell {name}");
+        Ok(values.iter().sum())
     };
     Ok(Counts {
         steps: value("coconut_engine_steps_total")?,
@@ -344,8 +347,8 @@ mod tests {
     #[test]
     fn counters_are_read_from_the_metrics() {
         let text = "HTTP/1.1 200 OK\r\n\r\n# TYPE coconut_engine_steps_total counter\n\
-            coconut_engine_steps_total 7\ncoconut_engine_tokens_computed_total 90\n\
-            coconut_engine_steps_over_limit_total 0\ncoconut_broker_calls_running 4\n\
+            coconut_engine_steps_total{backend=\"a\"} 7\ncoconut_engine_tokens_computed_total{backend=\"a\"} 90\n\
+            coconut_engine_steps_over_limit_total 0\ncoconut_broker_calls_running{backend=\"a\"} 4\n\
             coconut_broker_calls_queued 28\n";
         let wanted = Counts { steps: 7, tokens: 90, over_limit: 0, present: 32 };
         assert_eq!(counts(text).unwrap(), wanted);

@@ -1,15 +1,16 @@
 //! The engine's thread: takes jobs, decodes step after step, streams text out.
 
 use crate::cost::{CostModel, Work};
-use crate::demand::{Demand, Share};
-use crate::sampling::{Sampler, Sampling};
+use crate::demand::Demand;
+use crate::sampling::Sampler;
 use crate::step::{Grant, Limits, plan};
 use crate::text::TextStream;
-use crate::{Error, Model, Prompt, model};
+use crate::{Error, Model, model};
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::token::LlamaToken;
+use ports::{Failure, Finish, Part, Payment, Request, Share};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -35,48 +36,16 @@ pub struct EngineConfig {
 
 /// One request: what to continue, how, for how long, and who pays.
 pub struct Job {
-    /// Prompt; must not be empty, and must leave room for `max_tokens` in the context.
-    pub prompt: Prompt,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Text ends before the first of these.
-    pub stop: Vec<String>,
+    /// The request; of its input the prompt is what counts.
+    pub request: Request,
+    /// Token ids; must not be empty, and must leave room for `max_tokens` in the context.
+    pub prompt: Vec<u32>,
     /// Most tokens to write, at least 1.
     pub max_tokens: u32,
-    /// Go on past the model's end-of-text token (for measurements of a given length).
-    pub ignore_eos: bool,
-    /// The account that pays.
-    pub share: Arc<dyn Share>,
-    /// Where the text goes. When the receiver is dropped the sequence is given up at the next step.
-    pub events: UnboundedSender<Event>,
-}
-
-/// What a job's receiver sees: some `Token`s, then one `Done` or `Failed`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// One token was written; its text may be held back for a while and then be longer.
-    Token {
-        /// Text that may be shown now; may be empty.
-        text: String,
-    },
-    /// The sequence ended; no more events.
-    Done {
-        /// Why.
-        finish: Finish,
-        /// Tokens written.
-        completion_tokens: u32,
-    },
-    /// The engine could not go on with this job; no more events.
-    Failed(String),
-}
-
-/// Why a sequence ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// The model's end-of-text token or a stop string.
-    Stop,
-    /// `max_tokens`, or the context is full.
-    Length,
+    /// Who pays, and who counts. Let go of when nothing more is done for the job.
+    pub payment: Payment,
+    /// Where the answer goes. When the receiver is dropped the sequence is given up at the next step.
+    pub parts: UnboundedSender<Result<Part, Failure>>,
 }
 
 /// Counters of the engine, for metrics.
@@ -163,7 +132,7 @@ impl Engine {
     /// Hands a job to the engine. Jobs beyond `sequences` wait; the account furthest behind goes first.
     pub fn submit(&self, job: Job) {
         if let Err(mpsc::SendError(job)) = self.inbox.send(job) {
-            let _ = job.events.send(Event::Failed("the engine has stopped".into()));
+            let _ = job.parts.send(Err(Failure::backend("the engine has stopped")));
         }
     }
 }
@@ -210,7 +179,7 @@ impl Demand for Running {
         self.computed as u32
     }
     fn share(&self) -> &dyn Share {
-        &*self.job.share
+        &*self.job.payment.share
     }
 }
 
@@ -270,24 +239,27 @@ impl<'m, 's> Worker<'m, 's> {
     }
 
     fn drop_cancelled(&mut self) {
-        self.waiting.retain(|j| !j.events.is_closed());
+        self.waiting.retain(|j| !j.parts.is_closed());
         let mut i = 0;
         while i < self.running.len() {
-            if self.running[i].job.events.is_closed() { self.release(i) } else { i += 1 }
+            if self.running[i].job.parts.is_closed() { self.release(i) } else { i += 1 }
         }
     }
 
     /// Gives free sequences to those waiting whose accounts are furthest behind.
     fn seat(&mut self) {
         while !self.free.is_empty() && !self.waiting.is_empty() {
-            let keys = self.waiting.iter().map(|j| j.share.key()).enumerate();
+            let keys = self.waiting.iter().map(|j| j.payment.share.key()).enumerate();
             let Some((first, _)) = keys.min_by(|(_, a), (_, b)| a.cmp(b)) else { return };
-            let job = self.waiting.remove(first);
+            let mut job = self.waiting.remove(first);
             let Some(sequence) = self.free.pop() else { return };
             self.taken += 1;
             self.running.push(Running {
-                sampler: Sampler::new(job.sampling.clone(), fresh_seed(self.taken)),
-                text: TextStream::new(job.stop.clone()),
+                sampler: Sampler::new(
+                    std::mem::take(&mut job.request.sampling),
+                    fresh_seed(self.taken),
+                ),
+                text: TextStream::new(std::mem::take(&mut job.request.stop)),
                 sequence,
                 computed: 0,
                 pending: None,
@@ -326,12 +298,16 @@ impl<'m, 's> Worker<'m, 's> {
     fn book(&self, grants: &[Grant]) {
         let step = self.stats.steps.fetch_add(1, Relaxed) + 1;
         for grant in grants {
-            self.running[grant.index].job.share.computed(step, grant.tokens);
+            let r = &self.running[grant.index];
+            r.job.payment.share.computed(step, grant.tokens);
+            if r.pending.is_none() {
+                r.job.payment.meter.read(grant.tokens);
+            }
         }
     }
 
     fn limits(&self) -> Limits {
-        let crowded = self.running.first().is_some_and(|r| r.job.share.crowded());
+        let crowded = self.running.first().is_some_and(|r| r.job.payment.share.crowded());
         let limits = match self.config.step {
             Some(tokens) => Limits::fixed(tokens.min(self.config.batch)),
             None => Limits::learnt(&self.cost, crowded, self.config.batch),
@@ -348,7 +324,8 @@ impl<'m, 's> Worker<'m, 's> {
         for grant in grants {
             let r = &mut self.running[grant.index];
             for _ in 0..grant.tokens {
-                let token = r.pending.unwrap_or_else(|| r.job.prompt.0[r.computed]);
+                let read = || LlamaToken(r.job.prompt[r.computed].cast_signed());
+                let token = r.pending.unwrap_or_else(read);
                 let last = r.pending.is_some() || r.computed + 1 == r.job.prompt.len();
                 let position = r.computed as i32;
                 // The batch was allocated for the largest budget, so this cannot run over.
@@ -381,14 +358,18 @@ impl<'m, 's> Worker<'m, 's> {
     fn write_token(&mut self, index: usize, row: i32) -> bool {
         let vocab = self.model.inner.vocab();
         let r = &mut self.running[index];
-        let ignore_eos = r.job.ignore_eos;
+        let ignore_eos = r.job.request.ignore_eos;
         let barred = |t: u32| ignore_eos && vocab.is_eog(LlamaToken(t.cast_signed()));
         let logits = self.context.get_logits_ith(row);
         let token = LlamaToken(r.sampler.choose(logits, barred).cast_signed());
-        self.stats.written.fetch_add(1, Relaxed);
+        let nth = self.stats.written.fetch_add(1, Relaxed) + 1;
         r.written += 1;
+        tracing::trace!(nth, "writing");
+        // Before anybody hears of the token.
+        r.job.payment.meter.wrote(1);
+        tracing::trace!(nth, "wrote");
         if r.written == 1 {
-            r.job.share.answered();
+            r.job.payment.share.answered();
         }
         let over = vocab.is_eog(token);
         let mut text = if over { String::new() } else { r.text.push(&self.model.piece(token)) };
@@ -404,10 +385,9 @@ impl<'m, 's> Worker<'m, 's> {
             text.push_str(&r.text.finish());
         }
         r.pending = Some(token);
-        let mut gone = r.job.events.send(Event::Token { text }).is_err();
-        if let Some(finish) = finish {
-            gone |=
-                r.job.events.send(Event::Done { finish, completion_tokens: r.written }).is_err();
+        let mut gone = r.job.parts.send(Ok(Part::Token(text))).is_err();
+        if finish.is_some() {
+            gone |= r.job.parts.send(Ok(Part::End(finish))).is_err();
         }
         finish.is_some() || gone
     }
@@ -417,7 +397,7 @@ impl<'m, 's> Worker<'m, 's> {
         let mut indices: Vec<_> = grants.iter().map(|g| g.index).collect();
         indices.sort_unstable();
         for index in indices.into_iter().rev() {
-            let _ = self.running[index].job.events.send(Event::Failed(error.to_string()));
+            let _ = self.running[index].job.parts.send(Err(Failure::backend(error.to_string())));
             self.release(index);
         }
     }

@@ -1,12 +1,13 @@
-//! The embedded engine behind the broker's Backend trait.
+//! The embedded engine: llama.cpp behind the broker's port ([`ports::Backend`]).
 //!
-//! llama.cpp with continuous batching: one thread decodes a small batch of tokens at a time, drawn
+//! Continuous batching: one thread decodes a small batch of tokens at a time, drawn
 //! from every running sequence. Which sequences are in a step, and with how many tokens, follows the
-//! caller's accounts ([`Share`]), so that a sequence that is owed service never waits for more than
-//! the step that is under way. The engine knows nothing of tenants or HTTP.
+//! accounts ([`ports::Share`]), so that a sequence that is owed service never waits for more than
+//! the step that is under way. It knows nothing of tenants or HTTP.
 
 pub mod cost;
 pub mod demand;
+mod embedded;
 pub mod engine;
 mod markers;
 pub mod model;
@@ -15,10 +16,9 @@ pub mod step;
 mod template;
 pub mod text;
 
-pub use demand::Share;
-pub use engine::{Engine, EngineConfig, Event, Finish, Job, Stats};
-pub use model::{Message, Model, Prompt};
-pub use sampling::Sampling;
+pub use embedded::Embedded;
+pub use engine::{Engine, EngineConfig, Job, Stats};
+pub use model::Model;
 
 /// Why the engine could not be started or a request could not be prepared.
 #[derive(Debug, thiserror::Error)]

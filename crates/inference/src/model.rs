@@ -8,33 +8,9 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
+use ports::Message;
 use std::path::Path;
 use std::sync::OnceLock;
-
-/// One message of a conversation, as a chat template sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// `system`, `user`, `assistant` or whatever else the template knows.
-    pub role: String,
-    /// Its text.
-    pub content: String,
-}
-
-/// A tokenised prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt(pub(crate) Vec<LlamaToken>);
-
-impl Prompt {
-    /// Tokens in the prompt.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// True for a prompt of no tokens, which cannot be run.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
 
 /// A model in memory, shared by its engine and by those who tokenise for it.
 pub struct Model {
@@ -95,9 +71,9 @@ impl Model {
         self.inner.n_ctx_train()
     }
 
-    /// The prompt for a conversation, by the model's own template. Only what the template itself writes
+    /// The prompt for a conversation, as token ids, by the model's own template. Only what the template itself writes
     /// becomes a control token: the same text in a message stays text.
-    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Prompt, Error> {
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
         let template = self.template.as_ref().ok_or(Error::NoTemplate)?;
         let hidden: Vec<Message> = messages
             .iter()
@@ -117,25 +93,28 @@ impl Model {
         if tokens.len() > 1 && tokens[0] == vocab.bos() && tokens[1] == tokens[0] {
             tokens.remove(0);
         }
-        Ok(Prompt(tokens))
+        Ok(ids(&tokens))
     }
 
-    /// The prompt for a plain completion. Text that looks like a special token stays text.
-    pub fn text_prompt(&self, text: &str) -> Prompt {
-        Prompt(self.inner.vocab().tokenize(text.as_bytes(), true, false))
+    /// The prompt for a plain completion, as token ids. Text that looks like a special token stays text.
+    pub fn text_prompt(&self, text: &str) -> Vec<u32> {
+        ids(&self.inner.vocab().tokenize(text.as_bytes(), true, false))
     }
 
-    /// The prompt from token ids; None if one is not in the vocabulary.
-    pub fn token_prompt(&self, ids: &[u32]) -> Option<Prompt> {
+    /// Whether all of these token ids are in the vocabulary.
+    pub fn has(&self, ids: &[u32]) -> bool {
         let size = self.inner.vocab().n_tokens();
-        let checked = ids.iter().map(|id| i32::try_from(*id).ok().filter(|t| *t < size));
-        checked.map(|id| id.map(LlamaToken)).collect::<Option<Vec<_>>>().map(Prompt)
+        ids.iter().all(|id| i32::try_from(*id).is_ok_and(|t| t < size))
     }
 
     /// A token's bytes; special tokens have none.
     pub(crate) fn piece(&self, token: LlamaToken) -> Vec<u8> {
         self.inner.vocab().token_to_piece(token, false, None)
     }
+}
+
+fn ids(tokens: &[LlamaToken]) -> Vec<u32> {
+    tokens.iter().map(|token| token.0.cast_unsigned()).collect()
 }
 
 /// The texts that llama.cpp takes for tokens only where it is told to parse special ones.

@@ -1,34 +1,6 @@
 //! Choosing a token from logits: greedy, temperature, nucleus, minimum probability, penalties.
 
-/// How to choose; the defaults are those of the OpenAI API.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Only the most likely tokens that together reach this probability.
-    pub top_p: f32,
-    /// Only this many most likely tokens; 0 is all.
-    pub top_k: u32,
-    /// Subtracted once from the logit of every token already written.
-    pub presence_penalty: f32,
-    /// Subtracted for every time that a token was already written.
-    pub frequency_penalty: f32,
-    /// The same seed, prompt and settings give the same text; none is a fresh seed.
-    pub seed: Option<u64>,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            seed: None,
-        }
-    }
-}
+use ports::Sampling;
 
 /// One sequence's sampler: its settings, random state and memory of what was written.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@
 //! measured [`Cost`].
 
 use crate::cost::{Cost, CostModel, Work};
-use crate::demand::{Demand, Key};
+use crate::demand::Demand;
+use ports::Key;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -126,7 +127,7 @@ pub fn plan<D: Demand>(sequences: &[D], limits: &Limits) -> Vec<Grant> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demand::Share;
+    use ports::Share;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

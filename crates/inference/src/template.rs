@@ -1,7 +1,8 @@
 //! A model's own chat template (Jinja, from the GGUF), as Hugging Face's tokenizers read it.
 
-use crate::{Error, Message};
+use crate::Error;
 use minijinja::{Environment, ErrorKind, Value, context};
+use ports::Message;
 
 /// A compiled template.
 pub struct ChatTemplate {

@@ -226,6 +226,8 @@ bodies! {
         5 passed_steps: Option<u64>,
         6 others_tokens: Option<u64>,
         7 refused: String,
+        /// The call's id; empty where nobody gave one.
+        8 call: String,
     }
     /// A new weight.
     Lane {

@@ -110,6 +110,11 @@ impl Supervisor {
         self.weights.given()
     }
 
+    /// The weight that somebody gave a tenant.
+    pub fn weight_given(&self, tenant: &str) -> Option<u32> {
+        self.weights.given_to(tenant)
+    }
+
     /// Tenants that have living agents or a weight of their own, with their weights.
     pub fn tenants(&self) -> BTreeMap<String, u32> {
         let names = self.weights.given().map(|(name, _)| name).chain(self.living.tenants());

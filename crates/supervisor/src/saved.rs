@@ -198,7 +198,7 @@ impl Supervisor {
     }
 
     /// Of an agent something was counted.
-    pub(crate) fn note(&mut self, aid: AgentId) {
+    pub fn note(&mut self, aid: AgentId) {
         self.unwritten.agents.insert(aid);
         self.news.agent(aid);
     }

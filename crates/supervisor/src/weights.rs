@@ -18,6 +18,11 @@ impl Weights {
         self.0.insert(tenant.to_owned(), weight);
     }
 
+    /// What somebody gave a tenant.
+    pub(crate) fn given_to(&self, tenant: &str) -> Option<u32> {
+        self.0.get(tenant).copied()
+    }
+
     /// Those that somebody gave.
     pub(crate) fn given(&self) -> impl Iterator<Item = (&str, u32)> {
         self.0.iter().map(|(name, weight)| (name.as_str(), *weight))

@@ -134,3 +134,32 @@ fn only_what_others_get_between_arrival_and_first_token_counts() {
     quiet.answered();
     assert_eq!(quiet.waited().get(), Some(&Waited { steps: 3, passed: 1, others: 9 }));
 }
+
+/// However many tenants wait, few are asked in vain: those who are behind and hold what they are owed.
+#[test]
+fn who_may_start_is_found_among_thousands_without_asking_them() {
+    const SLOTS: usize = 8;
+    let mut queue = FairQueue::new(512);
+    for tenant in 0..5_000 {
+        for _ in 0..2 {
+            queue.arrive(&lane(&format!("t{tenant}")), |_| ());
+        }
+    }
+    let asked = std::cell::Cell::new(0);
+    let may = |anybody, owed| {
+        let asked = &asked;
+        asked.set(0);
+        move |holding: Holding| {
+            asked.set(asked.get() + 1);
+            May::of(holding, SLOTS, anybody, owed)
+        }
+    };
+    for started in 0..2 * SLOTS {
+        queue.next(may(false, true)).expect("somebody is owed a slot");
+        assert_eq!(asked.get(), started + 1, "those who have started, and one more");
+    }
+    assert!(queue.next(may(false, false)).is_none());
+    assert_eq!(asked.get(), 1, "nobody may, so nobody else is asked");
+    assert!(queue.next(may(true, true)).is_some());
+    assert_eq!(asked.get(), 1);
+}

@@ -12,7 +12,6 @@
 mod accounts;
 mod node;
 
-use crate::fair::accounts::Slot;
 use node::{Node, NodeId, Nodes, ROOT};
 
 /// Virtual time per token at weight 1. Weights up to 10,000 keep three digits.
@@ -89,6 +88,17 @@ pub struct Holding {
     pub behind: bool,
 }
 
+/// What is decided about a tenant whose request might start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// It starts.
+    Start,
+    /// It does not; the next one is asked for.
+    Wait,
+    /// Neither it nor anybody after it, who has been served more.
+    End,
+}
+
 impl Holding {
     /// Whether it is owed one more of `slots`: it is behind, and holds less than its share.
     pub fn entitled(&self, slots: usize) -> bool {
@@ -117,11 +127,9 @@ impl<R> FairQueue<R> {
         flow
     }
 
-    /// Starts the request of whoever is furthest behind among those that `may` start.
-    pub fn next(&mut self, may: impl Fn(Holding) -> bool) -> Option<(Flow, R)> {
-        let allowed = |slot: &Slot| may(self.holding_of(self.nodes[ROOT].at(*slot)));
-        let slot = self.nodes[ROOT].below.waiting_in_order().find(allowed)?;
-        let tenant = self.nodes[ROOT].at(slot);
+    /// Starts the request of whoever is furthest behind, if `may` says so of it; asks on where it says no.
+    pub fn next(&mut self, may: impl Fn(Holding) -> May) -> Option<(Flow, R)> {
+        let tenant = self.first(may)?;
         let mut leaf = tenant;
         while let Some(slot) = self.nodes[leaf].below.waiting_in_order().next() {
             leaf = self.nodes[leaf].at(slot);
@@ -130,6 +138,19 @@ impl<R> FairQueue<R> {
         self.nodes.queued(leaf, false);
         self.nodes[tenant].running += 1;
         Some((Flow { tenant, leaf }, request))
+    }
+
+    /// The tenant that is furthest behind and may start.
+    fn first(&self, may: impl Fn(Holding) -> May) -> Option<NodeId> {
+        let all = &self.nodes[ROOT];
+        for tenant in all.below.waiting_in_order().map(|slot| all.at(slot)) {
+            match may(self.holding_of(tenant)) {
+                May::Start => return Some(tenant),
+                May::Wait => {}
+                May::End => return None,
+            }
+        }
+        None
     }
 
     /// Starts one certain request, whoever's turn it is: only for the control without fairness.

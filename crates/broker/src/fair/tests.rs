@@ -28,7 +28,7 @@ fn backlog(agents: &[(&str, u32, &str, u32, u32)], rounds: usize) -> Vec<f64> {
     }
     let mut served = vec![0.0; agents.len()];
     for _ in 0..rounds {
-        let (flow, i) = queue.next(|_| true).expect("somebody waits");
+        let (flow, i) = queue.next(|_| May::Start).expect("somebody waits");
         let (tenant, weight, agent, agent_weight, tokens) = agents[i];
         queue.arrive(&lane(tenant, weight, agent, agent_weight), |_| i);
         queue.charge(flow, tokens);
@@ -86,7 +86,7 @@ fn shared(lanes: &[Lineage], rounds: usize) -> Vec<f64> {
     }
     let mut served = vec![0.0; lanes.len()];
     for _ in 0..rounds {
-        let (flow, nth) = queue.next(|_| true).expect("somebody waits");
+        let (flow, nth) = queue.next(|_| May::Start).expect("somebody waits");
         queue.arrive(&lanes[nth], |_| nth);
         queue.charge(flow, 50);
         queue.leave(flow);
@@ -139,7 +139,7 @@ fn a_weight_that_changes_above_changes_what_all_below_get() {
             queue.arrive(lane, |_| nth);
         }
         for round in 0..6_000 {
-            let (flow, nth) = queue.next(|_| true).expect("somebody waits");
+            let (flow, nth) = queue.next(|_| May::Start).expect("somebody waits");
             queue.charge(flow, 50);
             if round < 5_997 {
                 queue.arrive(&lanes[nth], |_| nth);
@@ -159,7 +159,7 @@ fn a_weight_that_changes_above_changes_what_all_below_get() {
 fn who_was_idle_goes_first_but_saves_up_one_burst_only() {
     let mut queue = FairQueue::new(CREDIT);
     let flood = queue.arrive(&lane("flood", 100, "x", 100), |_| 0);
-    queue.next(|_| true);
+    queue.next(|_| May::Start);
     queue.charge(flood, 1_000_000);
     queue.charge(flood, 1);
     // The quiet tenant has never been seen, and the flooder is far ahead.
@@ -167,7 +167,7 @@ fn who_was_idle_goes_first_but_saves_up_one_burst_only() {
     let mut served = 0;
     for _ in 0..1000 {
         queue.arrive(&lane("quiet", 100, "x", 100), |_| 1);
-        let (flow, who) = queue.next(|_| true).unwrap();
+        let (flow, who) = queue.next(|_| May::Start).unwrap();
         if who == 0 {
             break;
         }
@@ -184,13 +184,13 @@ fn what_was_used_of_an_idle_engine_is_owed_to_nobody() {
     let mut queue = FairQueue::new(CREDIT);
     for _ in 0..200 {
         let flow = queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
-        queue.next(|_| true);
+        queue.next(|_| May::Start);
         queue.charge(flow, 70);
         queue.leave(flow);
     }
     assert_eq!(queue.remembered(), 0, "a busy period ends with all accounts");
     let newcomer = queue.arrive(&lane("newcomer", 100, "x", 100), |_| "newcomer");
-    queue.next(|_| true);
+    queue.next(|_| May::Start);
     let quiet = queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
     assert_eq!(queue.key(newcomer)[0], queue.key(quiet)[0], "neither owes the other anything");
     queue.charge(newcomer, 17);
@@ -202,18 +202,18 @@ fn what_was_used_of_an_idle_engine_is_owed_to_nobody() {
 fn a_debt_lasts_while_anybody_is_present() {
     let mut queue = FairQueue::new(CREDIT);
     let flood = queue.arrive(&lane("flood", 100, "x", 100), |_| "flood");
-    queue.next(|_| true);
+    queue.next(|_| May::Start);
     queue.charge(flood, 700);
     queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
     // It goes and comes back, to be new again.
     queue.leave(flood);
     queue.arrive(&lane("flood", 100, "x", 100), |_| "flood");
-    let (flow, who) = queue.next(|_| true).expect("two wait");
+    let (flow, who) = queue.next(|_| May::Start).expect("two wait");
     assert_eq!(who, "quiet");
     queue.charge(flow, 600);
     queue.arrive(&lane("quiet", 100, "x", 100), |_| "quiet");
     queue.leave(flow);
-    assert_eq!(queue.next(|_| true).map(|n| n.1), Some("quiet"), "it is still behind");
+    assert_eq!(queue.next(|_| May::Start).map(|n| n.1), Some("quiet"), "it is still behind");
 }
 
 #[test]
@@ -221,8 +221,8 @@ fn a_tenant_that_cannot_use_its_share_does_not_save_it_up() {
     let mut queue = FairQueue::new(CREDIT);
     let slow = queue.arrive(&lane("slow", 100, "x", 100), |_| ());
     let fast = queue.arrive(&lane("fast", 100, "x", 100), |_| ());
-    queue.next(|_| true);
-    queue.next(|_| true);
+    queue.next(|_| May::Start);
+    queue.next(|_| May::Start);
     for _ in 0..10_000 {
         queue.charge(slow, 1);
         queue.charge(fast, 20);
@@ -235,11 +235,11 @@ fn a_tenant_that_cannot_use_its_share_does_not_save_it_up() {
 fn idle_accounts_are_forgotten_and_nothing_leaks() {
     let mut queue = FairQueue::new(CREDIT);
     let flood = queue.arrive(&lane("flood", 100, "x", 100), |_| ());
-    queue.next(|_| true);
+    queue.next(|_| May::Start);
     for i in 0..5_000 {
         let name = format!("t{i}");
         let flow = queue.arrive(&lane(&name, 100, "x", 100), |_| ());
-        queue.next(|_| true);
+        queue.next(|_| May::Start);
         queue.charge(flow, 10);
         queue.leave(flow);
         queue.charge(flood, 100);
@@ -280,7 +280,7 @@ proptest! {
                     let flow = queue.arrive(&lane, |_| id);
                     waiting.push((flow, id));
                 }
-                Step::Serve(tokens) => match queue.next(|_| true) {
+                Step::Serve(tokens) => match queue.next(|_| May::Start) {
                     Some((flow, id)) => {
                         prop_assert!(waiting.contains(&(flow, id)));
                         waiting.retain(|w| w.1 != id);
@@ -316,14 +316,14 @@ proptest! {
             }
         }
         for _ in 0..others * 2 {
-            let (flow, _) = queue.next(|_| true).unwrap();
+            let (flow, _) = queue.next(|_| May::Start).unwrap();
             queue.charge(flow, 100);
             queue.leave(flow);
         }
         queue.arrive(&lane("late", weight, "x", 100), |_| true);
         let mut turns = 0;
         loop {
-            let (flow, late) = queue.next(|_| true).unwrap();
+            let (flow, late) = queue.next(|_| May::Start).unwrap();
             queue.charge(flow, 100);
             queue.leave(flow);
             if late { break }

@@ -156,18 +156,19 @@ impl LaneBook {
         let Some(Entry { lane, state, infer }) = state.lanes.get(&agent) else {
             return Err(ApiError::forbidden(format!("agent {agent} has no lane: it has ended")));
         };
-        let Some(limits) = &lane.infer else {
-            return Err(ApiError::forbidden(format!(
+        let denied = || {
+            ApiError::forbidden(format!(
                 "agent {} holds no infer capability\n\
                  hint: add `infer = {{ models = [\"*\"] }}` to its manifest",
                 lane.name
             ))
-            .code("capability_missing"));
+            .code("capability_missing")
         };
         Ok(Payer {
             agent,
             lane: levels(lane),
-            limits: Some(limits.clone()),
+            limits: lane.infer.clone(),
+            denied: lane.infer.is_none().then(denied),
             state: state.clone(),
             infer: Some(infer.subscribe()),
         })
@@ -238,7 +239,7 @@ mod tests {
         let book = LaneBook::new("/nowhere".into());
         let mut fresh = None;
         book.apply(lane(1, "t"), &mut fresh);
-        let without = book.caller(Uuid::from_u128(1)).unwrap_err();
+        let without = book.caller(Uuid::from_u128(1)).unwrap().denied.unwrap();
         assert_eq!(without.code, Some("capability_missing"));
         book.apply(LaneEvent::Gone { agent: Uuid::from_u128(1) }, &mut fresh);
         assert_eq!(book.caller(Uuid::from_u128(1)).unwrap_err().status.as_u16(), 403);

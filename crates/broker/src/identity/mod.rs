@@ -63,6 +63,8 @@ pub struct Payer {
     pub limits: Option<InferLimits>,
     /// What it has in flight and has used.
     pub state: Arc<AgentState>,
+    /// Why it may ask for nothing.
+    pub denied: Option<ApiError>,
     /// What it may, as that changes; none for a caller that is no agent.
     pub infer: Option<watch::Receiver<Option<InferLimits>>>,
 }
@@ -144,7 +146,8 @@ impl Identity {
 fn plain(tenant: String, key: String) -> Payer {
     let lane =
         Lineage { tenant: Level::new(tenant, WEIGHT), agents: vec![Level::new(key, WEIGHT)] };
-    Payer { agent: Uuid::nil(), lane, limits: None, state: Arc::default(), infer: None }
+    let (agent, state) = (Uuid::nil(), Arc::default());
+    Payer { agent, lane, limits: None, state, denied: None, infer: None }
 }
 
 fn host(tenant: Option<&str>) -> Result<Payer, ApiError> {

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use ports::{Failure, FailureKind, Passed};
 use serde_json::json;
 
 /// An error that the caller sees.
@@ -20,11 +21,14 @@ pub struct ApiError {
     pub message: String,
     /// Seconds after which it makes sense to try again.
     pub retry_after: Option<u64>,
+    /// What another server said, which is said instead.
+    pub passed: Option<Box<Passed>>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, code: None, param: None, message: message.into(), retry_after: None }
+        let message = message.into();
+        Self { status, kind, code: None, param: None, message, retry_after: None, passed: None }
     }
 
     /// 400: the request makes no sense or asks for what there is not.
@@ -85,8 +89,38 @@ impl ApiError {
     }
 }
 
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        let Failure { kind, message, param, code, passed } = failure;
+        let of = match kind {
+            FailureKind::Invalid => Self::invalid,
+            FailureKind::NotFound => Self::not_found,
+            FailureKind::Backend => Self::backend,
+            FailureKind::Unavailable => Self::unavailable,
+        };
+        Self { param, code, passed, ..of(message) }
+    }
+}
+
+/// Another server's own answer.
+fn passed_on(passed: Passed) -> Response {
+    let mut response = Response::new(Body::from(passed.body));
+    *response.status_mut() = StatusCode::from_u16(passed.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let said =
+        [(header::CONTENT_TYPE, passed.content_type), (header::RETRY_AFTER, passed.retry_after)];
+    for (name, value) in said {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        if let Some(passed) = self.passed {
+            return passed_on(*passed);
+        }
         let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

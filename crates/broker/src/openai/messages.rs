@@ -2,7 +2,7 @@
 
 use super::ApiError;
 use super::fields::{Fields, wrong};
-use inference::Message;
+use ports::Message;
 use serde_json::Value;
 
 /// Longest role.

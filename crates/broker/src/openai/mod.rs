@@ -1,12 +1,12 @@
-//! The OpenAI API as the broker speaks it: requests, answers, errors, event streams.
+//! The OpenAI API as the broker speaks it: requests, answers, errors.
 
 pub mod answer;
 pub mod error;
 mod fields;
-pub mod forward;
 mod messages;
-pub mod request;
+mod own;
+mod request;
 mod special;
 
 pub use error::ApiError;
-pub use request::{Call, Endpoint, Input};
+pub use request::{LIMITS, Parsed, parse};

@@ -2,138 +2,63 @@
 
 use super::ApiError;
 use super::fields::{Fields, wrong};
-use super::forward::{self, Added, LIMITS};
 use super::messages::messages;
+use super::own::own_fields;
 use super::special::special;
-use inference::{Message, Sampling};
+use ports::{Endpoint, Input, Request, Sampling};
 use serde_json::{Map, Value};
 
-/// Which endpoint was called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/v1/chat/completions`
-    Chat,
-    /// `/v1/completions`
-    Completion,
-}
-
-impl Endpoint {
-    /// Its path, at every OpenAI-compatible server.
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Chat => "/v1/chat/completions",
-            Self::Completion => "/v1/completions",
-        }
-    }
-}
-
-/// What is to be continued.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Input {
-    /// A conversation.
-    Messages(Vec<Message>),
-    /// Plain text.
-    Text(String),
-    /// Token ids.
-    Tokens(Vec<u32>),
-    /// Several prompts in one request; only some backends take it.
-    Many(usize),
-}
-
-/// One request.
+/// A request, and what of it goes no further.
 #[derive(Clone, Debug)]
-pub struct Call {
-    /// Where it was sent.
-    pub endpoint: Endpoint,
-    /// The model asked for.
-    pub model: String,
-    /// What to continue.
-    pub input: Input,
-    /// Most tokens to write; none leaves it to the backend.
-    pub max_tokens: Option<u32>,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Text ends before the first of these.
-    pub stop: Vec<String>,
-    /// Go on past the end-of-text token (an extension that vLLM has too).
-    pub ignore_eos: bool,
-    /// Answer as an event stream.
-    pub stream: bool,
-    /// End the stream with the usage.
-    pub include_usage: bool,
-    /// A field that asks for more than text from one sequence; backends that cannot refuse it.
-    pub special: Option<String>,
-    /// The fields that another server may get, for those that understand more than we do.
-    fields: Map<String, Value>,
+pub struct Parsed {
+    /// The request.
+    pub request: Request,
     /// Names of the fields that decide about others, or that nobody knows: they are not passed on.
     pub dropped: Vec<String>,
-    /// Bytes of the request.
-    bytes: usize,
 }
+
+/// The limits on what is written, by whatever name a server knows them.
+pub const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
 
 /// Longest list of stop strings.
 const MAX_STOPS: usize = 16;
 
-impl Call {
-    /// Parses a request's body.
-    pub fn parse(endpoint: Endpoint, raw: &[u8]) -> Result<Self, ApiError> {
-        let value: Value = serde_json::from_slice(raw)
-            .map_err(|e| ApiError::invalid(format!("the body is not valid JSON: {e}")))?;
-        let Value::Object(map) = value else {
-            return Err(ApiError::invalid("the body must be a JSON object"));
-        };
-        let f = Fields(&map);
-        let include_usage = match f.object("stream_options")? {
-            Some(options) => Fields(options).boolean("include_usage")?.unwrap_or(false),
-            None => false,
-        };
-        let model = f
-            .text("model")?
-            .ok_or_else(|| ApiError::invalid_param("model", "model is missing"))?
-            .to_owned();
-        let (input, no_text) = input(endpoint, &f)?;
-        let limits =
-            LIMITS.into_iter().map(|key| f.count(key, 1)).collect::<Result<Vec<_>, _>>()?;
-        let call = Self {
-            endpoint,
-            model,
-            input,
-            // Of two that disagree the smaller one holds.
-            max_tokens: limits.into_iter().flatten().min(),
-            sampling: sampling(&f)?,
-            stop: stop(&f)?,
-            ignore_eos: f.boolean("ignore_eos")?.unwrap_or(false),
-            stream: f.boolean("stream")?.unwrap_or(false),
-            include_usage,
-            special: special(&f)?.or(no_text),
-            fields: Map::new(),
-            dropped: Vec::new(),
-            bytes: raw.len(),
-        };
-        let (fields, dropped) = forward::own_fields(map);
-        Ok(Self { fields, dropped, ..call })
-    }
-
-    /// Tokens of the prompt, guessed from its length where nobody has counted them: 4 bytes each.
-    pub fn guessed_prompt_tokens(&self) -> u32 {
-        let bytes = match &self.input {
-            Input::Messages(messages) => messages.iter().map(|m| m.content.len() + 16).sum(),
-            Input::Text(text) => text.len(),
-            Input::Tokens(ids) => ids.len() * 4,
-            Input::Many(_) => self.bytes,
-        };
-        u32::try_from(bytes / 4).unwrap_or(u32::MAX).max(1)
-    }
-
-    /// Bytes of the request.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The request as another server gets it.
-    pub fn forwarded(self, added: &Added<'_>) -> Vec<u8> {
-        forward::body(self.fields, added)
-    }
+/// Parses a request's body.
+///
+/// # Errors
+/// When it makes no sense; the field is named.
+pub fn parse(endpoint: Endpoint, raw: &[u8]) -> Result<Parsed, ApiError> {
+    let value: Value = serde_json::from_slice(raw)
+        .map_err(|e| ApiError::invalid(format!("the body is not valid JSON: {e}")))?;
+    let Value::Object(map) = value else {
+        return Err(ApiError::invalid("the body must be a JSON object"));
+    };
+    let f = Fields(&map);
+    let include_usage = match f.object("stream_options")? {
+        Some(options) => Fields(options).boolean("include_usage")?.unwrap_or(false),
+        None => false,
+    };
+    let model =
+        f.text("model")?.ok_or_else(|| ApiError::invalid_param("model", "model is missing"))?;
+    let (input, no_text) = input(endpoint, &f)?;
+    let limits = LIMITS.into_iter().map(|key| f.count(key, 1)).collect::<Result<Vec<_>, _>>()?;
+    let request = Request {
+        endpoint,
+        model: model.to_owned(),
+        input,
+        // Of two that disagree the smaller one holds.
+        max_tokens: limits.into_iter().flatten().min(),
+        sampling: sampling(&f)?,
+        stop: stop(&f)?,
+        ignore_eos: f.boolean("ignore_eos")?.unwrap_or(false),
+        stream: f.boolean("stream")?.unwrap_or(false),
+        include_usage,
+        special: special(&f)?.or(no_text),
+        fields: Map::new(),
+        bytes: raw.len(),
+    };
+    let (fields, dropped) = own_fields(map);
+    Ok(Parsed { request: Request { fields, ..request }, dropped })
 }
 
 /// What is to be continued, and the first part of it that is no text.
@@ -197,8 +122,8 @@ fn token_ids(list: &[Value]) -> Option<Vec<u32>> {
 mod tests {
     use super::*;
 
-    fn chat(body: &str) -> Result<Call, ApiError> {
-        Call::parse(Endpoint::Chat, body.as_bytes())
+    fn chat(body: &str) -> Result<Request, ApiError> {
+        parse(Endpoint::Chat, body.as_bytes()).map(|parsed| parsed.request)
     }
 
     #[test]
@@ -270,7 +195,7 @@ mod tests {
         assert_eq!(with(r#""logprobs":false,"tools":[]"#), None);
     }
 
-    fn of(extra: &str) -> Result<Call, ApiError> {
+    fn of(extra: &str) -> Result<Request, ApiError> {
         chat(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{extra}}}"#))
     }
 

@@ -2,19 +2,20 @@
 // Each test binary uses only a part.
 #![allow(dead_code)]
 
-use coconut_broker::admission::{Admission, Policy};
-use coconut_broker::backend::Backend;
-use coconut_broker::backend::embedded::Embedded;
+use coconut_broker::accounts::UsageLog;
+use coconut_broker::accounts::journal::Journal;
+use coconut_broker::admission::{Depth, Policy};
 use coconut_broker::callers::{Callers, Sizes};
 use coconut_broker::entrance::{serve_tcp, serve_unix};
 use coconut_broker::identity::Identity;
+use coconut_broker::route::{Route, Routes};
 use coconut_broker::server::Broker;
-use coconut_broker::usage::UsageLog;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use inference::{Engine, EngineConfig, Model};
+use inference::{Embedded, Engine, EngineConfig, Model};
+use ports::Backend;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -70,14 +71,18 @@ pub async fn serve_within(
     policy: Policy,
     sizes: &Sizes,
 ) -> Served {
-    let broker = Arc::new(Broker {
-        identity,
-        admission: Admission::new(policy),
-        backend,
-        usage,
-        metrics: Arc::default(),
-        callers: Callers::new(sizes),
-    });
+    let routes = Routes::new(vec![Route::new("only", backend, policy)]);
+    serve_routes(routes, identity, usage, sizes).await
+}
+
+/// Starts a broker in front of several backends.
+pub async fn serve_routes(
+    routes: Routes,
+    identity: Identity,
+    usage: UsageLog,
+    sizes: &Sizes,
+) -> Served {
+    let broker = Arc::new(Broker::new(identity, routes, usage, Callers::new(sizes)));
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("broker.sock");
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -92,7 +97,18 @@ pub fn policy(slots: usize) -> Policy {
     Policy { slots, yields: true, fifo: false, max_queued: 100 }
 }
 
+/// A log that goes to a coconutd, with a journal of its own below `folder`.
+pub fn to_daemon(socket: PathBuf, folder: &Path) -> UsageLog {
+    let (journal, left) = Journal::open(folder).unwrap();
+    UsageLog::to_daemon(socket, Arc::new(journal), left)
+}
+
 impl Served {
+    /// How full its first backend is.
+    pub fn depth(&self) -> Depth {
+        self.broker.routes.all()[0].admission.depth()
+    }
+
     /// POSTs JSON over the UNIX socket.
     pub async fn post(&self, path: &str, body: &str) -> Response<Incoming> {
         let stream = UnixStream::connect(&self.socket).await.unwrap();

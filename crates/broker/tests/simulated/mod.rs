@@ -4,10 +4,10 @@
 
 use coconut_broker::admission::{Admission, Policy, Ticket, Waited};
 use coconut_broker::fair::{Level, Lineage};
-use inference::Share;
 use inference::cost::Cost;
 use inference::demand::Demand;
 use inference::step::{Limits, plan};
+use ports::Share;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

@@ -9,9 +9,10 @@ use crate::rights::KernelSet;
 use abi::AgentId;
 use kernel::Handle;
 use rusqlite::{Connection, params};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use supervisor::{SavedAgent, SavedSet};
+use uuid::Uuid;
 
 /// What the tables have, so that each set lies there once and each file is kept once.
 #[derive(Default)]
@@ -23,6 +24,7 @@ pub(super) struct Books {
     /// Of each agent, what its footing needs.
     footings: HashMap<AgentId, Vec<Arc<Handle>>>,
     tenants: HashMap<String, TenantRow>,
+    journals: BTreeMap<Uuid, u64>,
     meta: (u32, u64),
     owed: owed::Book,
     /// What an earlier daemon wrote goes with the next change.
@@ -39,6 +41,8 @@ pub(super) struct News {
     pub changed: Vec<Changed>,
     pub gone: Vec<AgentId>,
     pub tenants: HashMap<String, TenantRow>,
+    /// Up to which number each journal's calls are booked.
+    pub journals: BTreeMap<Uuid, u64>,
     /// The highest generation that was given out, and how many agents there were.
     pub meta: (u32, u64),
     pub owed: owed::Owed,
@@ -79,11 +83,12 @@ impl Books {
         keeper: &dyn Keeper,
         news: News,
     ) -> Result<(), rusqlite::Error> {
-        let News { changed, gone, tenants, meta, owed, behind } = news;
+        let News { changed, gone, tenants, journals, meta, owed, behind } = news;
         let changes = database.transaction()?;
         if self.anew {
             changes.execute_batch(
-                "DELETE FROM agents; DELETE FROM sets; DELETE FROM tenants; DELETE FROM owed;",
+                "DELETE FROM agents; DELETE FROM sets; DELETE FROM tenants; DELETE FROM owed; \
+                 DELETE FROM journals;",
             )?;
         }
         for one in changed {
@@ -101,6 +106,15 @@ impl Books {
                 self.tenants.insert(name, row);
             }
         }
+        for id in self.journals.keys().filter(|id| !journals.contains_key(id)) {
+            let drop = "DELETE FROM journals WHERE id = ?1";
+            changes.prepare_cached(drop)?.execute([id.to_string()])?;
+        }
+        for (id, through) in journals.iter().filter(|(id, n)| self.journals.get(id) != Some(n)) {
+            let put = "INSERT OR REPLACE INTO journals VALUES (?1, ?2)";
+            changes.prepare_cached(put)?.execute(params![id.to_string(), key(*through)])?;
+        }
+        self.journals = journals;
         if self.meta != meta {
             for (name, value) in [("generation", u64::from(meta.0)), ("admitted", meta.1)] {
                 let put = "INSERT OR REPLACE INTO meta VALUES (?1, ?2)";
@@ -123,6 +137,7 @@ impl Books {
         self.footings.clear();
         self.held.clear();
         self.tenants.clear();
+        self.journals.clear();
         (self.meta, self.owed, self.anew) = ((0, 0), owed::Book::default(), true);
     }
 

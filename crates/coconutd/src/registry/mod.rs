@@ -42,6 +42,7 @@ const TABLES: &str = "
 const LATER: &str = "
     CREATE TABLE IF NOT EXISTS owed (number INTEGER PRIMARY KEY, behind INTEGER NOT NULL,
         entries BLOB NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS journals (id TEXT PRIMARY KEY, through INTEGER NOT NULL) STRICT;
 ";
 
 /// The registry.

@@ -5,6 +5,7 @@ use super::rows::{AgentRow, FootingRow, InfoRow, SetRow, TenantRow, capability};
 use super::sets::{Files, Sets, restore_sets};
 use super::stale::Stale;
 use super::{Line, Open, Registry, owed};
+use crate::calls::Journals;
 use crate::change::sets;
 use crate::owner::Owner;
 use crate::port::EventSource;
@@ -51,6 +52,7 @@ struct Rows {
     agents: Vec<AgentRow>,
     sets: Vec<SetRow>,
     tenants: HashMap<String, TenantRow>,
+    journals: Journals,
     generation: u32,
     admitted: u64,
 }
@@ -84,7 +86,15 @@ impl Registry {
             .collect();
         let generation = u32::try_from(meta("generation")).unwrap_or(u32::MAX);
         let owed = owed::read(&open.database)?;
-        Ok(Rows { owed, agents, sets, tenants, generation, admitted: meta("admitted") })
+        let mut query = open.database.prepare("SELECT id, through FROM journals")?;
+        let journals =
+            query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        let journals = journals
+            .filter_map(Result::ok)
+            .filter_map(|(id, through)| Some((id.parse().ok()?, through.cast_unsigned())))
+            .collect();
+        let journals = Journals::restored(journals);
+        Ok(Rows { owed, agents, sets, tenants, journals, generation, admitted: meta("admitted") })
     }
 }
 
@@ -105,6 +115,7 @@ pub async fn restore(daemon: &Arc<Daemon>) -> anyhow::Result<Adoption> {
         let mut inner = daemon.inner();
         inner.supervisor.reserve_generations(rows.generation);
         inner.admitted = rows.admitted;
+        inner.journals = rows.journals;
         for (name, row) in &rows.tenants {
             if let Some(weight) = row.weight
                 && let Err(error) = inner.supervisor.set_tenant_weight(name, weight)

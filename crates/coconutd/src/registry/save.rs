@@ -20,10 +20,12 @@ const UNWRITTEN: &str =
     "changes cannot be written down: a restart would end the agents that they are of";
 
 /// Whether tenants are looked at: there may be many, and most changes are of agents.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Tenants {
     /// Not this time.
     Left,
+    /// These.
+    Of(BTreeSet<String>),
     /// Those that have changed.
     Written,
 }
@@ -46,12 +48,15 @@ impl Registry {
             let (changed, gone) = look(&inner, all);
             let tenants = match tenants {
                 Tenants::Left if !open.books.are_empty() => HashMap::new(),
+                Tenants::Of(some) if !open.books.are_empty() => some_of(&inner, some),
                 _ => tenants_of(&inner),
             };
+            let journals = inner.journals.all().clone();
             let meta = (inner.supervisor.generation(), inner.admitted);
             // Under the same lock: what is booked and its records are written together.
             let behind = daemon.sink.records();
-            (News { changed, gone, tenants, meta, behind, owed: daemon.sink.owed().all() }, since)
+            let owed = daemon.sink.owed().all();
+            (News { changed, gone, tenants, journals, meta, behind, owed }, since)
         };
         let Open { database, books, stale } = &mut *open;
         match books.write(database, self.keeper.as_ref(), news) {
@@ -122,6 +127,11 @@ impl Daemon {
         self.write(Tenants::Written);
     }
 
+    /// The same, with the sums of these tenants.
+    pub fn remember_of(&self, tenants: BTreeSet<String>) {
+        self.write(Tenants::Of(tenants));
+    }
+
     fn write(&self, tenants: Tenants) {
         // Said once, by who keeps the books.
         if let Err(error) = self.registry.flush(self, tenants) {
@@ -159,6 +169,14 @@ fn ended(inner: &Inner, aid: AgentId, info: &Info) -> Vec<SavedSet> {
     let agent = inner.supervisor.get(aid).ok();
     let agent = agent.filter(|agent| info.sets.is_empty() && agent.state().is_terminal());
     agent.into_iter().flat_map(|agent| agent.sets()).map(|held| held.set.saved()).collect()
+}
+
+fn some_of(inner: &Inner, some: BTreeSet<String>) -> HashMap<String, TenantRow> {
+    let of = |name: &str| {
+        let used = *inner.tenants.get(name)?;
+        Some(TenantRow::of(inner.supervisor.weight_given(name), used))
+    };
+    some.into_iter().filter_map(|name| of(&name).map(|row| (name, row))).collect()
 }
 
 fn tenants_of(inner: &Inner) -> HashMap<String, TenantRow> {

@@ -3,12 +3,13 @@
 use super::{Asked, Sent, Shared, line, streamed};
 use crate::authority::access;
 use crate::caller::Caller;
+use crate::change::{blocking, whole};
 use crate::clock;
 use crate::error::{Answer, Refusal};
 use crate::feed::Listener;
 use crate::state::Daemon;
 use api::ErrorCode;
-use api::broker::{LaneEvent, Peer, Usage};
+use api::broker::{LaneEvent, Peer, SettledCalls};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -74,17 +75,28 @@ pub async fn peer(
         .ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no agent owns that connection"))
 }
 
+/// What is booked, its records, and the number up to which it is booked are written down together: whoever is killed
+/// in between, each call is on record once.
 pub async fn usage(
     State(daemon): Shared,
     caller: Caller,
-    Sent(batch): Sent<Vec<Usage>>,
+    Sent(told): Sent<SettledCalls>,
 ) -> Answer<StatusCode> {
     allowed(&daemon, &caller)?;
-    let room = daemon.sink.room().await?;
-    let entries = {
-        let mut inner = daemon.inner();
-        batch.iter().map(|usage| inner.book_usage(usage)).collect()
-    };
-    room.record(entries).written().await?;
+    whole(&daemon.clone(), async move {
+        let room = daemon.sink.room().await?;
+        let records = blocking(|| {
+            let (due, tenants) = {
+                let mut inner = daemon.inner();
+                let (entries, tenants) = inner.book_calls(&told);
+                (room.owe(entries), tenants)
+            };
+            daemon.remember_of(tenants);
+            room.pay(due)
+        });
+        records.written().await?;
+        Ok(())
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }

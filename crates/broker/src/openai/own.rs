@@ -94,9 +94,6 @@ const EXTENSIONS: [&str; 40] = [
 /// What a template may be told: words and numbers, not another template (CVE-2025-61620).
 const TEMPLATE_WORDS: &str = "chat_template_kwargs";
 
-/// The limits on what is written, by whatever name a server knows them.
-pub const LIMITS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
-
 /// The fields that may be passed on, and the names of those that may not.
 pub fn own_fields(mut fields: Map<String, Value>) -> (Map<String, Value>, Vec<String>) {
     if let Some(words) = fields.get_mut(TEMPLATE_WORDS).and_then(Value::as_object_mut) {
@@ -118,50 +115,10 @@ fn is_word(value: &Value) -> bool {
     matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_))
 }
 
-/// What the broker adds to a request on its way.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Added<'a> {
-    /// Most tokens to write, whatever the request said: the smallest of all limits.
-    pub max_tokens: Option<u32>,
-    /// Ask for the usage at the end of a stream: accounts are kept by what the engine counted.
-    pub count_stream: bool,
-    /// The tenant's part of the engine's cache.
-    pub cache_salt: Option<&'a str>,
-}
-
-/// The request as another server gets it.
-pub fn body(mut fields: Map<String, Value>, added: &Added<'_>) -> Vec<u8> {
-    if let Some(most) = added.max_tokens {
-        let named: Vec<&str> = LIMITS.into_iter().filter(|key| fields.contains_key(*key)).collect();
-        // Servers know the older name at least.
-        let keys = if named.is_empty() { vec![LIMITS[1]] } else { named };
-        for key in keys {
-            fields.insert(key.to_owned(), most.into());
-        }
-    }
-    if added.count_stream {
-        let options = fields.entry("stream_options").or_insert(Value::Null);
-        if !options.is_object() {
-            *options = Value::Object(Map::new());
-        }
-        options["include_usage"] = true.into();
-    }
-    if let Some(salt) = added.cache_salt {
-        fields.insert("cache_salt".to_owned(), salt.into());
-    }
-    Value::Object(fields).to_string().into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    fn sent(request: Value, added: &Added<'_>) -> (Value, Vec<String>) {
-        let Value::Object(fields) = request else { panic!("no object") };
-        let (fields, others) = own_fields(fields);
-        (serde_json::from_slice(&body(fields, added)).unwrap(), others)
-    }
 
     #[test]
     fn what_decides_about_others_is_not_passed_on() {
@@ -171,31 +128,13 @@ mod tests {
             "prompt_cache_key": "k", "chat_template": "{{ 1 }}", "of_the_next_release": 1,
             "chat_template_kwargs": { "enable_thinking": false, "chat_template": "x", "deep": {} },
         });
-        let added = Added { cache_salt: Some("maya's"), ..Added::default() };
-        let (body, others) = sent(request, &added);
+        let Value::Object(fields) = request else { panic!("no object") };
+        let (fields, others) = own_fields(fields);
         let expected = json!({
-            "model": "m", "messages": [], "top_k": 3, "cache_salt": "maya's",
+            "model": "m", "messages": [], "top_k": 3,
             "chat_template_kwargs": { "enable_thinking": false },
         });
-        assert_eq!(body, expected);
+        assert_eq!(Value::Object(fields), expected);
         assert_eq!(others.len(), 8, "{others:?}");
-    }
-
-    #[test]
-    fn no_name_of_the_limit_says_more_than_the_smallest() {
-        let added = Added { max_tokens: Some(7), ..Added::default() };
-        let both = json!({ "max_tokens": 5000, "max_completion_tokens": 7 });
-        assert_eq!(sent(both, &added).0, json!({ "max_tokens": 7, "max_completion_tokens": 7 }));
-        let newer = json!({ "max_completion_tokens": 9 });
-        assert_eq!(sent(newer, &added).0, json!({ "max_completion_tokens": 7 }));
-        assert_eq!(sent(json!({}), &added).0, json!({ "max_tokens": 7 }));
-    }
-
-    #[test]
-    fn a_stream_is_always_counted() {
-        let added = Added { count_stream: true, ..Added::default() };
-        let counted = json!({ "stream_options": { "include_usage": true } });
-        assert_eq!(sent(json!({}), &added).0, counted);
-        assert_eq!(sent(json!({ "stream_options": null }), &added).0, counted);
     }
 }

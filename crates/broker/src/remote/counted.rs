@@ -1,7 +1,11 @@
 //! What another server's answer says of tokens: its own count, or what its text lets guess.
 
+use ports::{Payment, Tokens};
 use serde::Deserialize;
 use serde_json::Value;
+
+/// A batching server reads about this many prompt tokens in the time that it takes to write one.
+const PROMPT_DISCOUNT: u32 = 8;
 
 /// Bytes of text that are about a token, where the server has not counted.
 const BYTES: usize = 4;
@@ -87,6 +91,65 @@ impl Chunk {
     /// True for the event that only carries the count.
     pub fn only_counts(&self) -> bool {
         self.choices.is_empty() && self.usage.is_some()
+    }
+}
+
+/// Counts a call for who pays: what comes as it comes, and the server's own count where it sends one. When it
+/// is dropped, the newest of these holds.
+pub struct Counting {
+    payment: Payment,
+    prompt_tokens: u32,
+    charged: u32,
+    counted: Option<Counted>,
+}
+
+impl Counting {
+    /// The prompt is paid for when it is sent.
+    pub fn new(payment: Payment, prompt_tokens: u32) -> Self {
+        payment.share.charge((prompt_tokens / PROMPT_DISCOUNT).max(1));
+        Self { payment, prompt_tokens, charged: 0, counted: None }
+    }
+
+    /// The server has taken the call.
+    pub fn read(&mut self) {
+        self.payment.meter.read(self.prompt_tokens);
+    }
+
+    /// An answer, or an event of its stream, has come.
+    pub fn see(&mut self, chunk: &Chunk) {
+        self.counted = chunk.usage.or(self.counted);
+        // Where the whole answer is counted, there is nothing to guess.
+        let tokens = match (chunk.usage, self.charged) {
+            (Some(counted), 0) => counted.completion_tokens,
+            _ => chunk.guessed(),
+        };
+        if tokens == 0 {
+            return;
+        }
+        self.payment.meter.wrote(tokens);
+        self.payment.share.charge(tokens);
+        // Another server tells of no steps.
+        self.payment.share.computed(0, tokens);
+        if self.charged == 0 {
+            self.payment.share.answered();
+        }
+        self.charged += tokens;
+    }
+
+    /// The server's own count is better than ours.
+    pub fn settle(&mut self) {
+        let Some(Counted { prompt_tokens, completion_tokens }) = self.counted.take() else {
+            return;
+        };
+        self.payment.share.charge(completion_tokens.saturating_sub(self.charged));
+        let tokens = Tokens { prompt: prompt_tokens, completion: completion_tokens };
+        self.payment.meter.counted(tokens);
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 
