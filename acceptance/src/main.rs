@@ -6,6 +6,7 @@
 mod cases;
 mod known;
 mod mounted;
+mod unit;
 mod world;
 
 use clap::Parser;

@@ -64,7 +64,11 @@ fn curl(world: &World, caps: &[&str], args: &[&str]) -> Result<(String, String, 
     Ok((name, status.to_owned(), body.to_owned()))
 }
 
-fn model(world: &World) -> Result<String> {
+/// The model that is served, as an agent sees it.
+///
+/// # Errors
+/// When none is.
+pub fn model(world: &World) -> Result<String> {
     let (_, status, body) = curl(world, &["infer"], &[&format!("{TCP}/models")])?;
     ensure!(status == "200", "{status} {body}");
     let value: serde_json::Value = serde_json::from_str(&body)?;

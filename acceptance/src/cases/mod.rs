@@ -1,5 +1,6 @@
 //! Every case: a stable name, the promise that it keeps, and how.
 
+mod accounts;
 mod audit;
 mod authority;
 mod broker;
@@ -51,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         shared::CASES,
         filesystems::CASES,
         broker::CASES,
+        accounts::CASES,
         audit::CASES,
         records::CASES,
         hoard::CASES,

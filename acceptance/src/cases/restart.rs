@@ -2,6 +2,7 @@
 //! nothing that they did is missing in the log, and without a daemon they do not run for long.
 
 use super::Case;
+use crate::unit::{DropIn, systemctl};
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, bail, ensure};
 use api::Exit;
@@ -41,18 +42,6 @@ pub const CASES: &[Case] = &[
 
 /// The daemon's unit.
 pub const UNIT: &str = "coconutd.service";
-const DROP_IN: &str = "/run/systemd/system/coconutd.service.d/acceptance.conf";
-
-/// What it says.
-///
-/// # Errors
-/// When it fails, with what it said.
-pub fn systemctl(args: &[&str]) -> Result<String> {
-    let done = Command::new("systemctl").args(args).output()?;
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    ensure!(done.status.success(), "systemctl {}: {}", args.join(" "), said.trim());
-    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
-}
 
 /// The process id of the daemon, 0 without one.
 ///
@@ -106,7 +95,7 @@ pub fn killed(world: &World, start_ns: u64, times: u32) -> Result<()> {
     // A limit is of whole seconds.
     let limit = (start_ns + 1_400_000_000).div_ceil(1_000_000_000);
     let mut restored =
-        Some(DropIn::put(&format!("[Service]\nLimitCPU={limit}\nRestartSteps=0\n"))?);
+        Some(DropIn::put(UNIT, &format!("[Service]\nLimitCPU={limit}\nRestartSteps=0\n"))?);
     // Not to be waited for: it may be killed before it answers.
     let before = daemon()?;
     systemctl(&["restart", UNIT])?;
@@ -340,30 +329,6 @@ fn terminated(world: &World) -> Result<String> {
     Ok(format!("(3 times, {logged} refusals)"))
 }
 
-/// Whatever a case did to the unit is taken back.
-struct DropIn;
-
-impl DropIn {
-    fn put(text: &str) -> Result<DropIn> {
-        let folder = Path::new(DROP_IN).parent().context("a folder")?;
-        std::fs::create_dir_all(folder)?;
-        std::fs::write(DROP_IN, text)?;
-        systemctl(&["daemon-reload"])?;
-        Ok(DropIn)
-    }
-}
-
-impl Drop for DropIn {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(DROP_IN);
-        let _ = systemctl(&["daemon-reload"]);
-        if systemctl(&["is-failed", UNIT]).is_ok() {
-            let _ = systemctl(&["reset-failed", UNIT]);
-        }
-        let _ = systemctl(&["start", UNIT]);
-    }
-}
-
 fn state_of(pid: u32) -> char {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?')
@@ -383,7 +348,7 @@ fn halted(world: &World) -> Result<String> {
     told(&list, is_list)?;
     let before = daemon()?;
     {
-        let _restored = DropIn::put("[Service]\nRestart=no\n")?;
+        let _restored = DropIn::put(UNIT, "[Service]\nRestart=no\n")?;
         systemctl(&["kill", "--signal=TERM", UNIT])?;
         world.until("the daemon's end", || Ok(daemon()? == 0))?;
         counts_on(world, &file).context("at once, without a daemon")?;
@@ -414,7 +379,7 @@ fn substitute(world: &World) -> Result<String> {
     let library = world.file("preloaded.so", "not a library")?;
     let preload = format!("[Service]\nEnvironment=LD_PRELOAD={library}\n");
     {
-        let _restored = DropIn::put(&preload)?;
+        let _restored = DropIn::put(UNIT, &preload)?;
         systemctl(&["kill", "--signal=TERM", UNIT])?;
         world.until("the daemon's end", || Ok(daemon()? != before))?;
         std::thread::sleep(Duration::from_secs(2));

@@ -2,7 +2,8 @@
 
 use super::Case;
 use super::records::Filler;
-use super::restart::{UNIT, again, books_are_true, count, counter, daemon, follower, systemctl};
+use super::restart::{UNIT, again, books_are_true, count, counter, daemon, follower};
+use crate::unit::systemctl;
 use crate::world::World;
 use anyhow::{Context as _, Result, ensure};
 use std::path::Path;
