@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use api::audit::Record;
 use demo::agent::{Agent, Spec};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The table.
 pub const CASES: &[Case] = &[Case {
@@ -138,7 +139,7 @@ fn accounts(world: &World) -> Result<String> {
         }
         seen.push(serde_json::from_str(&line).with_context(|| line.clone())?);
         if seen.len() % A_DAEMON == A_LIFE / 2 {
-            killed(world, start_ns, 1)?;
+            dies(world, start_ns)?;
             deaths += 1;
         } else if seen.len() % A_LIFE == 0 && seen.len() < calls {
             systemctl(&["kill", "--signal=KILL", UNIT])?;
@@ -172,6 +173,22 @@ fn accounts(world: &World) -> Result<String> {
         seen.len(),
         records.len()
     ))
+}
+
+/// The daemon is killed when it has computed enough: somebody asks it all the time.
+fn dies(world: &World, start_ns: u64) -> Result<()> {
+    let end = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !end.load(Ordering::Acquire) {
+                // While there is none, nobody answers.
+                let _ = world.call(&["ps"]);
+            }
+        });
+        let done = killed(world, start_ns, 1);
+        end.store(true, Ordering::Release);
+        done
+    })
 }
 
 fn number(record: &Record, field: &str) -> u64 {
