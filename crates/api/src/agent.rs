@@ -2,11 +2,11 @@
 
 use abi::{AgentState, Capability};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// `POST /v1/agents`: what to run, and as whom.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpawnRequest {
     /// Where the agent's rights come from.
@@ -14,24 +14,26 @@ pub struct SpawnRequest {
     /// Replaces the arguments after the manifest's program, or is the whole command of an ad-hoc
     /// spawn.
     #[serde(default)]
+    #[schema(default = json!([]))]
     pub args: Vec<String>,
     /// Working directory; none is `/`.
     #[serde(default)]
     pub cwd: Option<String>,
     /// Further environment variables, `NAME=value`; what the daemon sets wins.
     #[serde(default)]
+    #[schema(default = json!([]))]
     pub env: Vec<String>,
     /// Run although no trusted key signed the manifest. Operators only; recorded as `degraded`.
     #[serde(default)]
+    #[schema(default = false)]
     pub allow_unsigned: bool,
     /// The terminal and files of a foreground agent; none writes to the agent's log file.
     #[serde(default)]
     pub stdio: Option<Stdio>,
 }
 
-/// Where an agent's rights come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+/// Where an agent's rights come from. Members that are not named here are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SpawnSource {
     /// A manifest's text, and the DSSE envelope that signs exactly these bytes.
@@ -51,6 +53,7 @@ pub enum SpawnSource {
         name: Option<String>,
         /// More capabilities, as in [`SpawnSource::AdHoc`]; then the caller authorizes the whole.
         #[serde(default)]
+        #[schema(default = json!([]))]
         capabilities: Vec<String>,
     },
     /// The caller's own command line: the caller authorizes it and is recorded as authorizer.
@@ -73,8 +76,7 @@ pub enum SpawnSource {
 /// The sender writes the 16 bytes of a random token with the three descriptors (`SCM_RIGHTS`) and
 /// waits for one byte. A token is good once, and for the same user only. The agent is killed when
 /// the connection that brought the token is closed before the agent's end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stdio {
     /// The token.
@@ -82,8 +84,7 @@ pub struct Stdio {
 }
 
 /// How an agent ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Exit {
     /// Exit status, if it exited.
     pub status: Option<i32>,
@@ -93,7 +94,7 @@ pub struct Exit {
     pub reason: Option<String>,
     /// The terminal state's name.
     #[serde(with = "state")]
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[schema(value_type = String)]
     pub state: AgentState,
 }
 
@@ -109,8 +110,7 @@ impl Exit {
 }
 
 /// One agent, as in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Agent {
     /// The agent's id (UUIDv7).
     pub aid: Uuid,
@@ -122,7 +122,7 @@ pub struct Agent {
     pub parent: Option<Uuid>,
     /// Lifecycle state.
     #[serde(with = "state")]
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[schema(value_type = String)]
     pub state: AgentState,
     /// Its first process, in the initial PID namespace; none once it has ended.
     pub pid: Option<u32>,
@@ -147,8 +147,7 @@ pub struct Agent {
 }
 
 /// `GET /v1/agents`: a page.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentList {
     /// Oldest first.
     pub agents: Vec<Agent>,
@@ -158,15 +157,14 @@ pub struct AgentList {
 }
 
 /// Where a right of an agent comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeldCapability {
     /// Rule number, as in audit records; 0 for what it has at its launch, which no rule names.
     pub rule: u32,
     /// `fs.read=/srv/input`.
     pub capability: String,
     /// The capability's kind.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[schema(value_type = String)]
     pub kind: Capability,
     /// `line 12`, `command line`, `@base`, `command`, `infer`, `grant`, `launch`…
     pub source: String,
@@ -175,16 +173,14 @@ pub struct HeldCapability {
 }
 
 /// `GET /v1/agents/{id}/capabilities`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CapabilityList {
     /// In order of their rule numbers.
     pub capabilities: Vec<HeldCapability>,
 }
 
 /// Counters that must be equal when nothing is in flight, side by side so that anybody can check.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Counters {
     /// Denials counted in the kernel's own storage.
     pub kernel_denials: u64,
@@ -199,8 +195,7 @@ pub struct Counters {
 }
 
 /// Who signed the manifest, and what it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Provenance {
     /// Path of the manifest, or `command line`.
     pub path: String,
@@ -213,8 +208,7 @@ pub struct Provenance {
 }
 
 /// `GET /v1/agents/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentDetail {
     /// What a list shows.
     pub agent: Agent,
@@ -236,12 +230,12 @@ pub struct AgentDetail {
     pub log_file: Option<String>,
     /// Bytes of its output that are not kept.
     #[serde(default)]
+    #[schema(default = 0)]
     pub log_dropped: u64,
 }
 
 /// `POST /v1/agents/{id}/grant` and `/revoke`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CapabilityChange {
     /// `fs.read=/srv/input`, as in a manifest.
@@ -252,8 +246,7 @@ pub struct CapabilityChange {
 }
 
 /// What a grant or revocation did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangeReport {
     /// Every agent whose set changed: the named one, and its descendants for a revocation.
     pub changed: Vec<Uuid>,
@@ -264,8 +257,7 @@ pub struct ChangeReport {
 }
 
 /// `POST /v1/agents/{id}/signal`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
     /// Signal number; goes to the agent's first process.
@@ -273,8 +265,7 @@ pub struct SignalRequest {
 }
 
 /// One denial, and what would have allowed it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// Nanoseconds since the UNIX epoch of the last time.
     pub time_ns: u64,
@@ -289,7 +280,7 @@ pub struct Explanation {
     /// The errno that the program saw, by name.
     pub errno: String,
     /// The capability that it is about.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[schema(value_type = String)]
     pub capability: Capability,
     /// Path, address, signal target.
     pub object: String,
@@ -300,8 +291,7 @@ pub struct Explanation {
 }
 
 /// `GET /v1/agents/{id}/denials`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplanationList {
     /// The agent.
     pub aid: Uuid,

@@ -3,14 +3,14 @@
 use abi::{Capability, Code, Kind, Verdict};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt::Display;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 /// Where the log lies.
 pub const LOG_DIRECTORY: &str = "/var/lib/coconut/audit";
 
 /// One record, as it is in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Record {
     /// Position in the log, from 0.
     pub sequence: u64,
@@ -25,13 +25,13 @@ pub struct Record {
     /// The tenant that pays.
     pub tenant: String,
     /// What happened; a number where whoever answers is older than the log.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[schema(value_type = String)]
     pub kind: Code<Kind>,
     /// Which capability it is about.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[schema(value_type = String)]
     pub capability: Code<Capability>,
     /// What was decided.
-    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    #[schema(value_type = String)]
     pub verdict: Code<Verdict>,
     /// Path, address, model, state…
     pub object: String,
@@ -42,9 +42,11 @@ pub struct Record {
     pub body: Option<serde_json::Value>,
     /// Bytes of these texts that were too many for the log and are left out.
     #[serde(default)]
+    #[schema(default = 0)]
     pub cut: u32,
     /// How many times it happened: more than once where an agent did the same as fast as it could.
     #[serde(default = "once")]
+    #[schema(default = once)]
     pub count: u32,
 }
 
@@ -80,8 +82,8 @@ fn text<S: Serializer>(text: &impl Display, serializer: S) -> Result<S::Ok, S::E
 }
 
 /// `GET /v1/audit/records`: which records; every filter that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
     /// Agent: UUID, unique suffix, or name.
@@ -92,15 +94,15 @@ pub struct Query {
     pub tenant: Option<String>,
     /// Kind's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[param(value_type = Option<String>)]
     pub kind: Option<Kind>,
     /// Capability's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[param(value_type = Option<String>)]
     pub capability: Option<Capability>,
     /// Verdict's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    #[param(value_type = Option<String>)]
     pub verdict: Option<Verdict>,
     /// Text that the object contains.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,12 +118,12 @@ pub struct Query {
     pub limit: Option<u64>,
     /// Then go on with new records, as they come (NDJSON without an end).
     #[serde(default)]
+    #[param(default = false)]
     pub follow: bool,
 }
 
 /// `GET /v1/audit/head`: the log's state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Head {
     /// The newest signed checkpoint, as it lies in the log (a C2SP signed note).
     pub checkpoint: String,

@@ -7,6 +7,7 @@
 //! | `POST /v1/broker/usage` with [`SettledCalls`] | 204 once the records are in the log, each once however often it is sent |
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Where coconutd listens.
@@ -17,16 +18,14 @@ pub const BROKER_SOCKET: &str = "/run/coconut/broker.sock";
 pub const BROKER_PORT: u16 = 11700;
 
 /// Who owns the client end of a TCP connection, told by the kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
     /// The agent's outside id; its lane comes from the stream of [`LaneEvent`].
     pub agent: Uuid,
 }
 
 /// What an agent may ask of models.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InferLimits {
     /// Model names; `*` is any.
     pub models: Vec<String>,
@@ -39,8 +38,7 @@ pub struct InferLimits {
 }
 
 /// An agent above another, by their births: the lower one's part is of the upper one's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Above {
     /// The agent; it may have ended.
     pub agent: Uuid,
@@ -49,8 +47,7 @@ pub struct Above {
 }
 
 /// One agent's lane: tenant first, agent within it, one weight each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lane {
     /// The agent.
     pub agent: Uuid,
@@ -64,14 +61,14 @@ pub struct Lane {
     pub weight: u32,
     /// Who is above it, the topmost first.
     #[serde(default)]
+    #[schema(default = json!([]))]
     pub above: Vec<Above>,
     /// None: the agent holds no `infer` capability, so every request is refused.
     pub infer: Option<InferLimits>,
 }
 
 /// A change of the lanes that the broker must know at once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum LaneEvent {
     /// The lane is new or different.
@@ -89,8 +86,7 @@ pub enum LaneEvent {
 }
 
 /// Calls that are over, in the order in which they were settled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SettledCalls {
     /// The broker's journal, which numbers them.
     pub journal: Uuid,
@@ -102,8 +98,7 @@ pub struct SettledCalls {
 }
 
 /// One finished or refused inference call, for the audit log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// The call; its answer carried this id as `x-request-id`.
     #[serde(default)]
@@ -126,12 +121,15 @@ pub struct Usage {
     pub first_token_us: u64,
     /// Steps of the engine from the request's arrival to its first token, the one under way included.
     #[serde(default)]
+    #[schema(default = 0)]
     pub steps: u64,
     /// Of these, the steps in which nothing was computed for the request's tenant: it waited for others.
     #[serde(default)]
+    #[schema(default = 0)]
     pub passed_steps: u64,
     /// Tokens computed for other tenants in all of these steps.
     #[serde(default)]
+    #[schema(default = 0)]
     pub others_tokens: u64,
     /// None: served. Otherwise why it was refused or broken off.
     pub refused: Option<String>,

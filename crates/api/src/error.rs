@@ -1,10 +1,14 @@
 //! What a refused request is answered with, and the exit code that a script sees.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why a request was not done. The names are stable; each has one exit code and one HTTP status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+///
+/// `failed`: it was tried and did not work. `usage`: the request itself is wrong. `denied`: the caller, or the manifest's
+/// authorizer, has no right to it. `not-found`: there is no such agent, record or file. `unavailable`: the daemon is not
+/// there, or is stopping. `integrity`: a hash, a signature or a chain does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// It was tried and did not work.
@@ -70,8 +74,7 @@ impl ErrorCode {
 }
 
 /// The body of every answer that is not a success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, ToSchema)]
 #[error("{error}")]
 pub struct ErrorBody {
     /// What was tried and what refused, for people.

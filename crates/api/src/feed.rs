@@ -8,11 +8,11 @@ use crate::agent::{Agent, Exit, state};
 use abi::AgentState;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// One line of the feed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum FeedLine {
     /// The first line.
@@ -36,9 +36,8 @@ pub enum FeedLine {
     },
 }
 
-/// Why a feed was cut off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+/// Why a feed was cut off: more has changed than is kept for one who does not read; he asks for a new snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum FeedEnd {
     /// More has changed than is kept for one who does not read: ask for a new snapshot.
     #[serde(rename = "too slow")]
@@ -46,19 +45,18 @@ pub enum FeedEnd {
 }
 
 /// What the caller may see at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
     /// Running agents, the oldest first; with `?all=true` ended ones that are remembered, too.
     pub agents: Vec<Agent>,
     /// Weights that tenants were given; for operators.
     #[serde(default)]
+    #[schema(default = json!({}))]
     pub tenants: BTreeMap<String, u32>,
 }
 
 /// One change. The counters of an agent (`denials`, `uses`) are as they were when it was last shown whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Delta {
     /// An agent is new.
@@ -72,7 +70,7 @@ pub enum Delta {
         aid: Uuid,
         /// Its state; a terminal one leaves the list of those that run.
         #[serde(with = "state")]
-        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        #[schema(value_type = String)]
         state: AgentState,
         /// Its first process.
         pid: Option<u32>,
@@ -89,7 +87,7 @@ pub enum Delta {
         aid: Uuid,
         /// Its terminal state.
         #[serde(with = "state")]
-        #[cfg_attr(feature = "schema", schemars(with = "String"))]
+        #[schema(value_type = String)]
         state: AgentState,
         /// Nanoseconds since the UNIX epoch.
         ended_ns: Option<u64>,

@@ -1,6 +1,7 @@
 //! Lanes: the one weight of a tenant and of an agent within it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Weight of a tenant or agent that nobody gave one.
@@ -9,8 +10,7 @@ pub const DEFAULT_WEIGHT: u32 = 100;
 pub const WEIGHT_RANGE: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// One tenant's lane.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TenantLane {
     /// The tenant.
     pub tenant: String,
@@ -27,8 +27,7 @@ pub struct TenantLane {
 }
 
 /// One agent's lane within its tenant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AgentLane {
     /// The agent.
     pub aid: Uuid,
@@ -49,16 +48,14 @@ pub struct AgentLane {
 }
 
 /// `GET /v1/lanes`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LaneList {
     /// In order of their names.
     pub tenants: Vec<TenantLane>,
 }
 
-/// `PUT /v1/lanes`: one weight, in the CPU scheduler and in the broker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+/// `PUT /v1/lanes`: one weight, in the CPU scheduler and in the broker. Members that are not named here are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "of", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LaneChange {
     /// A tenant's weight among tenants.

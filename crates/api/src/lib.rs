@@ -2,9 +2,9 @@
 //!
 //! One schema, versioned by the path prefix `/v1`. `coconut` (the command line) and the broker
 //! speak it; coconutd serves it. HTTP/1.1 with JSON over a UNIX socket; the peer is known by
-//! `SO_PEERCRED` and `SO_PEERPIDFD`, never by anything it sends. [`route::ROUTES`] lists every
-//! route; the OpenAPI document `openapi.json` beside this crate is made from it and from the
-//! types, and a test keeps it so.
+//! `SO_PEERCRED` and `SO_PEERPIDFD`, never by anything it sends. The OpenAPI
+//! document `openapi.json` beside this crate lists every route: coconutd makes it of its handlers
+//! and of these types, and a test of its own keeps it so.
 
 pub mod agent;
 pub mod audit;
@@ -14,9 +14,6 @@ pub mod client;
 pub mod error;
 pub mod feed;
 pub mod lane;
-#[cfg(feature = "schema")]
-pub mod openapi;
-pub mod route;
 pub mod status;
 
 pub use agent::{Agent, AgentDetail, AgentList, Exit, Explanation, HeldCapability, SpawnRequest};

@@ -1,10 +1,10 @@
 //! The daemon's own state, for `coconut doctor`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Version of coconutd.
     pub version: String,
@@ -37,6 +37,7 @@ pub struct Status {
     pub registry_stuck: Option<String>,
     /// How far the log was verified since the daemon started.
     #[serde(default)]
+    #[schema(default = LogCheck::default)]
     pub log_check: LogCheck,
     /// Kernel events that are known to be lost since start; each gap is a record.
     pub events_lost: u64,
@@ -47,8 +48,7 @@ pub struct Status {
 }
 
 /// What the daemon found when it verified its log, which it does beside everything else once it has started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogCheck {
     /// How far it is.
     pub state: LogState,
@@ -58,9 +58,9 @@ pub struct LogCheck {
     pub found: Option<String>,
 }
 
-/// How far a verification is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+/// How far a verification is: it goes on (`running`), every record is what was signed (`sound`), something is not
+/// (`violated`), the log could not be read (`failed`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogState {
     /// It goes on.
@@ -74,9 +74,9 @@ pub enum LogState {
     Failed,
 }
 
-/// How far something that Coconut wants is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+/// How far something that Coconut wants is there: as it should be (`ok`), Coconut runs with less protection or fairness
+/// (`weaker`), it cannot run without it (`missing`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// As it should be.
@@ -88,8 +88,7 @@ pub enum Level {
 }
 
 /// One thing that Coconut wants of kernel or machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Feature {
     /// Short name, stable for scripts: `bpf-lsm`, `btf`…
     pub name: String,

@@ -403,28 +403,6 @@ fn a_name_without_end_is_one_record_and_nothing_waits_for_it() {
     running.stop();
 }
 
-#[test]
-fn every_documented_route_is_served() {
-    let running = Running::start();
-    let client = running.client();
-    for route in api::route::ROUTES {
-        let path = route.path.replace("{id}", "nobody");
-        let answer = match (route.method, route.stream) {
-            ("GET", true) => client.bytes(&path, |_| ControlFlow::Break(())),
-            ("GET", false) => client.get::<serde_json::Value>(&path).map(|_| ()),
-            ("POST", _) => client.post::<_, serde_json::Value>(&path, &()).map(|_| ()),
-            (_, _) => client.put::<_, serde_json::Value>(&path, &()).map(|_| ()),
-        };
-        if let Err(error) = answer {
-            assert!(!error.to_string().starts_with("there is no GET"), "{}: {error}", route.path);
-            assert!(!error.to_string().starts_with("there is no P"), "{}: {error}", route.path);
-        }
-    }
-    let body = refused(client.get::<serde_json::Value>("/v1/nothing"));
-    assert_eq!(body.code, ErrorCode::Usage);
-    running.stop();
-}
-
 /// Else a hundred of them in one process use up all its descriptors, and the next waits for ever for its log.
 #[test]
 fn a_daemon_that_nobody_holds_is_gone() {

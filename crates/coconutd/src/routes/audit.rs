@@ -1,6 +1,6 @@
 //! The log, for those who may read it.
 
-use super::{Asked, Shared, blocking, line, streamed};
+use super::{Asked, NDJSON, Shared, blocking, line, streamed};
 use crate::authority::access::{self, Readable};
 use crate::caller::Caller;
 use crate::callers::Key;
@@ -9,7 +9,7 @@ use crate::identity;
 use crate::sink::Written;
 use crate::state::Daemon;
 use abi::{Code, Kind};
-use api::audit::{Head, Query, RecordRef};
+use api::audit::{Head, Query, Record, RecordRef};
 use audit::{Filter, Page, Reader, Scan};
 use axum::Json;
 use axum::body::Bytes;
@@ -22,6 +22,12 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
+/// The newest checkpoint.
+#[utoipa::path(
+    get,
+    path = "/v1/audit/head",
+    responses((status = 200, body = Head, description = "How far the log is")),
+)]
 pub async fn head(State(daemon): Shared, caller: Caller) -> Answer<Json<Head>> {
     access::audit(&daemon, &caller)?;
     let checkpoint = daemon.sink.head();
@@ -85,6 +91,13 @@ fn agent(daemon: &Daemon, text: &str) -> Answer<Uuid> {
     Ok(inner.supervisor.get(aid)?.uuid)
 }
 
+/// Audit records by filter.
+#[utoipa::path(
+    get,
+    path = "/v1/audit/records",
+    params(Query),
+    responses((status = 200, body = Record, content_type = NDJSON, description = "One JSON document a line")),
+)]
 pub async fn records(
     State(daemon): Shared,
     caller: Caller,
@@ -106,7 +119,7 @@ pub async fn records(
     answer.begin(query.from, query.limit).await?;
     // The first step here: what is wrong with the log is a refusal, not half an answer.
     answer.ready = answer.step().await?;
-    streamed("application/x-ndjson", stream::unfold(answer, Answering::next))
+    streamed(NDJSON, stream::unfold(answer, Answering::next))
 }
 
 fn broken(error: &audit::Error) -> Refusal {

@@ -1,6 +1,6 @@
 //! What the broker is told and tells; only its own user and root may.
 
-use super::{Asked, Sent, Shared, line, streamed};
+use super::{Asked, NDJSON, Sent, Shared, line, streamed};
 use crate::authority::access;
 use crate::caller::Caller;
 use crate::change::{blocking, whole};
@@ -18,6 +18,7 @@ use axum::response::Response;
 use futures_util::stream;
 use serde::Deserialize;
 use std::net::SocketAddr;
+use utoipa::IntoParams;
 
 fn allowed(daemon: &Daemon, caller: &Caller) -> Answer<()> {
     match caller {
@@ -29,8 +30,16 @@ fn allowed(daemon: &Daemon, caller: &Caller) -> Answer<()> {
     }
 }
 
-/// Every live lane, `Synced`, then changes. A broker that falls too far behind is cut off and
-/// starts again.
+/// Every live lane, `Synced`, then changes.
+///
+/// A broker that falls too far behind is cut off and starts again.
+#[utoipa::path(
+    get,
+    path = "/v1/broker/lanes",
+    operation_id = "follow_lanes",
+    responses((status = 200, body = LaneEvent, content_type = NDJSON, description = "One JSON document a line")),
+    extensions(("x-coconut-caller" = json!("broker"))),
+)]
 pub async fn lanes(State(daemon): Shared, caller: Caller) -> Answer<Response> {
     allowed(&daemon, &caller)?;
     let (lanes, changes) = {
@@ -41,7 +50,7 @@ pub async fn lanes(State(daemon): Shared, caller: Caller) -> Answer<Response> {
     };
     let all = lanes.into_iter().map(|lane| LaneEvent::Set { lane }).chain([LaneEvent::Synced]);
     let first = all.flat_map(|event| line(&event)).collect();
-    streamed("application/x-ndjson", stream::unfold((Some(first), changes), next))
+    streamed(NDJSON, stream::unfold((Some(first), changes), next))
 }
 
 type Changes = (Option<Vec<u8>>, Listener<LaneEvent>);
@@ -55,13 +64,26 @@ async fn next((first, mut changes): Changes) -> Option<(Result<Bytes, std::io::E
     Some((Ok(line(&*event)), (None, changes)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Ends {
+    /// The caller's end of it, `IP:PORT`.
+    #[param(value_type = String)]
     client: SocketAddr,
+    /// The broker's end of it, `IP:PORT`.
+    #[param(value_type = String)]
     server: SocketAddr,
 }
 
+/// Who owns the client end of a TCP connection.
+#[utoipa::path(
+    get,
+    path = "/v1/broker/peer",
+    params(Ends),
+    responses((status = 200, body = Peer, description = "The agent")),
+    extensions(("x-coconut-caller" = json!("broker"))),
+)]
 pub async fn peer(
     State(daemon): Shared,
     caller: Caller,
@@ -75,8 +97,17 @@ pub async fn peer(
         .ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no agent owns that connection"))
 }
 
+/// Inference calls that are over, for the log.
+///
 /// What is booked, its records, and the number up to which it is booked are written down together: whoever is killed
 /// in between, each call is on record once.
+#[utoipa::path(
+    post,
+    path = "/v1/broker/usage",
+    request_body = SettledCalls,
+    responses((status = 204, description = "In the log")),
+    extensions(("x-coconut-caller" = json!("broker"))),
+)]
 pub async fn usage(
     State(daemon): Shared,
     caller: Caller,

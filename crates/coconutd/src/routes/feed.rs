@@ -1,6 +1,6 @@
 //! What there is and what changes of it, for whoever may see it.
 
-use super::{Asked, Shared, line, streamed};
+use super::{Asked, NDJSON, Shared, line, streamed};
 use crate::caller::Caller;
 use crate::callers::Key;
 use crate::error::{Answer, Refusal};
@@ -15,18 +15,29 @@ use futures_util::stream;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::sync::Arc;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 /// What is ready goes out together, up to so many bytes.
 const TOGETHER: usize = 32 << 10;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Which {
+    /// Also those that have ended.
     #[serde(default)]
+    #[param(default = false)]
     all: bool,
 }
 
+/// Agents now, then every change.
+#[utoipa::path(
+    get,
+    path = "/v1/feed",
+    params(Which),
+    responses((status = 200, body = FeedLine, content_type = NDJSON, description = "One JSON document a line")),
+)]
 pub async fn feed(
     State(daemon): Shared,
     caller: Caller,
@@ -48,7 +59,7 @@ pub async fn feed(
     let eye = Eye { caller, shown };
     let telling =
         Telling { first: Some(first), changes, eye, number: 0, over: false, _place: place };
-    streamed("application/x-ndjson", stream::unfold(telling, Telling::next))
+    streamed(NDJSON, stream::unfold(telling, Telling::next))
 }
 
 /// A caller who is told.

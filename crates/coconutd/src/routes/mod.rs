@@ -1,9 +1,11 @@
-//! The HTTP routes: each asks [`crate::access`] first, then acts. `api::route::ROUTES` lists them.
+//! The HTTP routes: each asks [`crate::access`] first, then acts. What stands above a handler is where it is served and
+//! what the OpenAPI document says of it.
 
 mod agents;
 mod audit;
 mod broker;
 mod caps;
+mod document;
 mod feed;
 mod lanes;
 mod output;
@@ -18,45 +20,73 @@ use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::response::Response;
-use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::Stream;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Largest request: a manifest with its signature, or a broker's batch.
 const BODY_MAX: usize = 4 << 20;
 
+/// One JSON document a line.
+const NDJSON: &str = "application/x-ndjson";
+
+/// Whatever an agent wrote.
+const BYTES: &str = "application/octet-stream";
+
 /// What every handler is given.
 pub type Shared = axum::extract::State<Arc<Daemon>>;
 
-/// Every route.
+/// The agent that a route is about.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct Of {
+    /// UUID, a unique suffix of at least 4 hex digits, or a unique name.
+    id: String,
+}
+
+/// Every route, as it is served.
 pub fn router(daemon: Arc<Daemon>) -> Router {
-    Router::new()
-        .route("/v1/status", get(status::status))
-        .route("/v1/agents", get(agents::list).post(spawn::spawn))
-        .route("/v1/agents/{id}", get(agents::show))
-        .route("/v1/agents/{id}/wait", get(agents::wait))
-        .route("/v1/agents/{id}/logs", get(output::logs))
-        .route("/v1/agents/{id}/signal", post(agents::signal))
-        .route("/v1/agents/{id}/kill", post(agents::kill))
-        .route("/v1/agents/{id}/quarantine", post(agents::quarantine))
-        .route("/v1/agents/{id}/release", post(agents::release))
-        .route("/v1/agents/{id}/capabilities", get(caps::list))
-        .route("/v1/agents/{id}/grant", post(caps::grant))
-        .route("/v1/agents/{id}/revoke", post(caps::revoke))
-        .route("/v1/agents/{id}/denials", get(agents::denials))
-        .route("/v1/feed", get(feed::feed))
-        .route("/v1/lanes", get(lanes::list).put(lanes::set))
-        .route("/v1/audit/records", get(audit::records))
-        .route("/v1/audit/head", get(audit::head))
-        .route("/v1/broker/lanes", get(broker::lanes))
-        .route("/v1/broker/peer", get(broker::peer))
-        .route("/v1/broker/usage", post(broker::usage))
+    let (router, _) = described().split_for_parts();
+    router
         .fallback(nowhere)
         .method_not_allowed_fallback(nowhere)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX))
         .with_state(daemon)
+}
+
+/// The OpenAPI 3.1 document.
+pub fn document() -> serde_json::Value {
+    document::whole(described().into_openapi())
+}
+
+/// Every route, with what it says of itself. Only `routes` here: what `route` adds is served and not described.
+fn described() -> OpenApiRouter<Arc<Daemon>> {
+    OpenApiRouter::with_openapi(document::beginning())
+        .routes(routes!(status::status))
+        .routes(routes!(agents::list, spawn::spawn))
+        .routes(routes!(agents::show))
+        .routes(routes!(agents::wait))
+        .routes(routes!(output::logs))
+        .routes(routes!(agents::signal))
+        .routes(routes!(agents::kill))
+        .routes(routes!(agents::quarantine))
+        .routes(routes!(agents::release))
+        .routes(routes!(caps::list))
+        .routes(routes!(caps::grant))
+        .routes(routes!(caps::revoke))
+        .routes(routes!(agents::denials))
+        .routes(routes!(feed::feed))
+        .routes(routes!(lanes::list, lanes::set))
+        .routes(routes!(audit::records))
+        .routes(routes!(audit::head))
+        .routes(routes!(broker::lanes))
+        .routes(routes!(broker::peer))
+        .routes(routes!(broker::usage))
 }
 
 async fn nowhere(request: Request) -> Refusal {

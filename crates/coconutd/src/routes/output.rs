@@ -1,6 +1,6 @@
 //! What background agents wrote.
 
-use super::{Asked, Shared, streamed};
+use super::{Asked, BYTES, Of, Shared, streamed};
 use crate::authority::access::{self, Act};
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
@@ -13,14 +13,18 @@ use futures_util::stream;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
+use utoipa::IntoParams;
 
 /// How often a followed file is looked at; only while somebody follows it.
 const LOOK: Duration = Duration::from_millis(200);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct How {
+    /// Go on with what it writes, until it has ended.
     #[serde(default)]
+    #[param(default = false)]
     follow: bool,
 }
 
@@ -30,13 +34,20 @@ struct Answering {
     ended: Ended,
 }
 
+/// A background agent's output.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{id}/logs",
+    params(Of, How),
+    responses((status = 200, content_type = BYTES, description = "Bytes, as they come")),
+)]
 pub async fn logs(
     State(daemon): Shared,
     caller: Caller,
-    Path(id): Path<String>,
+    Path(of): Path<Of>,
     Asked(how): Asked<How>,
 ) -> Answer<Response> {
-    let aid = access::agent(&daemon, &caller, &id, Act::See)?;
+    let aid = access::agent(&daemon, &caller, &of.id, Act::See)?;
     let known = {
         let mut inner = daemon.inner();
         let ended = inner.end_of(aid);
@@ -55,7 +66,7 @@ pub async fn logs(
         Refusal::failed(format!("cannot read {}: {e}", path.display()))
     })?;
     let answering = Answering { reading, follow: how.follow, ended };
-    streamed("application/octet-stream", stream::unfold(answering, next))
+    streamed(BYTES, stream::unfold(answering, next))
 }
 
 async fn next(mut answering: Answering) -> Option<(std::io::Result<Bytes>, Answering)> {

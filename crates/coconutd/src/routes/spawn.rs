@@ -12,6 +12,13 @@ use api::agent::{SpawnRequest, SpawnSource};
 use axum::Json;
 use axum::extract::State;
 
+/// Spawn an agent.
+#[utoipa::path(
+    post,
+    path = "/v1/agents",
+    request_body = SpawnRequest,
+    responses((status = 200, body = AgentDetail, description = "It runs")),
+)]
 pub async fn spawn(
     State(daemon): Shared,
     caller: Caller,

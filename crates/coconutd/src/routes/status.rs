@@ -8,6 +8,12 @@ use axum::extract::State;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+/// The daemon's own state.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    responses((status = 200, body = Status, description = "What it is and how it fares")),
+)]
 pub async fn status(State(daemon): Shared, _caller: Caller) -> Json<Status> {
     let (live, total, broker_connected) = {
         let inner = daemon.inner();
