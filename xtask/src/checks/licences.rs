@@ -1,7 +1,9 @@
-//! Every crate that is linked may be used under a licence of this list; one that is GPL only is refused.
+//! Every crate that is linked may be used under a licence of this list; one that is GPL only is refused, and so is an
+//! expression that SPDX does not know.
 
 use super::{packages, text};
 use serde_json::Value;
+use spdx::{Expression, LicenseReq, Licensee, ParseMode};
 
 const ALLOWED: [&str; 14] = [
     "0BSD",
@@ -21,77 +23,61 @@ const ALLOWED: [&str; 14] = [
     "Zlib",
 ];
 
+/// As SPDX has it, but for `A/B`, which is the old way to write `A OR B`.
+const WRITTEN: ParseMode = ParseMode { allow_slash_as_or_operator: true, ..ParseMode::STRICT };
+
 /// What is wrong, one line each.
 pub fn check(metadata: &Value) -> Vec<String> {
-    let wrong = packages(metadata).filter(|p| !allowed(text(p, "license")));
-    wrong
-        .map(|p| {
-            let licence = text(p, "license");
-            let shown = if licence.is_empty() { "no licence named" } else { licence };
-            format!("{} {}: {shown}", text(p, "name"), text(p, "version"))
+    let judged = packages(metadata).map(|p| (p, judge(text(p, "license"))));
+    judged
+        .filter_map(|(p, verdict)| {
+            let why = verdict.err()?;
+            Some(format!("{} {}: {why}", text(p, "name"), text(p, "version")))
         })
         .collect()
 }
 
-/// Whether an SPDX expression leaves a choice that is allowed. `A/B` is the old way to write `A OR B`.
-pub fn allowed(expression: &str) -> bool {
-    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
-    let words: Vec<&str> = spaced.split_whitespace().collect();
-    let mut at = 0;
-    let verdict = either(&words, &mut at);
-    verdict && at == words.len()
+/// Whether an expression leaves a choice that is allowed; if not, why.
+fn judge(expression: &str) -> Result<(), String> {
+    if expression.is_empty() {
+        return Err("no licence named".to_owned());
+    }
+    let parsed = Expression::parse_mode(expression, WRITTEN)
+        .map_err(|error| format!("{expression}: {}", error.reason))?;
+    parsed.evaluate_with_failures(is_allowed).map_err(|refused| {
+        let refused: Vec<String> = refused.iter().map(|one| one.req.to_string()).collect();
+        format!("{expression}: {} is not allowed", refused.join(", "))
+    })
 }
 
-fn either(words: &[&str], at: &mut usize) -> bool {
-    let mut verdict = both(words, at);
-    while words.get(*at) == Some(&"OR") {
-        *at += 1;
-        // Not `||`: the right side must be read whatever the left one says.
-        verdict |= both(words, at);
-    }
-    verdict
-}
-
-fn both(words: &[&str], at: &mut usize) -> bool {
-    let mut verdict = one(words, at);
-    while words.get(*at) == Some(&"AND") {
-        *at += 1;
-        verdict &= one(words, at);
-    }
-    verdict
-}
-
-fn one(words: &[&str], at: &mut usize) -> bool {
-    let Some(word) = words.get(*at) else { return false };
-    *at += 1;
-    if *word == "(" {
-        let verdict = either(words, at);
-        let closed = words.get(*at) == Some(&")");
-        *at += 1;
-        return verdict && closed;
-    }
-    let mut name = (*word).to_owned();
-    if words.get(*at) == Some(&"WITH") {
-        name = format!("{name} WITH {}", words.get(*at + 1).unwrap_or(&""));
-        *at += 2;
-    }
-    ALLOWED.contains(&name.as_str())
+fn is_allowed(wanted: &LicenseReq) -> bool {
+    ALLOWED.iter().any(|name| Licensee::parse(name).is_ok_and(|ours| ours.satisfies(wanted)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::allowed;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_allowed_is_a_licence_and_allows_itself() {
+        for name in ALLOWED {
+            assert!(Licensee::parse(name).is_ok(), "{name}");
+            assert_eq!(judge(name), Ok(()));
+        }
+    }
 
     #[test]
     fn a_choice_suffices_and_a_sum_binds() {
         for good in [
             "MIT",
             "MIT/Apache-2.0",
+            "Apache-2.0 / MIT",
             "LGPL-2.1-only OR BSD-2-Clause",
             "(MIT OR GPL-2.0-only) AND Unicode-3.0",
             "Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT",
         ] {
-            assert!(allowed(good), "{good}");
+            assert_eq!(judge(good), Ok(()));
         }
     }
 
@@ -99,13 +85,33 @@ mod tests {
     fn gpl_only_and_nonsense_are_refused() {
         for bad in [
             "GPL-2.0-only",
+            "GPL-3.0-only",
             "MIT AND GPL-2.0-only",
+            "MIT OR Apache-2.0 AND GPL-3.0-only AND",
             "GPL-3.0-or-later OR AGPL-3.0-only",
+            // An exception that is not the one that is allowed.
+            "GPL-2.0-only WITH Classpath-exception-2.0",
+            "LicenseRef-ours",
+            "Mine-1.0",
+            "mit",
             "",
             "(MIT",
             "MIT Apache-2.0",
         ] {
-            assert!(!allowed(bad), "{bad}");
+            assert!(judge(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_complaint_names_the_crate_and_what_is_wrong_with_it() {
+        let named = |licence| json!({"name": "crate", "version": "1.2.3", "license": licence});
+        let metadata = json!({"packages": [
+            named(json!("MIT")), named(json!("MIT AND GPL-3.0-only")), named(json!("Mine-1.0")), named(json!(null)),
+        ]});
+        let wrong = check(&metadata);
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert_eq!(wrong[0], "crate 1.2.3: MIT AND GPL-3.0-only: GPL-3.0-only is not allowed");
+        assert!(wrong[1].starts_with("crate 1.2.3: Mine-1.0: unknown"), "{}", wrong[1]);
+        assert_eq!(wrong[2], "crate 1.2.3: no licence named");
     }
 }
