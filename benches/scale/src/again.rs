@@ -1,8 +1,9 @@
 //! Another daemon in the place of this one, which takes all agents up.
 
 use crate::daemon::Daemon;
-use crate::report::{Report, Timing};
+use crate::report::Report;
 use anyhow::{Result, ensure};
+use demo::latency::Latency;
 use std::collections::HashSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ pub fn restart(mut daemon: Daemon, report: &mut Report) -> Result<Daemon> {
     }
     let observed = format!("{kept} of {} go on, {TIMES} times", before.len());
     report.check("a restart of coconutd ends none", kept == before.len(), &observed);
-    report.restart = Timing::of(&times);
+    report.restart = Latency::of(&times);
     Ok(daemon)
 }
 

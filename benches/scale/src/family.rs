@@ -3,9 +3,10 @@
 use crate::Scale;
 use crate::bare::SLEEP;
 use crate::daemon::Daemon;
-use crate::report::{Report, Timing};
+use crate::report::Report;
 use anyhow::{Context as _, Result, bail, ensure};
 use api::agent::{SpawnRequest, SpawnSource};
+use demo::latency::Latency;
 use demo::revocation::boottime_ns;
 use probe::Held;
 use serde::{Deserialize, Serialize};
@@ -124,7 +125,7 @@ pub fn measure(scale: &Scale, work: &Path, daemon: &Daemon, report: &mut Report)
     let before = daemon.status()?.agents_live;
     let parent = daemon.spawn(&request(scale, &file)?)?.agent.aid;
     let born = wait_for_children(daemon, parent, before)?;
-    report.family = Timing::of(&born.ms);
+    report.family = Latency::of(&born.ms);
     for holder in &born.holders {
         held(daemon, *holder, "holding")?;
     }

@@ -17,8 +17,9 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use crowd::Crowd;
 use daemon::Daemon;
+use demo::latency::Latency;
 use memory::Memory;
-use report::{Report, Timing};
+use report::Report;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -129,7 +130,7 @@ fn measure(scale: &Scale, work: &std::path::Path) -> Result<Report> {
     }
     println!("20 agents are ended one by one");
     let exits = crowd.end_some(20);
-    report.exit = Timing::of(&exits);
+    report.exit = Latency::of(&exits);
     println!("all are ended");
     let ending = Instant::now();
     report.end = Some(end::all(&daemon, scale.callers as usize)?);

@@ -7,7 +7,7 @@ use crate::daemon::Daemon;
 use crate::end::{End, Left};
 use crate::memory::Memory;
 use anyhow::{Result, ensure};
-use demo::statistics::percentile;
+use demo::latency::Latency;
 use serde::Serialize;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -15,31 +15,6 @@ use std::time::Instant;
 /// The heads of what [`Report::checkpoint`] prints.
 pub const HEADS: &str =
     "  agents  seconds  agents/s  spawn p50 ms   p99 ms  KiB each  coconutd MiB";
-
-/// Milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Timing {
-    /// How many.
-    pub runs: usize,
-    /// Median.
-    pub p50_ms: f64,
-    /// 99th percentile.
-    pub p99_ms: f64,
-    /// Slowest.
-    pub max_ms: f64,
-}
-
-impl Timing {
-    /// None without samples.
-    pub fn of(ms: &[f64]) -> Option<Self> {
-        Some(Self {
-            runs: ms.len(),
-            p50_ms: percentile(ms, 0.5)?,
-            p99_ms: percentile(ms, 0.99)?,
-            max_ms: percentile(ms, 1.0)?,
-        })
-    }
-}
 
 /// How it stood with so many agents.
 #[derive(Debug, Serialize)]
@@ -51,7 +26,7 @@ pub struct Checkpoint {
     /// Agents a second since the checkpoint before.
     pub per_second: f64,
     /// Of the spawns since then: request to answer, which is `Active`.
-    pub spawn: Timing,
+    pub spawn: Latency,
     /// KiB that each holds more than nobody did, the process included.
     pub kib_each: f64,
     /// The machine's memory.
@@ -119,15 +94,15 @@ pub struct Report {
     /// coconutd before the first agent, KiB: its own pages, and kernel memory (its maps).
     daemon_kib: i64,
     service_kib: i64,
-    list: Option<Timing>,
-    ps: Option<Timing>,
+    list: Option<Latency>,
+    ps: Option<Latency>,
     /// Of coconutd: from the request until the next one answers for all.
-    pub restart: Option<Timing>,
+    pub restart: Option<Latency>,
     /// A child's spawn, asked for by its parent.
-    pub family: Option<Timing>,
+    pub family: Option<Latency>,
     revocation: Option<Revocation>,
     /// Request to end one, to the answer.
-    pub exit: Option<Timing>,
+    pub exit: Option<Latency>,
     /// All of them.
     pub end: Option<End>,
     settled: Option<Settled>,
@@ -176,7 +151,7 @@ impl Report {
         zero: &Memory,
         now: &Memory,
     ) {
-        let Some(spawn) = Timing::of(ms) else { return };
+        let Some(spawn) = Latency::of(ms) else { return };
         let agents = crowd.live.len();
         let row = Beside::between("an agent", agents as u32, zero, now);
         let before = self.checkpoints.last().map_or(0.0, |last| last.seconds);
@@ -243,7 +218,7 @@ impl Report {
         }
         let live = crowd.live.len();
         self.check("`ps` lists all", least >= live, &format!("{least} of {live}"));
-        (self.list, self.ps) = (Timing::of(&list), Timing::of(&ps));
+        (self.list, self.ps) = (Latency::of(&list), Latency::of(&ps));
         Ok(())
     }
 
@@ -291,7 +266,7 @@ impl Report {
 
     /// What came after the checkpoints.
     pub fn print(&self) {
-        let ms = |what: &str, timing: Option<Timing>| {
+        let ms = |what: &str, timing: Option<Latency>| {
             if let Some(t) = timing {
                 println!("{what:44} {:10.1} {:10.1}", t.p50_ms, t.max_ms);
             }

@@ -2,11 +2,10 @@
 
 use crate::rivals::Rival;
 use crate::spawn::{as_agent, timed};
-use crate::{Ratio, Row};
+use crate::{Ratio, Row, median};
 use anyhow::{Result, anyhow};
 use api::client::Client;
 use demo::Context;
-use demo::statistics::percentile;
 use std::sync::Barrier;
 
 /// How many at once.
@@ -56,7 +55,7 @@ pub fn measure(
     let rows = kinds.iter().flat_map(|(name, times, _)| times.rows(name)).collect();
     let mut ratios: Vec<Ratio> =
         kinds.iter().flat_map(|(name, times, goal)| times.ratios(name, *goal)).collect();
-    let last = |n: usize| percentile(&kinds[n].1.last, 0.5);
+    let last = |n: usize| median(&kinds[n].1.last);
     if let (Some(agents), Some(boxes)) = (last(0), last(1)) {
         let name = format!("{AT_ONCE} agents to Active / {AT_ONCE} of bwrap");
         ratios.push(Ratio { name, value: agents / boxes, goal: None });
@@ -88,7 +87,7 @@ impl Times {
         let each = each?;
         if counts {
             self.alone.push(alone);
-            self.last.extend(percentile(&each, 1.0));
+            self.last.extend(each.iter().copied().reduce(f64::max));
             self.each.extend(each);
         }
         Ok(())
@@ -107,7 +106,6 @@ impl Times {
     }
 
     fn ratios(&self, name: &str, goal: Option<f64>) -> Vec<Ratio> {
-        let median = |ms: &[f64]| percentile(ms, 0.5);
         let over = |what: &str, ms: Option<f64>, goal: Option<f64>| {
             let name = format!("{name}: {what} / alone");
             Some(Ratio { name, value: ms? / median(&self.alone)?, goal })

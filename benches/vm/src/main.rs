@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use demo::Context;
 use demo::coconut::Coconut;
+use demo::latency::Latency;
 use demo::report::Say;
-use demo::statistics::percentile;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -59,15 +59,14 @@ pub struct Row {
 impl Row {
     /// Of samples in milliseconds; none without samples.
     pub fn of(name: &str, ms: &[f64]) -> Option<Row> {
-        Some(Row {
-            name: name.to_owned(),
-            runs: ms.len(),
-            p50_ms: percentile(ms, 0.5)?,
-            p99_ms: percentile(ms, 0.99)?,
-            max_ms: percentile(ms, 1.0)?,
-            ratio: None,
-        })
+        let Latency { runs, p50_ms, p99_ms, max_ms } = Latency::of(ms)?;
+        Some(Row { name: name.to_owned(), runs, p50_ms, p99_ms, max_ms, ratio: None })
     }
+}
+
+/// The median of samples in milliseconds; none without samples.
+pub fn median(ms: &[f64]) -> Option<f64> {
+    Latency::of(ms).map(|told| told.p50_ms)
 }
 
 /// Two medians of this run, one over the other: what can be compared with another machine.

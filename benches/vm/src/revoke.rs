@@ -1,6 +1,6 @@
 //! From asking for a revocation to the first refused use of an open file.
 
-use crate::{Ratio, Row};
+use crate::{Ratio, Row, median};
 use anyhow::{Context as _, Result, ensure};
 use api::agent::{AgentDetail, CapabilityChange, ChangeReport, Exit, SpawnRequest, SpawnSource};
 use api::client::Client;
@@ -8,7 +8,6 @@ use demo::Context;
 use demo::agent::{Agent, Spec};
 use demo::hostile::PATIENCE;
 use demo::revocation::boottime_ns;
-use demo::statistics::percentile;
 use probe::Held;
 use std::time::Duration;
 
@@ -51,7 +50,7 @@ pub fn measure(ctx: &Context, runs: usize) -> Result<(Vec<Row>, Vec<Ratio>)> {
     let mut rows: Vec<Row> = named.iter().filter_map(|(name, ms)| Row::of(name, ms)).collect();
     let base = rows.first().map_or(1.0, |row| row.p50_ms);
     rows.iter_mut().for_each(|row| row.ratio = Some(row.p50_ms / base));
-    let ratio = percentile(&times.refused, 0.5).map(|refused| Ratio {
+    let ratio = median(&times.refused).map(|refused| Ratio {
         name: "revoke to first refused read / bare request".to_owned(),
         value: refused / base,
         goal: Some(3.0),

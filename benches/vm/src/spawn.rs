@@ -1,12 +1,11 @@
 //! From asking for a program to its end: bare, in bwrap, in crun, as an agent.
 
 use crate::rivals::{self, PROGRAM};
-use crate::{Ratio, Row};
+use crate::{Ratio, Row, median};
 use anyhow::{Result, ensure};
 use api::agent::{AgentDetail, Exit, SpawnRequest, SpawnSource};
 use api::client::Client;
 use demo::Context;
-use demo::statistics::percentile;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -44,7 +43,7 @@ pub fn measure(
     let ratios = rivals.iter().zip(&others).filter_map(|(rival, ms)| {
         Some(Ratio {
             name: format!("agent: request to Active / {}", rival.name),
-            value: percentile(&active, 0.5)? / percentile(ms, 0.5)?,
+            value: median(&active)? / median(ms)?,
             goal: rival.is_bwrap().then_some(1.0),
         })
     });

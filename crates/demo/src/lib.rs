@@ -12,6 +12,7 @@ pub mod dream_team;
 pub mod fairness;
 pub mod hostile;
 pub mod isolation;
+pub mod latency;
 pub mod limits;
 pub mod lines;
 pub mod load;

@@ -1,10 +1,11 @@
 //! Revocation bites on what is already open: a file, an io_uring, a connection, a mapping.
 
+use crate::Context;
 use crate::agent::{Agent, Spec};
 use crate::control::{Process, User};
 use crate::hostile::PATIENCE;
+use crate::latency::Latency;
 use crate::report::{Check, Control, Recorder};
-use crate::{Context, statistics};
 use anyhow::{Context as _, Result};
 use probe::Held;
 use std::net::{SocketAddr, TcpListener};
@@ -81,8 +82,8 @@ pub fn demonstrate(ctx: &Context, r: &mut Recorder) -> Result<()> {
         let control = control(ctx, &case, &file)?;
         r.check(Check::new(case.name, case.claim, revoked.bit(), observed, control));
     }
-    if let Some(median) = statistics::percentile(&latencies, 0.5) {
-        r.figure("revoke_command_to_refusal_median", median, "ms");
+    if let Some(told) = Latency::of(&latencies) {
+        r.figure("revoke_command_to_refusal_median", told.p50_ms, "ms");
     }
     let _ = std::fs::remove_file(file);
     Ok(())
