@@ -2,12 +2,12 @@
 
 use crate::accounts::Account;
 use crate::admission::{AtTurn, Refused, Ticket};
+use crate::broker::Broker;
 use crate::identity::limits::{Reservation, Wanted};
 use crate::identity::right::{Right, covers};
 use crate::identity::{Connection, Payer};
 use crate::openai::{ApiError, parse};
 use crate::respond::{Admitted, Form};
-use crate::server::Broker;
 use api::broker::Usage;
 use axum::body::Body;
 use axum::extract::{self, FromRequest};

@@ -1,10 +1,11 @@
 //! Where connections come in: who it is is asked before anything is read, and nobody holds more
 //! than its part.
 
+use crate::broker::Broker;
 use crate::callers::Key;
 use crate::identity::{Connection, End, Known, UnixPeer};
 use crate::openai::ApiError;
-use crate::server::{self, Broker};
+use crate::server;
 use connections::{Entrance, Guest, Patience, Turned};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};

@@ -1,6 +1,6 @@
 //! Identity, lane, admission, backend: the OpenAI-compatible inference broker.
 //!
-//! A call flows through the modules in this order: [`entrance`] lets it in, [`server`] knows where it goes,
+//! A call flows through the modules in this order: [`entrance`] lets it in, `server` knows where it goes,
 //! [`identity`] who sends it, [`openai`] what it asks for, [`accounts`] open its account, [`route`] finds the
 //! backend that answers, [`admission`] says when its turn is there (by the pure queue in [`fair`]), the
 //! backend computes ([`ports::Backend`]; [`remote`] is any server), `respond` carries the answer back, and the
@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod admission;
+pub mod broker;
 mod call;
 pub mod callers;
 mod daemon;
@@ -20,4 +21,4 @@ pub mod remote;
 pub mod reserve;
 mod respond;
 pub mod route;
-pub mod server;
+mod server;

@@ -1,13 +1,11 @@
 //! The HTTP front: what is served where, to whom.
 
-use crate::accounts::UsageLog;
+use crate::broker::Broker;
 use crate::call::MAX_BODY;
-use crate::callers::Callers;
+use crate::identity::Connection;
 use crate::identity::right::covers;
-use crate::identity::{Connection, Identity};
-use crate::metrics::Metrics;
 use crate::openai::ApiError;
-use crate::route::{Routes, no_model};
+use crate::route::no_model;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
@@ -17,32 +15,6 @@ use axum::routing::{get, post};
 use ports::{Endpoint, ModelCard};
 use serde_json::json;
 use std::sync::Arc;
-use tokio::sync::watch;
-
-/// Everything that a call needs.
-pub struct Broker {
-    /// Who calls.
-    pub identity: Identity,
-    /// Who answers, and whose turn it is there.
-    pub routes: Arc<Routes>,
-    /// Where records go.
-    pub usage: UsageLog,
-    /// What was done.
-    pub metrics: Arc<Metrics>,
-    /// Who holds how much of what all share.
-    pub callers: Callers,
-    /// Becomes true when nothing more is answered.
-    pub ending: watch::Sender<bool>,
-}
-
-impl Broker {
-    /// What every broker has the same.
-    pub fn new(identity: Identity, routes: Routes, usage: UsageLog, callers: Callers) -> Self {
-        let routes = Arc::new(routes);
-        let metrics = Arc::new(Metrics::new(&routes));
-        Self { identity, routes, usage, metrics, callers, ending: watch::Sender::new(false) }
-    }
-}
 
 /// What is served, to whoever was let in.
 pub(crate) fn routes(broker: Arc<Broker>) -> Router {

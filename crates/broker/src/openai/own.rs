@@ -135,6 +135,6 @@ mod tests {
             "chat_template_kwargs": { "enable_thinking": false },
         });
         assert_eq!(Value::Object(fields), expected);
-        assert_eq!(others.len(), 8, "{others:?}");
+        assert_eq!(others.len(), 9, "{others:?}");
     }
 }

@@ -5,11 +5,11 @@
 use coconut_broker::accounts::UsageLog;
 use coconut_broker::accounts::journal::Journal;
 use coconut_broker::admission::{Depth, Policy};
+use coconut_broker::broker::Broker;
 use coconut_broker::callers::{Callers, Sizes};
 use coconut_broker::entrance::{serve_tcp, serve_unix};
 use coconut_broker::identity::Identity;
 use coconut_broker::route::{Route, Routes};
-use coconut_broker::server::Broker;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
