@@ -40,15 +40,25 @@ tree_files() {
         -o -name __pycache__ \) -prune -o -type f "$@" -print
 }
 
+# usage: json_text NAME TEXT; sets NAME to the text as a JSON string, control characters as spaces
+json_text() {
+    local text=${2//\\/\\\\}
+    text=${text//\"/\\\"}
+    printf -v "$1" '"%s"' "${text//[[:cntrl:]]/ }"
+}
+
 # usage: ask QUESTION; leaves the reply, or an error in the same shape, in $scratch/reply
 ask() {
     if [[ -z $model ]]; then
         echo null >"$scratch/reply"
         return
     fi
-    local url="${OPENAI_BASE_URL%/}/chat/completions"
-    jq -n --arg model "$model" --arg question "$1" '{model: $model, max_tokens: 24, temperature: 0.7,
-        messages: [{role: "user", content: $question}]}' >"$scratch/request"
+    local url="${OPENAI_BASE_URL%/}/chat/completions" model_json question_json
+    # Without jq, which takes longer to start than to do this.
+    json_text model_json "$model"
+    json_text question_json "$1"
+    printf '{"model": %s, "max_tokens": 24, "temperature": 0.7, "messages": [{"role": "user", "content": %s}]}' \
+        "$model_json" "$question_json" >"$scratch/request"
     if ! curl -q -sS --max-time 1800 -o "$scratch/reply" -H 'Content-Type: application/json' \
         -H "Authorization: Bearer ${OPENAI_API_KEY:-}" --data-binary "@$scratch/request" "$url" \
         2>"$scratch/curl-error"; then

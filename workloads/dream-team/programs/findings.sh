@@ -12,7 +12,7 @@ jq -n '
        severities: ($all | group_by(rank) | map({severity: .[0].severity, findings: length})),
        rules: ($all | group_by(.rule) | map({rule: .[0].rule, severity: .[0].severity, findings: length}) | sort_by(-.findings)),
        list: ($all | sort_by(rank, .rule, .file, .line) | .[:250])}' "${paths[@]/#/$root/}" >"$scratch/figures"
-total=$(jq .total "$scratch/figures")
-high=$(jq '[.severities[] | select(.severity == "high") | .findings] | add // 0' "$scratch/figures")
+jq '.total, ([.severities[] | select(.severity == "high") | .findings] | add // 0)' "$scratch/figures" >"$scratch/words"
+{ read -r total && read -r high; } <"$scratch/words"
 finish findings "$total findings, $high of them high" "$scratch/figures" \
     "A code review has $total findings, $high of them severe. Write its one-sentence summary."

@@ -14,7 +14,7 @@ jq -n --slurpfile churn "$root/${paths[0]}" --slurpfile sizes "$root/${paths[1]}
        | .heat = .commits * .code]
     | sort_by(-.heat)
     | {source: $churn[0].figures.source, files: .[:40], considered: length}' >"$scratch/figures"
-count=$(jq .considered "$scratch/figures")
-first=$(jq -r '.files[0].file // "none"' "$scratch/figures")
+jq -r '.considered, (.files[0].file // "none")' "$scratch/figures" >"$scratch/words"
+{ read -r count && IFS= read -r first; } <"$scratch/words"
 finish hotspots "$count files with a history; hottest: $first" "$scratch/figures" \
     "The most changed large file is $first. Should it be split? Answer in one sentence."

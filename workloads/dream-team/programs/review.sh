@@ -5,7 +5,7 @@ source "${BASH_SOURCE[0]%/*}/agent.sh"
 parse_arguments "$@"
 treescan=${TREESCAN:-${BASH_SOURCE[0]%/*}/../treescan}
 
-"$treescan" review --root "$root" --agent "$agent" "${extra[@]}" --out "$scratch/review.json" >/dev/null
+headline=$("$treescan" review --root "$root" --agent "$agent" "${extra[@]}" --out "$scratch/review.json")
 question=$(jq -r .question "$scratch/review.json")
 ask "$question"
 jq --arg model "$model" --slurpfile reply "$scratch/reply" '
@@ -16,4 +16,4 @@ jq --arg model "$model" --slurpfile reply "$scratch/reply" '
         prompt_tokens: ($r.usage.prompt_tokens // 0), completion_tokens: ($r.usage.completion_tokens // 0),
         error: (if $r.error then ($r.error.message // $r.error | tostring) else null end)} end)' \
     "$scratch/review.json" >"$out"
-jq -r .headline "$out"
+echo "$headline"

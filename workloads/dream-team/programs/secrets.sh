@@ -10,7 +10,8 @@ patterns=0
 pattern() {
     patterns=$((patterns + 1))
     local file line
-    tr '\n' '\0' <"$scratch/files" | { xargs -0 -r grep -nIHE -e "$4" -- || true; } | head -n 20 >"$scratch/hits"
+    # The patterns are ASCII: whether a file's other letters are valid text is no question here, and takes time.
+    tr '\n' '\0' <"$scratch/files" | { LC_ALL=C xargs -0 -r grep -nIHE -e "$4" -- || true; } | head -n 20 >"$scratch/hits"
     while IFS=: read -r file line _; do
         finding "$2" "$1" "$file" "$line" "$3"
     done <"$scratch/hits"

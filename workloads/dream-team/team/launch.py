@@ -113,7 +113,7 @@ class Crew:
                 if len(running) < self.width and all(self.ended(n) for n in before):
                     waiting.remove(member)
                     self.start(member, write_manifest(member), running)
-            time.sleep(0.2)
+            time.sleep(0.1)
             for name, (process, log, since) in list(running.items()):
                 if process.poll() is not None:
                     log.close()
