@@ -58,6 +58,8 @@ pub struct Client {
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
+/// Header that names the tenant, for servers that believe it.
+const TENANT: &str = "x-tenant-id";
 const WORDS: [&str; 24] = [
     "the", "module", "reads", "a", "file", "and", "writes", "a", "report", "of", "the", "function",
     "that", "returns", "an", "error", "when", "the", "test", "covers", "the", "long", "input",
@@ -110,7 +112,7 @@ impl Client {
             .header("host", "localhost")
             .header("content-type", "application/json");
         if let Some(tenant) = &self.target.tenant {
-            request = request.header("x-tenant-id", tenant);
+            request = request.header(TENANT, tenant);
         }
         let request = request.body(Full::new(Bytes::from(body.to_string())))?;
         let mut sender = match self.sender.take() {
@@ -128,10 +130,12 @@ impl Client {
         Ok(got)
     }
 
-    /// The first model that the server names.
+    /// The first model that the server names to this tenant; to nobody's, if there is none.
     pub async fn first_model(&mut self) -> anyhow::Result<String> {
         let mut sender = self.connect().await?;
-        let request = Request::get("/v1/models").header("host", "localhost");
+        // Who asks for the list is asked for a name too, where names are believed.
+        let tenant = self.target.tenant.as_deref().unwrap_or("nobody");
+        let request = Request::get("/v1/models").header("host", "localhost").header(TENANT, tenant);
         let answer = sender.send_request(request.body(Full::default())?).await?;
         let bytes = answer.into_body().collect().await?.to_bytes();
         let list: Value = serde_json::from_slice(&bytes)?;
