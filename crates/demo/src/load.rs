@@ -147,11 +147,20 @@ impl<'a> Site<'a> {
             "--closed", &requests, "--prompt-words", FLOOD[0], "--max-tokens", FLOOD[1],
             "--warmup", "0", "--seconds", &forever,
         ];
-        let (_, runner) = self.start(tenant, &args, None)?;
+        let (name, runner) = self.start(tenant, &args, None)?;
         // One or another is always on its way.
         let there = requests.parse::<u64>()? * 3 / 4;
-        self.until("the flood to be there", |counts| counts.present >= there)?;
-        Ok(Flood { _runner: runner })
+        let mut progress = Progress::of("the flood to be there");
+        loop {
+            let counts = self.counts()?;
+            if counts.present >= there {
+                return Ok(Flood { _runner: runner });
+            }
+            progress.seen(counts)?;
+            if matches!(runner.lines().hear(LOOK), Heard::End) {
+                bail!("{name} has ended: {}", runner.complaints());
+            }
+        }
     }
 
     fn start(
@@ -292,14 +301,24 @@ impl Quiet {
     }
 
     fn lines(&self) -> &Lines {
-        match &self.runner {
+        self.runner.lines()
+    }
+
+    fn complaints(&self) -> String {
+        self.runner.complaints()
+    }
+}
+
+impl Runner {
+    fn lines(&self) -> &Lines {
+        match self {
             Runner::Agent(agent) => &agent.lines,
             Runner::Process(process) => &process.lines,
         }
     }
 
     fn complaints(&self) -> String {
-        match &self.runner {
+        match self {
             Runner::Agent(agent) => agent.complaints(),
             Runner::Process(process) => process.complaints(),
         }
