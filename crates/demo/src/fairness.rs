@@ -23,6 +23,8 @@ const OTHERS: u64 = 2 * 512;
 const HARM: u64 = 20;
 /// Each tenant in turn, so often in a block.
 const ROUNDS: u32 = 2;
+/// The same at the control: there each waits for hundreds of steps, and every time for as many.
+const CONTROL_ROUNDS: u32 = 1;
 /// Between two quiet requests the engine computes so many times what one of them takes, for others:
 /// a quiet tenant then has a twelfth of the engine, and its fair share is a fourth.
 const QUIETNESS: u64 = 4;
@@ -192,7 +194,7 @@ fn control(load: Load, words: u32, own: u64, r: &Recorder) -> Result<Seen> {
     let mut quiet: Vec<Quiet> = QUIET.iter().map(start).collect::<Result<_>>()?;
     let flood = site.flooder(FLOODER, load.flood)?;
     let mut seen = Seen::default();
-    for _ in 0..ROUNDS {
+    for _ in 0..CONTROL_ROUNDS {
         rest(&site, own)?;
         for tenant in &mut quiet {
             site.send(tenant, words)?;
