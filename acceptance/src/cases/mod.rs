@@ -7,6 +7,7 @@ mod broker;
 mod budget;
 mod delegation;
 mod exit_codes;
+mod fairness;
 mod filesystems;
 mod hoard;
 mod isolation;
@@ -53,6 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         filesystems::CASES,
         broker::CASES,
         accounts::CASES,
+        fairness::CASES,
         audit::CASES,
         records::CASES,
         hoard::CASES,

@@ -116,7 +116,16 @@ pub fn uefi(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
 fn elsewhere(args: &Args) -> Vec<String> {
     match args.filter {
         Some(_) => Vec::new(),
-        None => words(&["--skip", "budget.", "--skip", "limits.", "--skip", "restart.soak"]),
+        None => words(&[
+            "--skip",
+            "budget.",
+            "--skip",
+            "limits.",
+            "--skip",
+            "fairness.",
+            "--skip",
+            "restart.soak",
+        ]),
     }
 }
 
