@@ -11,8 +11,24 @@ use std::process::Command;
 pub fn systemctl(args: &[&str]) -> Result<String> {
     let done = Command::new("systemctl").args(args).output()?;
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    ensure!(done.status.success(), "systemctl {}: {}", args.join(" "), said.trim());
+    ensure!(
+        done.status.success(),
+        "systemctl {}: {}{}",
+        args.join(" "),
+        said.trim(),
+        last_words(args)
+    );
     Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
+
+/// What a unit that does not start has said itself; systemd only names the command that shows it.
+fn last_words(args: &[&str]) -> String {
+    let [verb, .., unit] = args else { return String::new() };
+    if !["start", "restart"].contains(verb) {
+        return String::new();
+    }
+    let lines = Command::new("journalctl").args(["-n", "12", "-o", "cat", "-u", unit]).output();
+    lines.map(|done| format!("\n{}", String::from_utf8_lossy(&done.stdout))).unwrap_or_default()
 }
 
 /// Whatever a case did to the unit is taken back.
