@@ -349,5 +349,5 @@ fn calls_that_are_told_again_to_the_next_daemon_are_on_record_once() {
         running.stop();
         step.is_none()
     });
-    assert!(steps.unwrap() > 1);
+    assert!(steps.unwrap() > 0, "it was never killed");
 }
