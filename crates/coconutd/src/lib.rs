@@ -31,6 +31,7 @@ pub mod features;
 pub mod feed;
 pub mod handed;
 pub mod identity;
+pub mod journals;
 pub mod lanes;
 pub mod members;
 pub mod news;

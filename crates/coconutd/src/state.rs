@@ -2,11 +2,11 @@
 
 use crate::authority::trust::Trust;
 use crate::callers::Callers;
-use crate::calls::Journals;
 use crate::clock;
 use crate::config::Config;
 use crate::feed::Feed;
 use crate::handed::Waiting;
+use crate::journals::Journals;
 use crate::members::Members;
 use crate::output::Shelf;
 use crate::owner::{Owner, States};
