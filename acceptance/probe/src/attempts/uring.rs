@@ -54,7 +54,12 @@ impl Ring {
         // SAFETY: every caller keeps what the entry points to alive until this returns, and this
         // returns only after the completion of that entry.
         unsafe { self.0.submission().push(entry) }.map_err(io::Error::other)?;
-        self.0.submit_and_wait(1)?;
+        // Whoever is interrupted has not waited; the entry is submitted all the same.
+        while let Err(error) = self.0.submit_and_wait(1) {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
         let done = self.0.completion().next().map(|c| c.result());
         match done.ok_or_else(|| io::Error::other("io_uring gave no completion"))? {
             code if code < 0 => Err(io::Error::from_raw_os_error(-code)),
@@ -102,7 +107,17 @@ fn unlink(t: &Target) -> Got {
     Ok(format!("removed {}", std::ffi::OsStr::from_bytes(path.as_bytes()).display()))
 }
 
+/// On a busy machine the kernel's own notes to the task may interrupt a connection that it begins.
 fn connect(t: &Target) -> Got {
+    loop {
+        match connect_once(t) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+fn connect_once(t: &Target) -> Got {
     let SocketAddr::V4(to) = t.parse(0)? else {
         return Err(io::Error::other("give an IPv4 address"));
     };
