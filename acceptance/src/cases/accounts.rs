@@ -8,7 +8,7 @@ use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, ensure};
 use api::audit::Record;
 use demo::agent::{Agent, Spec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The table.
@@ -150,12 +150,18 @@ fn accounts(world: &World) -> Result<String> {
             );
         }
     }
-    // One that ends in order has its records in the log.
+    // One that ends in order delivers its records, and the next one what it had no time for.
     drop(traced);
     systemctl(&["restart", UNIT])?;
     let aid = world.ctx.coconut.show(&name)?.agent.aid.to_string();
-    let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "inference"])?;
     let (began, wrote) = witnessed()?;
+    let mut records = Vec::new();
+    world.until("every call to be on record", || {
+        records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "inference"])?;
+        let there: BTreeSet<_> = records.iter().filter_map(call_of).collect();
+        let all = seen.iter().all(|one| there.contains(one.call.as_str()));
+        Ok(all && written(&records) >= wrote)
+    })?;
     let recorded = compare(&seen, &records)?;
     println!("note: the engine began {began} tokens and wrote {wrote}; {recorded} are on record");
     // A token that was being written at a kill may be on record or not.
@@ -191,6 +197,14 @@ fn dies(world: &World, start_ns: u64) -> Result<()> {
     })
 }
 
+fn call_of(record: &Record) -> Option<&str> {
+    record.body.as_ref().and_then(|body| body["call"].as_str())
+}
+
+fn written(records: &[Record]) -> u64 {
+    records.iter().map(|record| number(record, "completion_tokens")).sum()
+}
+
 fn number(record: &Record, field: &str) -> u64 {
     record.body.as_ref().and_then(|body| body[field].as_u64()).unwrap_or(0)
 }
@@ -199,19 +213,19 @@ fn number(record: &Record, field: &str) -> u64 {
 fn compare(seen: &[Seen], records: &[Record]) -> Result<u64> {
     let mut by_call = BTreeMap::new();
     for record in records {
-        let call = record.body.as_ref().and_then(|body| body["call"].as_str());
-        let call = call.with_context(|| format!("a record without a call: {record:?}"))?;
+        let call =
+            call_of(record).with_context(|| format!("a record without a call: {record:?}"))?;
         ensure!(by_call.insert(call, record).is_none(), "{call} is on record twice");
     }
     for one in seen {
         let record = by_call.get(one.call.as_str());
         let record = record.with_context(|| format!("{one:?} is not on record"))?;
-        let written = number(record, "completion_tokens");
-        ensure!(written >= one.tokens, "{one:?}: {record:?}");
-        ensure!(one.counted.is_none_or(|counted| counted == written), "{one:?}: {record:?}");
+        let tokens = number(record, "completion_tokens");
+        ensure!(tokens >= one.tokens, "{one:?}: {record:?}");
+        ensure!(one.counted.is_none_or(|counted| counted == tokens), "{one:?}: {record:?}");
     }
     ensure!(seen.iter().any(|one| one.counted.is_some()), "no answer came to its end");
-    Ok(records.iter().map(|record| number(record, "completion_tokens")).sum())
+    Ok(written(records))
 }
 
 /// The tenant's sum, which is kept over the daemon's deaths.
