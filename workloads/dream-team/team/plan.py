@@ -50,6 +50,10 @@ class Site:
         """The one file that a member writes."""
         return self.work / name / "result.json"
 
+    def facts(self):
+        """What the tree's Rust files say: parsed once, by the coordinator, for all who look at the whole tree."""
+        return self.work / "coordinator" / "facts.json"
+
 
 class Roster:
     """Builds the members one by one; each method adds what one kind of program needs."""
@@ -74,6 +78,11 @@ class Roster:
         member = self.add(name, title, "rust", [str(self.site.treescan), analysis], reads, scope, **more)
         member.command += arguments
         return member
+
+    def parsed(self, name, title, analysis, whole):
+        """Adds a member that looks at the syntax of all Rust files."""
+        facts = self.site.facts()
+        return self.rust(name, title, analysis, [*whole, facts], "the whole tree", ["--facts", str(facts)])
 
     def shell(self, name, title, script, reads, scope, arguments=(), **more):
         """Adds a member that is a shell script with curl and jq."""
@@ -160,23 +169,23 @@ def reviewers(roster, modules):
 
 def auditors(roster, whole):
     """Security auditors of the whole tree."""
-    roster.rust("auditor-unsafe", "unsafe code and its reasons", "unsafe", whole, "the whole tree")
-    roster.rust("auditor-panics", "panics outside tests", "panics", whole, "the whole tree")
+    roster.parsed("auditor-unsafe", "unsafe code and its reasons", "unsafe", whole)
+    roster.parsed("auditor-panics", "panics outside tests", "panics", whole)
     roster.shell("auditor-secrets", "keys, tokens, writable files", "secrets.sh", whole, "the whole tree")
     roster.shell("auditor-supply", "what comes from outside", "supply.sh", whole, "the whole tree")
 
 
 def testers(roster, survey, whole):
     """Test analysts."""
-    roster.rust("tester-density", "tests per module", "tests", whole, "the whole tree")
-    roster.rust("tester-gaps", "larger files without tests", "gaps", whole, "the whole tree")
+    roster.parsed("tester-density", "tests per module", "tests", whole)
+    roster.parsed("tester-gaps", "larger files without tests", "gaps", whole)
     reads, scope, names = listed(roster.site, survey["shell"], whole)
     roster.shell("tester-shell", "shell scripts", "scripts.sh", reads, scope, names)
 
 
 def documenters(roster, whole):
     """Documenters."""
-    roster.rust("documenter-rust", "public items without documentation", "docs", whole, "the whole tree")
+    roster.parsed("documenter-rust", "public items without documentation", "docs", whole)
     roster.shell("documenter-prose", "documents and dead links", "prose.sh", whole, "the whole tree")
     roster.shell("documenter-licences", "licences", "licences.sh", whole, "the whole tree")
 

@@ -68,6 +68,13 @@ class Plan(unittest.TestCase):
                 self.assertTrue(inside)
                 self.assertNotIn("/usr/share/coconut/src", inside)
 
+    def test_who_takes_the_facts_may_read_them_and_only_who_may_read_the_whole_tree_does(self):
+        takers = [m for m in self.members if "--facts" in m.command]
+        self.assertEqual(len(takers), 5)
+        for member in takers:
+            facts = member.command[member.command.index("--facts") + 1]
+            self.assertEqual(member.reads, [str(self.site.source), facts])
+
     def test_integrators_and_editor_read_no_source(self):
         for member in self.members:
             if member.role in ("integrator", "editor"):

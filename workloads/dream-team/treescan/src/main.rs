@@ -12,6 +12,7 @@ mod language;
 mod model;
 mod modules;
 mod outcome;
+mod parsed;
 mod rust;
 mod tree;
 
@@ -20,6 +21,7 @@ use analyses::{audit, docs, review, structure, tests};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use outcome::{Analysis, Outcome};
+use parsed::Parsed;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -40,6 +42,9 @@ enum Command {
         /// A module larger than this part of the tree is cut at its folders
         #[arg(long, default_value_t = 12)]
         parts: usize,
+        /// Parse the tree's Rust files, too, and write what they say here, for those who take `--facts`
+        #[arg(long, value_name = "FILE")]
+        facts: Option<PathBuf>,
     },
     /// Review the given modules: size, functions, TODO marks
     Review {
@@ -52,15 +57,15 @@ enum Command {
     /// Count languages and file sizes
     Languages(Common),
     /// Find `unsafe`, and `unsafe` without a reason
-    Unsafe(Common),
+    Unsafe(Rust),
     /// Find panics outside tests
-    Panics(Common),
+    Panics(Rust),
     /// Count tests per module
-    Tests(Common),
+    Tests(Rust),
     /// Find larger files without tests
-    Gaps(Common),
+    Gaps(Rust),
     /// Find public items without documentation
-    Docs(Common),
+    Docs(Rust),
     /// Find blocks of code that stand more than once
     Duplicates(Common),
     /// Find which module depends on which
@@ -85,10 +90,23 @@ struct Common {
     paths: Vec<PathBuf>,
 }
 
+#[derive(Args)]
+struct Rust {
+    #[command(flatten)]
+    common: Common,
+    /// What `modules --facts` has written of the tree's Rust files; without it they are parsed
+    #[arg(long, value_name = "FILE")]
+    facts: Option<PathBuf>,
+}
+
 fn main() -> Result<()> {
     let (name, common, analysis) = match Cli::parse().analysis {
-        Command::Modules { common, parts } => {
-            let plan = structure::plan(&tree::read(&common.root, &common.paths)?, parts);
+        Command::Modules { common, parts, facts } => {
+            let tree = tree::read(&common.root, &common.paths)?;
+            if let Some(path) = facts {
+                parsed::write(&tree, &path)?;
+            }
+            let plan = structure::plan(&tree, parts);
             return write(&common, &serde_json::to_vec_pretty(&plan)?);
         }
         Command::Review { common, modules } => {
@@ -96,11 +114,11 @@ fn main() -> Result<()> {
             ("review", common, analysis)
         }
         Command::Languages(common) => whole("languages", common, structure::languages)?,
-        Command::Unsafe(common) => whole("unsafe", common, audit::unsafe_code)?,
-        Command::Panics(common) => whole("panics", common, audit::panics)?,
-        Command::Tests(common) => whole("tests", common, tests::density)?,
-        Command::Gaps(common) => whole("gaps", common, tests::gaps)?,
-        Command::Docs(common) => whole("docs", common, docs::run)?,
+        Command::Unsafe(rust) => of_rust("unsafe", rust, audit::unsafe_code)?,
+        Command::Panics(rust) => of_rust("panics", rust, audit::panics)?,
+        Command::Tests(rust) => of_rust("tests", rust, tests::density)?,
+        Command::Gaps(rust) => of_rust("gaps", rust, tests::gaps)?,
+        Command::Docs(rust) => of_rust("docs", rust, docs::run)?,
         Command::Duplicates(common) => whole("duplicates", common, structure::duplicate_blocks)?,
         Command::Dependencies(common) => {
             whole("dependencies", common, structure::dependency_graph)?
@@ -115,6 +133,16 @@ fn whole(
     run: impl Fn(&tree::Tree) -> Analysis,
 ) -> Result<(&'static str, Common, Analysis)> {
     let analysis = run(&tree::read(&common.root, &common.paths)?);
+    Ok((name, common, analysis))
+}
+
+fn of_rust(
+    name: &'static str,
+    Rust { common, facts }: Rust,
+    run: impl Fn(&Parsed<'_>) -> Analysis,
+) -> Result<(&'static str, Common, Analysis)> {
+    let known = facts.as_deref().map(parsed::read).transpose()?.unwrap_or_default();
+    let analysis = run(&Parsed::of(&tree::read(&common.root, &common.paths)?, known));
     Ok((name, common, analysis))
 }
 

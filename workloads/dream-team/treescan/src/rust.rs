@@ -1,13 +1,11 @@
-//! What a Rust file says of itself, from its tokens: functions, `unsafe`, public items, panics, tests.
-//!
-//! Not from a syntax tree: to make one takes four times as long, and all that is asked stands in the order of the
-//! tokens. What stands within a macro's brackets is the macro's, and is not looked at.
+//! What a Rust file says of itself, from its syntax tree: functions, `unsafe`, public items, panics, tests.
 
-mod attributes;
-mod walker;
+mod visitor;
+
+use serde::{Deserialize, Serialize};
 
 /// One function with a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Its name.
     pub name: String,
@@ -20,18 +18,18 @@ pub struct Function {
 }
 
 /// A place where the compiler's guarantees are suspended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsafe {
     /// Line, from 1.
     pub line: usize,
     /// `block`, `fn`, `impl` or `trait`.
-    pub what: &'static str,
+    pub what: String,
     /// A `SAFETY` comment or a `# Safety` section says why it is right.
     pub reasoned: bool,
 }
 
 /// A public function, type, trait, constant or method.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Public {
     /// Line, from 1.
     pub line: usize,
@@ -42,7 +40,7 @@ pub struct Public {
 }
 
 /// A place that ends the program when something is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Panic {
     /// Line, from 1.
     pub line: usize,
@@ -51,7 +49,7 @@ pub struct Panic {
 }
 
 /// All that is known of one file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Every function with a body.
     pub functions: Vec<Function>,
@@ -69,12 +67,12 @@ pub struct Facts {
     pub file_documented: bool,
 }
 
-/// Reads a file. None: it is not Rust (a template, or brackets that do not match).
+/// Parses a file. None: it is not valid Rust (a template, or a newer syntax).
 pub fn facts(name: &str, text: &str) -> Option<Facts> {
-    let tokens = text.parse().ok()?;
+    let file = syn::parse_file(text).ok()?;
     let in_test = name.split('/').any(|part| part == "tests" || part == "benches")
         || name.ends_with("/tests.rs");
-    Some(walker::facts(tokens, text, in_test))
+    Some(visitor::facts(&file, text, in_test))
 }
 
 #[cfg(test)]
@@ -118,7 +116,7 @@ mod tests {
     fn unsafe_places_and_their_reasons() {
         let facts = facts("src/a.rs", SAMPLE).unwrap();
         let found: Vec<_> =
-            facts.unsafe_places.iter().map(|u| (u.line, u.what, u.reasoned)).collect();
+            facts.unsafe_places.iter().map(|u| (u.line, u.what.as_str(), u.reasoned)).collect();
         assert_eq!(found, [(5, "block", true), (6, "block", false), (15, "fn", true)]);
     }
 
@@ -183,7 +181,8 @@ mod tests {
         assert_eq!(public, ["own"]);
         let panics: Vec<_> = facts.panics.iter().map(|p| (p.line, p.what.as_str())).collect();
         assert_eq!(panics, [(2, "unwrap")]);
-        let unsafe_places: Vec<_> = facts.unsafe_places.iter().map(|u| (u.line, u.what)).collect();
+        let unsafe_places: Vec<_> =
+            facts.unsafe_places.iter().map(|u| (u.line, u.what.as_str())).collect();
         assert_eq!(unsafe_places, [(9, "impl")]);
     }
 }

@@ -1,15 +1,14 @@
 //! The documenters' analysis of Rust: public items without a doc comment, files without a purpose.
 
-use super::{MOST_FINDINGS, per_module, rust_files};
+use super::MOST_FINDINGS;
 use crate::outcome::{Analysis, Finding, Severity};
-use crate::tree::Tree;
+use crate::parsed::Parsed;
 use serde_json::json;
 
 /// Documentation of what Rust modules offer.
-pub fn run(tree: &Tree) -> Analysis {
-    let (files, unparsed) = rust_files(tree);
+pub fn run(rust: &Parsed<'_>) -> Analysis {
     let mut findings = Vec::new();
-    for file in &files {
+    for file in &rust.files {
         if !file.facts.file_documented {
             let text = "the file does not say what it is for (`//!`)".to_owned();
             findings.push(finding(file.source.name.clone(), 1, "file-without-purpose", text));
@@ -19,7 +18,7 @@ pub fn run(tree: &Tree) -> Analysis {
             findings.push(finding(file.source.name.clone(), item.line, "missing-doc", text));
         }
     }
-    let sums = per_module(&files, |f| {
+    let sums = rust.per_module(|f| {
         let missing = f.facts.public.iter().filter(|p| !p.documented).count();
         [f.facts.public.len(), missing, 1, usize::from(f.facts.file_documented)]
     });
@@ -37,7 +36,7 @@ pub fn run(tree: &Tree) -> Analysis {
         ),
         figures: json!({
             "public": public, "undocumented": missing, "files": total(2), "files_documented": total(3),
-            "modules": modules, "unparsed": unparsed,
+            "modules": modules, "unparsed": rust.unparsed,
         }),
         findings,
     }

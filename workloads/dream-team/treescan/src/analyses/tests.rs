@@ -1,9 +1,9 @@
 //! The test analysts' analyses of Rust: tests per module, and code without any.
 
-use super::{MOST_FINDINGS, per_module, rust_files};
+use super::MOST_FINDINGS;
 use crate::count;
 use crate::outcome::{Analysis, Finding, Severity, plural};
-use crate::tree::Tree;
+use crate::parsed::Parsed;
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -11,9 +11,8 @@ use std::collections::BTreeSet;
 const SMALL_FILE: usize = 80;
 
 /// Tests and functions per module.
-pub fn density(tree: &Tree) -> Analysis {
-    let (files, unparsed) = rust_files(tree);
-    let sums = per_module(&files, |f| {
+pub fn density(rust: &Parsed<'_>) -> Analysis {
+    let sums = rust.per_module(|f| {
         let plain = f.facts.functions.iter().filter(|f| !f.test).count();
         [plain, f.facts.tests, f.facts.ignored]
     });
@@ -44,15 +43,15 @@ pub fn density(tree: &Tree) -> Analysis {
             total(1),
             total(0)
         ),
-        figures: json!({ "functions": total(0), "tests": total(1), "ignored": total(2), "modules": modules, "unparsed": unparsed }),
+        figures: json!({ "functions": total(0), "tests": total(1), "ignored": total(2), "modules": modules, "unparsed": rust.unparsed }),
         findings,
     }
 }
 
 /// Larger files that hold no test, in crates whose own `tests/` do not name them either.
-pub fn gaps(tree: &Tree) -> Analysis {
-    let (files, _) = rust_files(tree);
-    let outer: Vec<&str> = tree
+pub fn gaps(rust: &Parsed<'_>) -> Analysis {
+    let outer: Vec<&str> = rust
+        .tree
         .sources
         .iter()
         .filter(|s| s.name.contains("/tests/") || s.name.contains("acceptance/"))
@@ -62,7 +61,7 @@ pub fn gaps(tree: &Tree) -> Analysis {
         outer.iter().flat_map(|t| t.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
     let mut untested = Vec::new();
     let mut looked_at = 0;
-    for file in &files {
+    for file in &rust.files {
         let code = count::lines(file.source).code;
         let name = file.source.name.rsplit('/').next().unwrap_or_default();
         let stem = name.trim_end_matches(".rs");
@@ -107,7 +106,8 @@ pub fn gaps(tree: &Tree) -> Analysis {
 mod unit {
     use super::*;
     use crate::language::LANGUAGES;
-    use crate::tree::Source;
+    use crate::parsed::ByName;
+    use crate::tree::{Source, Tree};
 
     fn tree(files: &[(&str, String)]) -> Tree {
         let sources = files.iter().map(|(name, text)| Source {
@@ -124,7 +124,7 @@ mod unit {
         let lonely = ("k/src/lonely.rs", body.clone());
         let named = ("k/src/named.rs", body);
         let outer = ("k/tests/t.rs", "use k::named;\n#[test]\nfn t() {}\n".to_owned());
-        let analysis = gaps(&tree(&[lonely, named, outer]));
+        let analysis = gaps(&Parsed::of(&tree(&[lonely, named, outer]), ByName::new()));
         assert_eq!(analysis.findings.len(), 1);
         assert_eq!(analysis.findings[0].file, "k/src/lonely.rs");
     }
@@ -132,7 +132,7 @@ mod unit {
     #[test]
     fn a_module_with_functions_and_no_test_is_found() {
         let body: String = (0..5).map(|i| format!("fn f{i}() {{}}\n")).collect();
-        let analysis = density(&tree(&[("k/a.rs", body)]));
+        let analysis = density(&Parsed::of(&tree(&[("k/a.rs", body)]), ByName::new()));
         assert_eq!(analysis.findings[0].rule, "module-without-tests");
     }
 }
