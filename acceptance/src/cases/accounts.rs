@@ -119,7 +119,12 @@ fn accounts(world: &World) -> Result<String> {
     )?;
     systemctl(&["restart", UNIT])?;
     let start_ns = start_takes(world)?;
-    let model = super::broker::model(world)?;
+    // Both were just restarted: the broker is served by nobody until it has heard of the lanes.
+    let mut model = String::new();
+    world.until("the broker to know the lanes", || {
+        model = super::broker::model(world).unwrap_or_default();
+        Ok(!model.is_empty())
+    })?;
     let spec = Spec {
         name: world.ctx.unique("asker"),
         tenant: TENANT.to_owned(),

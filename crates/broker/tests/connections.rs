@@ -108,7 +108,7 @@ async fn an_agent_that_hoards_connections_keeps_nobody_else_out() {
         coconutd(&socket, peer.clone()).await;
         let book = LaneBook::new(socket);
         tokio::spawn(book.clone().follow());
-        while book.check_alive().is_err() {
+        while !book.is_synced() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let identity = Identity::Daemon { book, host_tenant: None };

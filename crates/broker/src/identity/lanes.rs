@@ -13,19 +13,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// All live lanes.
 pub struct LaneBook {
     socket: PathBuf,
-    state: RwLock<State>,
-}
-
-#[derive(Default)]
-struct State {
+    lanes: RwLock<HashMap<Uuid, Entry>>,
     /// The stream is open and its first part has been read whole.
-    synced: bool,
-    lanes: HashMap<Uuid, Entry>,
+    synced: watch::Sender<bool>,
 }
 
 #[derive(Clone)]
@@ -45,11 +42,13 @@ impl Entry {
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(2);
+/// A request waits so long for a coconutd that is being restarted.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl LaneBook {
     /// A book that `follow` fills.
     pub fn new(socket: PathBuf) -> Arc<Self> {
-        Arc::new(Self { socket, state: RwLock::default() })
+        Arc::new(Self { socket, lanes: RwLock::default(), synced: watch::Sender::new(false) })
     }
 
     /// Reads coconutd's stream for ever; while it is lost, nobody is served.
@@ -57,11 +56,7 @@ impl LaneBook {
         let mut wait = FIRST_RETRY;
         loop {
             let end = self.read_stream().await;
-            let was_synced = {
-                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                std::mem::replace(&mut state.synced, false)
-            };
-            if was_synced {
+            if self.synced.send_replace(false) {
                 wait = FIRST_RETRY;
             }
             let reason = end.map_or_else(|e| format!("{e:#}"), |()| "it was closed".to_owned());
@@ -95,36 +90,45 @@ impl LaneBook {
 
     /// `fresh` collects the first part of a stream; from `Synced` on changes apply at once.
     fn apply(&self, event: LaneEvent, fresh: &mut Option<HashMap<Uuid, Entry>>) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             LaneEvent::Set { lane } => {
                 // An agent that is known keeps what it has used and has open, also over a lost stream.
-                let known = state.lanes.get(&lane.agent);
+                let known = current.get(&lane.agent);
                 let (used, infer) =
                     known.map(|e| (e.state.clone(), e.infer.clone())).unwrap_or_default();
                 infer.send_replace(lane.infer.clone());
                 let entry = Entry { state: used, infer, lane };
-                fresh.as_mut().unwrap_or(&mut state.lanes).insert(entry.lane.agent, entry);
+                fresh.as_mut().unwrap_or(&mut current).insert(entry.lane.agent, entry);
             }
             LaneEvent::Gone { agent } => {
-                let gone = fresh.as_mut().unwrap_or(&mut state.lanes).remove(&agent);
+                let gone = fresh.as_mut().unwrap_or(&mut current).remove(&agent);
                 gone.iter().for_each(Entry::end);
             }
             LaneEvent::Synced => {
                 if let Some(lanes) = fresh.take() {
                     tracing::info!(lanes = lanes.len(), "coconutd's lanes are known");
-                    let before = std::mem::replace(&mut state.lanes, lanes);
-                    let ended = |(agent, _): &(&Uuid, &Entry)| !state.lanes.contains_key(*agent);
+                    let before = std::mem::replace(&mut *current, lanes);
+                    let ended = |(agent, _): &(&Uuid, &Entry)| !current.contains_key(*agent);
                     before.iter().filter(ended).for_each(|(_, entry)| entry.end());
                 }
-                state.synced = true;
+                self.synced.send_replace(true);
             }
         }
     }
 
-    /// Refuses while the stream is lost.
-    pub fn check_alive(&self) -> Result<(), ApiError> {
-        if self.state.read().unwrap_or_else(PoisonError::into_inner).synced {
+    /// The stream is there.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
+    /// Waits for the stream where it is lost.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn synced(&self) -> Result<(), ApiError> {
+        let mut synced = self.synced.subscribe();
+        if matches!(timeout(PATIENCE, synced.wait_for(|synced| *synced)).await, Ok(Ok(_))) {
             return Ok(());
         }
         Err(ApiError::unavailable(format!(
@@ -152,8 +156,8 @@ impl LaneBook {
 
     /// The agent's lane, as a caller.
     pub fn caller(&self, agent: Uuid) -> Result<Payer, ApiError> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(Entry { lane, state, infer }) = state.lanes.get(&agent) else {
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(Entry { lane, state, infer }) = lanes.get(&agent) else {
             return Err(ApiError::forbidden(format!("agent {agent} has no lane: it has ended")));
         };
         let denied = || {
@@ -204,14 +208,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn nobody_is_served_before_the_first_part_is_whole() {
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_served_before_the_first_part_is_whole() {
         let book = LaneBook::new("/nowhere".into());
         let mut fresh = Some(HashMap::new());
         book.apply(lane(1, "t"), &mut fresh);
-        assert_eq!(book.check_alive().unwrap_err().status.as_u16(), 503);
+        let refused = book.synced().await.unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.retry_after), (503, Some(1)));
         book.apply(LaneEvent::Synced, &mut fresh);
-        assert!(book.check_alive().is_ok());
+        assert!(book.synced().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_the_daemon_is_restarted_waits_for_it() {
+        let book = LaneBook::new("/nowhere".into());
+        let waits = tokio::spawn({
+            let book = book.clone();
+            async move { book.synced().await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waits.is_finished());
+        book.apply(LaneEvent::Synced, &mut Some(HashMap::new()));
+        assert!(waits.await.unwrap());
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Identity {
                 standalone(trusted_header.as_deref(), c, headers)
             }
             Self::Daemon { book, host_tenant } => {
-                book.check_alive()?;
+                book.synced().await?;
                 match c.agent.get_or_try_init(|| look_up(book, &c.end)).await? {
                     Some(agent) => book.caller(*agent),
                     None => host(host_tenant.as_deref()),
