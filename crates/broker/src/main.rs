@@ -12,7 +12,7 @@ use coconut_broker::broker::Broker;
 use coconut_broker::callers::{Callers, Sizes};
 use coconut_broker::entrance;
 use coconut_broker::identity::Identity;
-use coconut_broker::identity::lanes::LaneBook;
+use coconut_broker::identity::lanes::{self, LaneBook};
 use coconut_broker::remote::Remote;
 use coconut_broker::route::{Route, Routes};
 use options::Args;
@@ -175,7 +175,7 @@ fn identity(args: &Args) -> anyhow::Result<(Identity, UsageLog)> {
         );
     }
     let socket = args.coconutd.clone().unwrap_or_else(|| API_SOCKET.into());
-    let book = LaneBook::new(socket.clone());
+    let book = LaneBook::new(socket.clone(), lanes::PATIENCE);
     tokio::spawn(book.clone().follow());
     let host_tenant = args.host_tenant.clone();
     let usage = UsageLog::to_daemon(socket, Arc::new(journal), left);

@@ -106,7 +106,7 @@ async fn an_agent_that_hoards_connections_keeps_nobody_else_out() {
         let socket = dir.path().join("api.sock");
         let peer = Arc::new(Mutex::new(HOARDER));
         coconutd(&socket, peer.clone()).await;
-        let book = LaneBook::new(socket);
+        let book = LaneBook::new(socket, Duration::from_millis(50));
         tokio::spawn(book.clone().follow());
         while !book.is_synced() {
             tokio::time::sleep(Duration::from_millis(5)).await;

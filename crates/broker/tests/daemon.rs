@@ -124,7 +124,7 @@ async fn world_of(backend: Arc<dyn Backend>, policy: Policy) -> World {
         .with_state(daemon.clone());
     let listener = UnixListener::bind(&socket).unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    let book = LaneBook::new(socket.clone());
+    let book = LaneBook::new(socket.clone(), Duration::from_millis(50));
     tokio::spawn(book.clone().follow());
     let identity = Identity::Daemon { book, host_tenant: None };
     let broker = serve(backend, identity, common::to_daemon(socket, dir.path()), policy).await;

@@ -20,6 +20,8 @@ use uuid::Uuid;
 /// All live lanes.
 pub struct LaneBook {
     socket: PathBuf,
+    /// A request waits so long for a lost stream.
+    patience: Duration,
     lanes: RwLock<HashMap<Uuid, Entry>>,
     /// The stream is open and its first part has been read whole.
     synced: watch::Sender<bool>,
@@ -42,13 +44,14 @@ impl Entry {
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// A request waits so long for a coconutd that is being restarted.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request waits for a coconutd that is being restarted: its stream is asked for every two seconds.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 impl LaneBook {
     /// A book that `follow` fills.
-    pub fn new(socket: PathBuf) -> Arc<Self> {
-        Arc::new(Self { socket, lanes: RwLock::default(), synced: watch::Sender::new(false) })
+    pub fn new(socket: PathBuf, patience: Duration) -> Arc<Self> {
+        let synced = watch::Sender::new(false);
+        Arc::new(Self { socket, patience, lanes: RwLock::default(), synced })
     }
 
     /// Reads coconutd's stream for ever; while it is lost, nobody is served.
@@ -128,7 +131,7 @@ impl LaneBook {
     /// When it does not come back.
     pub async fn synced(&self) -> Result<(), ApiError> {
         let mut synced = self.synced.subscribe();
-        if matches!(timeout(PATIENCE, synced.wait_for(|synced| *synced)).await, Ok(Ok(_))) {
+        if matches!(timeout(self.patience, synced.wait_for(|synced| *synced)).await, Ok(Ok(_))) {
             return Ok(());
         }
         Err(ApiError::unavailable(format!(
@@ -210,7 +213,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_served_before_the_first_part_is_whole() {
-        let book = LaneBook::new("/nowhere".into());
+        let book = LaneBook::new("/nowhere".into(), PATIENCE);
         let mut fresh = Some(HashMap::new());
         book.apply(lane(1, "t"), &mut fresh);
         let refused = book.synced().await.unwrap_err();
@@ -221,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_while_the_daemon_is_restarted_waits_for_it() {
-        let book = LaneBook::new("/nowhere".into());
+        let book = LaneBook::new("/nowhere".into(), PATIENCE);
         let waits = tokio::spawn({
             let book = book.clone();
             async move { book.synced().await.is_ok() }
@@ -234,7 +237,7 @@ mod tests {
 
     #[test]
     fn who_is_above_is_on_the_way_to_the_queue() {
-        let book = LaneBook::new("/nowhere".into());
+        let book = LaneBook::new("/nowhere".into(), PATIENCE);
         let LaneEvent::Set { mut lane } = lane(3, "t") else { unreachable!() };
         let above = |agent, weight| Above { agent: Uuid::from_u128(agent), weight };
         lane.above = vec![above(1, 50), above(2, 40)];
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn agents_without_the_capability_and_ended_ones_are_refused() {
-        let book = LaneBook::new("/nowhere".into());
+        let book = LaneBook::new("/nowhere".into(), PATIENCE);
         let mut fresh = None;
         book.apply(lane(1, "t"), &mut fresh);
         let without = book.caller(Uuid::from_u128(1)).unwrap().denied.unwrap();
