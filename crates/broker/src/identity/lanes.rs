@@ -222,14 +222,14 @@ mod tests {
         assert!(book.synced().await.is_ok());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_asks_while_the_daemon_is_restarted_waits_for_it() {
         let book = LaneBook::new("/nowhere".into(), PATIENCE);
         let waits = tokio::spawn({
             let book = book.clone();
             async move { book.synced().await.is_ok() }
         });
-        tokio::task::yield_now().await;
+        tokio::time::sleep(PATIENCE / 2).await;
         assert!(!waits.is_finished());
         book.apply(LaneEvent::Synced, &mut Some(HashMap::new()));
         assert!(waits.await.unwrap());
