@@ -65,7 +65,7 @@ impl LaneBook {
             let reason = end.map_or_else(|e| format!("{e:#}"), |()| "it was closed".to_owned());
             tracing::warn!(
                 reason,
-                "coconutd's lane stream is lost; every request is refused until it is back"
+                "coconutd's lane stream is lost; requests wait for it, and are refused when it does not come back"
             );
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LAST_RETRY);

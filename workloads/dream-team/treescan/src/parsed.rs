@@ -72,7 +72,7 @@ fn rust_sources(tree: &Tree) -> impl Iterator<Item = &Source> {
     tree.sources.iter().filter(|source| source.language.name == "Rust")
 }
 
-/// Each processor takes every so manieth file.
+/// On all processors: each of n threads takes every n-th file.
 fn parse(sources: &[&Source]) -> ByName {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let part = |first: usize| {
