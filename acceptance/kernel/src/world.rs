@@ -35,7 +35,7 @@ pub struct World {
     pub kernel: Arc<Kernel>,
     pub seen: Arc<Mutex<Vec<Event>>>,
     pub flow: Arc<Mutex<Flow>>,
-    pub hold: Arc<AtomicBool>,
+    reader: Arc<Reading>,
     pub tally: Tally,
     next: Cell<u32>,
     /// What every actor's own program needs.
@@ -44,6 +44,15 @@ pub struct World {
     sets: RefCell<HashMap<AgentId, SetId>>,
     /// Agents that were made, for the account at the end.
     pub made: RefCell<Vec<AgentId>>,
+}
+
+/// Whether the ring is read.
+#[derive(Default)]
+struct Reading {
+    /// It is not to be.
+    hold: AtomicBool,
+    /// It is not, and will not be before that is taken back.
+    held: AtomicBool,
 }
 
 /// What is known of all events, also of those that nobody looks at again.
@@ -79,16 +88,16 @@ impl World {
             kernel,
             seen: Arc::default(),
             flow: Arc::default(),
-            hold: Arc::default(),
+            reader: Arc::default(),
             tally,
             next: Cell::new(0),
             base: Cell::new(None),
             sets: RefCell::default(),
             made: RefCell::default(),
         };
-        let (seen, hold) = (Arc::clone(&world.seen), Arc::clone(&world.hold));
+        let (seen, reading) = (Arc::clone(&world.seen), Arc::clone(&world.reader));
         let flow = Arc::clone(&world.flow);
-        std::thread::spawn(move || collect(reader, &seen, &flow, &hold));
+        std::thread::spawn(move || collect(reader, &seen, &flow, &reading));
         Ok(world)
     }
 
@@ -97,6 +106,20 @@ impl World {
         if let (Ok(mut flow), Some(aid)) = (self.flow.lock(), actor.aid) {
             flow.noisy.insert(aid.0);
         }
+    }
+
+    /// Nobody reads the ring from here on. A look that was under way has ended when this returns: it could let the
+    /// stopped go on later.
+    pub fn hold(&self) -> Result<()> {
+        self.reader.held.store(false, Ordering::SeqCst);
+        self.reader.hold.store(true, Ordering::SeqCst);
+        ensure!(await_that(|| self.reader.held.load(Ordering::SeqCst)), "the reader does not stop");
+        Ok(())
+    }
+
+    /// It is read again.
+    pub fn release(&self) {
+        self.reader.hold.store(false, Ordering::SeqCst);
     }
 
     /// Notes one verdict of a test.
@@ -353,10 +376,12 @@ fn collect(
     mut reader: EventReader,
     seen: &Mutex<Vec<Event>>,
     flow: &Mutex<Flow>,
-    hold: &AtomicBool,
+    reading: &Reading,
 ) {
     loop {
-        if hold.load(Ordering::SeqCst) {
+        let hold = reading.hold.load(Ordering::SeqCst);
+        reading.held.store(hold, Ordering::SeqCst);
+        if hold {
             std::thread::sleep(Duration::from_millis(5));
             continue;
         }

@@ -5,7 +5,6 @@ use abi::Capability::FsRead;
 use abi::event::EVENT_DENIAL;
 use anyhow::Result;
 use kernel::Counters;
-use std::sync::atomic::Ordering;
 
 pub fn run(w: &World) -> Result<()> {
     names(w)?;
@@ -48,7 +47,7 @@ fn back_pressure(w: &World) -> Result<()> {
     const ROUNDS: u64 = 3000;
     let agents = [w.agent(&[])?, w.agent(&[])?, w.agent(&[on(FsRead, "/data/ok")])?];
     w.drain();
-    w.hold.store(true, Ordering::SeqCst);
+    w.hold()?;
     for (a, path) in agents.iter().zip(["/data/no/f", "/data/no/f", "/data/ok/f"]) {
         a.start(&format!("many-opens {path} {ROUNDS}"));
     }
@@ -57,7 +56,7 @@ fn back_pressure(w: &World) -> Result<()> {
         let states: String = agents.iter().map(|a| state(a.pid)).collect();
         format!("states {states}")
     });
-    w.hold.store(false, Ordering::SeqCst);
+    w.release();
     let refused: Vec<i64> = agents.iter().map(|a| a.hear()).collect();
     w.same("each goes on and ends", &refused, &vec![ROUNDS as i64, ROUNDS as i64, 0]);
     w.drain();

@@ -5,7 +5,6 @@ use abi::Capability::FsRead;
 use abi::event::EVENT_DENIAL;
 use anyhow::Result;
 use libc::EACCES;
-use std::sync::atomic::Ordering;
 
 /// Refusals of the quiet agent while the ring is as full as others can make it.
 const QUIET: u64 = 30;
@@ -16,7 +15,7 @@ pub fn run(w: &World) -> Result<()> {
     let quiet = w.agent(&[on(FsRead, "/data/ok")])?;
     let floods = (0..3).map(|_| w.agent(&[])).collect::<Result<Vec<Actor>>>()?;
     w.drain();
-    w.hold.store(true, Ordering::SeqCst);
+    w.hold()?;
     for flood in &floods {
         flood.start(&format!("many-opens /data/no/f {FLOOD}"));
     }
@@ -28,7 +27,7 @@ pub fn run(w: &World) -> Result<()> {
     w.same("the quiet one is refused as ever", &refused, &QUIET);
     w.check("and is not stopped", state(&quiet) != 'T', String::new);
     w.same("nor do the others go on meanwhile", &denials(w, &floods)?, &made);
-    w.hold.store(false, Ordering::SeqCst);
+    w.release();
     let ended: Vec<i64> = floods.iter().map(Actor::hear).collect();
     w.same("they go on and end", &ended, &vec![FLOOD; floods.len()]);
     w.drain();
