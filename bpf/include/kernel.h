@@ -70,8 +70,10 @@ enum {
 #define NETLINK_ROUTE 0
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
+#define IPPROTO_IP 0
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_IPV6 41
 #define TCP_ESTABLISHED 1
 #define TCP_CLOSE 7
 #define MSG_FASTOPEN 0x20000000
@@ -85,6 +87,7 @@ enum {
 #define S_IFSOCK 0140000
 #define S_IFLNK 0120000
 #define S_IFBLK 0060000
+#define S_IFREG 0100000
 #define S_IFDIR 0040000
 #define S_IFCHR 0020000
 
@@ -92,6 +95,7 @@ enum {
 #define MAY_WRITE 2
 #define MAY_READ 4
 #define MAY_APPEND 8
+#define MAY_ACCESS 0x10
 #define PROT_READ 1
 #define PROT_WRITE 2
 #define PROT_EXEC 4
@@ -116,6 +120,18 @@ enum {
 #define TIOCGWINSZ 0x5413
 #define FIONREAD 0x541B
 #define TIOCLINUX 0x541C
+
+#define F_UNLCK 2
+#define F_SETLEASE 1024
+#define F_SETDELEG 1040
+#define F_SET_RW_HINT 1036
+#define F_SET_FILE_RW_HINT 1038
+#define IP_OPTIONS 4
+#define IP_RETOPTS 7
+#define IPV6_2292RTHDR 5
+#define IPV6_2292PKTOPTIONS 6
+#define IPV6_FLOWLABEL_MGR 32
+#define IPV6_RTHDR 57
 
 #define SIGNAL_GROUP_EXIT 4
 #define CLOCK_BOOTTIME 7
@@ -147,8 +163,16 @@ struct super_block {
 	unsigned long s_magic;
 	struct dentry *s_root;
 };
+struct hlist_node {
+	struct hlist_node *next;
+};
+struct hlist_head {
+	struct hlist_node *first;
+};
 struct inode {
 	umode_t i_mode;
+	/* Its names. */
+	struct hlist_head i_dentry;
 	struct super_block *i_sb;
 	__u64 i_ino;
 	unsigned int i_nlink;
@@ -163,6 +187,15 @@ struct dentry {
 	struct qstr d_name;
 	struct inode *d_inode;
 	struct super_block *d_sb;
+};
+/* Where a name hangs among those of its inode; below another name in older kernels. */
+struct dentry___alias {
+	struct hlist_node d_alias;
+};
+struct dentry___du {
+	union {
+		struct hlist_node d_alias;
+	} d_u;
 };
 struct vfsmount {
 	struct dentry *mnt_root;
@@ -260,7 +293,11 @@ struct nsproxy {
 	struct cgroup_namespace *cgroup_ns;
 };
 struct user_namespace;
+typedef struct {
+	__u64 val;
+} kernel_cap_t;
 struct cred {
+	kernel_cap_t cap_effective;
 	struct user_namespace *user_ns;
 };
 struct fs_struct {
@@ -294,6 +331,9 @@ struct task_struct {
 	char comm[16];
 };
 struct kernel_siginfo;
+struct fown_struct;
+enum kernel_load_data_id { LOADING_KEXEC_IMAGE = 3, LOADING_KEXEC_INITRAMFS = 4 };
+enum kernel_read_file_id { READING_FIRMWARE = 1, READING_KEXEC_IMAGE = 3, READING_KEXEC_INITRAMFS = 4 };
 struct rlimit;
 struct key;
 union bpf_attr;
@@ -330,6 +370,8 @@ struct msghdr {
 	void *msg_name;
 	int msg_namelen;
 	unsigned int msg_flags;
+	void *msg_control;
+	size_t msg_controllen;
 };
 struct unix_address {
 	int len;

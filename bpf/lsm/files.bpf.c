@@ -57,6 +57,23 @@ static __always_inline bool lists_others(struct KernelAgent *a, struct file *f, 
 	       d->d_sb->s_magic == PROC_MAGIC && d == d->d_sb->s_root;
 }
 
+/* `/proc/<pid>/attr/…`, where other security modules take orders: the hook behind it is open to no BPF program. */
+static __noinline bool gives_orders(struct file *f)
+{
+	struct dentry *d = as(dentry, f->f_path.dentry);
+	int i;
+
+	if (d->d_sb->s_magic != PROC_MAGIC)
+		return false;
+	/* The name itself, one more folder for each module. */
+	for (i = 0; i < 2; i++) {
+		d = as(dentry, d->d_parent);
+		if (is_name(d->d_name.name, "attr", 5))
+			return true;
+	}
+	return false;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *f)
 {
@@ -75,6 +92,8 @@ int BPF_PROG(file_open, struct file *f)
 		clear_suspect();
 		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
 	}
+	if ((all & RIGHTS_CHANGE) && gives_orders(f))
+		return report_path(a, &f->f_path, FORBIDDEN(FILE_OPEN, all), 0);
 	cover = cover_file(a, f, all, any);
 	if (!enough(rights_of(cover), all, any)) {
 		clear_suspect();
@@ -256,9 +275,36 @@ int BPF_PROG(file_truncate, struct file *f)
 	return recheck(a, f, RIGHT_WRITE, 0, DENIAL(FILE_TRUNCATE, RIGHT_WRITE));
 }
 
+/*
+ * What a regular file's or a folder's ioctl only reads or sets of the descriptor. The others may change the file
+ * whatever it was opened for (FS_IOC_ENABLE_VERITY takes its writability for good): they take the right to write.
+ * Of a terminal's, which begin with 'T', a file has none.
+ */
+static __always_inline bool reads_file(unsigned int cmd)
+{
+	switch (cmd) {
+	case 1: /* FIBMAP */
+	case 2: /* FIGETBSZ */
+	case 0x80086601: /* FS_IOC_GETFLAGS */
+	case 0x80046601: /* FS_IOC32_GETFLAGS */
+	case 0x80087601: /* FS_IOC_GETVERSION */
+	case 0x80047601: /* FS_IOC32_GETVERSION */
+	case 0x801c581f: /* FS_IOC_FSGETXATTR */
+	case 0x81009431: /* FS_IOC_GETFSLABEL */
+	case 0x80111500: /* FS_IOC_GETFSUUID */
+	case 0x80811501: /* FS_IOC_GETFSSYSFSPATH */
+	case 0xc020660b: /* FS_IOC_FIEMAP */
+	case 0xc0046686: /* FS_IOC_MEASURE_VERITY */
+	case 0xc0286687: /* FS_IOC_READ_VERITY_METADATA */
+		return true;
+	}
+	return (cmd >> 8 & 0xff) == 'T';
+}
+
 static __always_inline int ioctl(struct file *f, unsigned int cmd)
 {
 	struct KernelAgent *a = current_agent();
+	__u32 kind;
 
 	if (!a)
 		return 0;
@@ -268,6 +314,9 @@ static __always_inline int ioctl(struct file *f, unsigned int cmd)
 	/* Is it a terminal, how much is there: asked of every standard file, also of one to append to. */
 	if (cmd == TCGETS || cmd == TIOCGWINSZ || cmd == FIONREAD)
 		return recheck(a, f, 0, RIGHTS_OPEN | RIGHT_APPEND, DENIAL(FILE_IOCTL, cmd));
+	kind = f->f_inode->i_mode & S_IFMT;
+	if ((kind == S_IFREG || kind == S_IFDIR) && !reads_file(cmd))
+		return recheck(a, f, RIGHT_WRITE, 0, DENIAL(FILE_IOCTL, cmd));
 	return recheck(a, f, 0, RIGHTS_OPEN, DENIAL(FILE_IOCTL, cmd));
 }
 
@@ -281,4 +330,30 @@ SEC("lsm/file_ioctl_compat")
 int BPF_PROG(file_ioctl_compat, struct file *f, unsigned int cmd, unsigned long arg)
 {
 	return ioctl(f, cmd);
+}
+
+/* A lock or a lease stops others: it takes a right to change the file, whatever kind of lock. */
+static __always_inline int stops_others(struct file *f, __u64 what)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a)
+		return 0;
+	return recheck(a, f, 0, RIGHTS_CHANGE, what);
+}
+
+SEC("lsm/file_lock")
+int BPF_PROG(file_lock, struct file *f, unsigned int kind)
+{
+	return kind == F_UNLCK ? 0 : stops_others(f, DENIAL(FILE_LOCK, RIGHT_WRITE));
+}
+
+/* Leases, delegations, and hints that are kept with the file and not with the descriptor. */
+SEC("lsm/file_fcntl")
+int BPF_PROG(file_fcntl, struct file *f, unsigned int cmd, unsigned long arg)
+{
+	if ((cmd == F_SETLEASE && arg != F_UNLCK) || cmd == F_SETDELEG || cmd == F_SET_RW_HINT ||
+	    cmd == F_SET_FILE_RW_HINT)
+		return stops_others(f, DENIAL(FILE_FCNTL, RIGHT_WRITE));
+	return 0;
 }

@@ -50,6 +50,18 @@ int BPF_PROG(sb_umount, struct vfsmount *m, int flags)
 	return report_plain(a, FORBIDDEN(SB_UMOUNT, flags), 0);
 }
 
+/* A file system of controls that becomes read-only keeps the daemon from them. */
+SEC("lsm/sb_remount")
+int BPF_PROG(sb_remount, struct super_block *sb, void *options)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (a)
+		return report_plain(a, FORBIDDEN(SB_REMOUNT, 0), 0);
+	mounts_change();
+	return outsider_remounts(sb);
+}
+
 SEC("lsm/move_mount")
 int BPF_PROG(move_mount, const struct path *from, const struct path *to)
 {
@@ -76,7 +88,12 @@ int BPF_PROG(userns_create, const struct cred *cred)
 SEC("lsm/perf_event_open")
 int BPF_PROG(perf_event_open, int type)
 {
-	return NEVER(PERF_EVENT_OPEN, type);
+	struct KernelAgent *a = current_agent();
+
+	if (a)
+		return report_plain(a, FORBIDDEN(PERF_EVENT_OPEN, type), 0);
+	/* Counters and probes show what agents and the daemon do, registers and stacks included. */
+	return sealed_to_current() ? refuse_outsider(BROKEN_SEAL(PERF_EVENT_OPEN, type)) : 0;
 }
 
 /* Sessions of agents start with an empty keyring; other keys belong to others. */
@@ -111,6 +128,89 @@ int BPF_PROG(uring_cmd, struct io_uring_cmd *command)
 	return NEVER(URING_CMD, 0);
 }
 
+/* What the kernel has logged is about everybody. */
+SEC("lsm/syslog")
+int BPF_PROG(read_kernel_log, int type)
+{
+	return NEVER(SYSLOG, type);
+}
+
+/* An agent's call that would have the kernel fetch a module for it, from socket families to line disciplines. */
+SEC("lsm/kernel_module_request")
+int BPF_PROG(kernel_module_request, char *name)
+{
+	return NEVER(KERNEL_MODULE, 0);
+}
+
+/* Another kernel in place of this one, by either call; an agent's device may want its firmware. */
+SEC("lsm/kernel_load_data")
+int BPF_PROG(kernel_load_data, int id, bool contents)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (a)
+		return report_plain(a, FORBIDDEN(KERNEL_LOAD, id), 0);
+	if (id != bpf_core_enum_value(enum kernel_load_data_id, LOADING_KEXEC_IMAGE) &&
+	    id != bpf_core_enum_value(enum kernel_load_data_id, LOADING_KEXEC_INITRAMFS))
+		return 0;
+	return sealed_to_current() ? refuse_outsider(BROKEN_SEAL(KERNEL_LOAD, id)) : 0;
+}
+
+SEC("lsm/kernel_read_file")
+int BPF_PROG(kernel_read_file, struct file *f, int id, bool contents)
+{
+	struct KernelAgent *a;
+
+	if (id == bpf_core_enum_value(enum kernel_read_file_id, READING_FIRMWARE))
+		return 0;
+	a = current_agent();
+	if (a)
+		return report_plain(a, FORBIDDEN(KERNEL_LOAD, id), 0);
+	if (id != bpf_core_enum_value(enum kernel_read_file_id, READING_KEXEC_IMAGE) &&
+	    id != bpf_core_enum_value(enum kernel_read_file_id, READING_KEXEC_INITRAMFS))
+		return 0;
+	return sealed_to_current() ? refuse_outsider(BROKEN_SEAL(KERNEL_LOAD, id)) : 0;
+}
+
+/*
+ * What lockdown is about: kernel memory, probes, tracing, raw devices, unsigned modules. Its level `integrity` leaves
+ * reading to root, and a level that does not would keep these programs from loading.
+ */
+SEC("lsm/locked_down")
+int BPF_PROG(locked_down, int what)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (a)
+		return report_plain(a, FORBIDDEN(LOCKDOWN, what), 0);
+	return sealed_to_current() ? refuse_outsider(BROKEN_SEAL(LOCKDOWN, what)) : 0;
+}
+
+/* A network interface of its own, through a device that was made for somebody. */
+SEC("lsm/tun_dev_create")
+int BPF_PROG(tun_dev_create)
+{
+	return NEVER(TUN_DEVICE, 0);
+}
+
+SEC("lsm/tun_dev_attach_queue")
+int BPF_PROG(tun_dev_attach_queue, void *security)
+{
+	return NEVER(TUN_DEVICE, 0);
+}
+
+SEC("lsm/tun_dev_attach")
+int BPF_PROG(tun_dev_attach, struct sock *sk, void *security)
+{
+	return NEVER(TUN_DEVICE, 0);
+}
+
+SEC("lsm/tun_dev_open")
+int BPF_PROG(tun_dev_open, void *security)
+{
+	return NEVER(TUN_DEVICE, 0);
+}
+
 /*
  * Modules, kexec, umount, clocks, raw I/O…: the kernel refuses these for want of a POSIX
  * capability before any other LSM is asked, so the refusal is seen where it is made. Left out are
@@ -119,7 +219,7 @@ int BPF_PROG(uring_cmd, struct io_uring_cmd *command)
 #define CAPS_REPORTED \
 	(1ull << 12 /* NET_ADMIN */ | 1ull << 16 /* SYS_MODULE */ | 1ull << 17 /* SYS_RAWIO */ | \
 	 1ull << 18 /* SYS_CHROOT */ | 1ull << 21 /* SYS_ADMIN */ | 1ull << 22 /* SYS_BOOT */ | \
-	 1ull << 25 /* SYS_TIME */)
+	 1ull << 25 /* SYS_TIME */ | 1ull << 34 /* SYSLOG */)
 
 SEC("fexit/cap_capable")
 int BPF_PROG(capability_refused, const struct cred *cred, struct user_namespace *ns, int cap,

@@ -337,13 +337,15 @@ int BPF_PROG(inode_getattr, const struct path *path)
 
 /*
  * The hooks below know a dentry but no mount. A file system that works on another one's behalf
- * (overlayfs) does so with other credentials than the task's own; it was asked before already.
+ * (overlayfs) does so with the credentials of who mounted it; it was asked before already. Other
+ * credentials than the task's own are not enough: a worker of io_uring has the submitter's, which
+ * may be older than its own. Only those with a privilege count: no agent's have one.
  */
 static __always_inline bool on_behalf(void)
 {
 	struct task_struct *me = bpf_get_current_task_btf();
 
-	return me->cred != me->real_cred;
+	return me->cred != me->real_cred && me->cred->cap_effective.val;
 }
 
 static __always_inline int decide_dentry(struct dentry *d, __u32 all, __u32 any, __u64 what)
@@ -418,4 +420,62 @@ SEC("lsm/inode_readlink")
 int BPF_PROG(inode_readlink, struct dentry *d)
 {
 	return decide_dentry(d, 0, RIGHTS_ALL | RIGHT_TRAVERSE, DENIAL(INODE_READLINK, RIGHT_READ));
+}
+
+SEC("lsm/inode_get_acl")
+int BPF_PROG(inode_get_acl, struct mnt_idmap *idmap, struct dentry *d, const char *name)
+{
+	return decide_dentry(d, 0, RIGHTS_ALL | RIGHT_TRAVERSE, DENIAL(INODE_XATTR, RIGHT_READ));
+}
+
+/* How large and how full a file system is, by a file on it. */
+SEC("lsm/sb_statfs")
+int BPF_PROG(sb_statfs, struct dentry *d)
+{
+	return decide_dentry(d, 0, RIGHTS_ALL | RIGHT_TRAVERSE, DENIAL(SB_STATFS, RIGHT_READ));
+}
+
+/* Names of one inode that are looked at. */
+#define ALIASES_MAX 16
+
+static __always_inline struct dentry *dentry_of_alias(struct hlist_node *node)
+{
+	if (bpf_core_field_exists(struct dentry___alias, d_alias))
+		return as(dentry, (void *)node - bpf_core_field_offset(struct dentry___alias, d_alias));
+	return as(dentry, (void *)node - bpf_core_field_offset(struct dentry___du, d_u.d_alias));
+}
+
+/*
+ * access() and its kin ask about permissions and nothing else, so what they tell is what stat() tells:
+ * something that is covered, by one of its names. What opening asks is decided where it opens.
+ */
+SEC("lsm/inode_permission")
+int BPF_PROG(inode_permission, struct inode *inode, int mask)
+{
+	const __u32 any = RIGHTS_ALL | RIGHT_TRAVERSE;
+	struct KernelAgent *a;
+	struct hlist_node *node;
+	struct dentry *d, *first = NULL;
+	int i;
+
+	if (!(mask & MAY_ACCESS))
+		return 0;
+	a = current_agent();
+	if (!a)
+		return 0;
+	node = as(inode, inode)->i_dentry.first;
+	bpf_for(i, 0, ALIASES_MAX) {
+		if (!node)
+			break;
+		d = dentry_of_alias(node);
+		first = first ?: d;
+		if (!quarantined(a) && ((d->d_sb->s_flags & SB_KERNMOUNT) ||
+					enough(rights_of(cover_dentry(a, d, BOTH(0, any))), 0, any) ||
+					is_signpost(a, d)))
+			return 0;
+		node = as(hlist_node, node->next);
+	}
+	if (!first)
+		return 0;
+	return report_dentry(a, first, NULL, DENIAL(INODE_PERMISSION, RIGHT_READ));
 }

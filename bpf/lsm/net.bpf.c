@@ -345,6 +345,78 @@ static __always_inline int recheck_socket(struct KernelAgent *a, struct socket *
 	return 0;
 }
 
+/*
+ * Options by which a packet takes another way than to the address that was decided: source routes of IPv4
+ * (RFC 791), routing headers of IPv6 (RFC 8200, 8754), and what can carry them.
+ */
+static __always_inline bool reroutes(int level, int name)
+{
+	if (level == IPPROTO_IP)
+		return name == IP_OPTIONS || name == IP_RETOPTS;
+	return level == IPPROTO_IPV6 && (name == IPV6_RTHDR || name == IPV6_2292RTHDR ||
+					 name == IPV6_2292PKTOPTIONS || name == IPV6_FLOWLABEL_MGR);
+}
+
+SEC("lsm/socket_setsockopt")
+int BPF_PROG(socket_setsockopt, struct socket *sock, int level, int name)
+{
+	struct KernelAgent *a = current_agent();
+	struct sock *sk = sock->sk;
+
+	if (!a || !sk)
+		return 0;
+	if (unlikely(quarantined(a)))
+		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (is_inet(sk) && reroutes(level, name))
+		return report_plain(a, FORBIDDEN(SOCKET_SETSOCKOPT, name), 0);
+	return 0;
+}
+
+/* Control messages of one call that are looked at; who sends more is refused. */
+#define CONTROLS_MAX 32
+
+struct control_head {
+	__u64 length;
+	int level;
+	int type;
+};
+
+/* The same options beside a message; the kernel has copied them by now. A global function, verified once. */
+__noinline int control_reroutes(__u64 at, __u64 left)
+{
+	int i;
+
+	bpf_for(i, 0, CONTROLS_MAX) {
+		struct control_head head;
+		__u64 step;
+
+		if (left < sizeof(head))
+			return 0;
+		if (bpf_probe_read_kernel(&head, sizeof(head), (void *)at))
+			return 1;
+		if (reroutes(head.level, head.type))
+			return 1;
+		step = (head.length + 7) & ~7ull;
+		/* The kernel refuses such a message by itself. */
+		if (head.length < sizeof(head) || step >= left)
+			return 0;
+		at += step;
+		left -= step;
+	}
+	return 1;
+}
+
+/* Addresses beside the first of an association; such sockets are for who may send anything. */
+SEC("lsm/sctp_bind_connect")
+int BPF_PROG(sctp_bind_connect, struct sock *sk, int option, struct sockaddr *address, int length)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (!a || plain_cover(a->list, PLAIN_NET_RAW))
+		return 0;
+	return report_plain(a, DENIAL(SCTP_BIND_CONNECT, option), 0);
+}
+
 SEC("lsm/socket_sendmsg")
 int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 {
@@ -361,6 +433,8 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 		return recheck_unix(a, sk, DENIAL(SOCKET_SENDMSG, AF_UNIX));
 	if (!is_inet(sk))
 		return 0;
+	if (unlikely(msg->msg_controllen) && control_reroutes(address_of(msg->msg_control), msg->msg_controllen))
+		return report_plain(a, FORBIDDEN(SOCKET_SENDMSG, 0), 0);
 	/* An address in the message: a datagram, or TCP that connects as it sends. */
 	if (msg->msg_name && msg->msg_namelen &&
 	    (sock->type != SOCK_STREAM || (msg->msg_flags & MSG_FASTOPEN))) {

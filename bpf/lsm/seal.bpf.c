@@ -84,6 +84,35 @@ static __noinline bool cgroup_file_refused(struct inode *inode)
 	return is_name(kn->name, "cgroup.kill", 12) || is_name(kn->name, "cgroup.freeze", 14);
 }
 
+/* The task that a file of /proc is about, referenced; NULL for none. */
+static __always_inline struct task_struct *proc_task(struct inode *inode)
+{
+	struct proc_inode *proc =
+		as(proc_inode, (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode));
+	struct pid *pid = as(pid, proc->pid);
+
+	return pid ? bpf_task_from_pid(pid->numbers[0].nr) : NULL;
+}
+
+/*
+ * One letter in sysrq-trigger ends every process, the daemon's with them; its own files say who the kernel ends
+ * when memory is short, and what its limits are.
+ */
+static __always_inline bool proc_file_refused(struct file *f, struct inode *inode)
+{
+	struct task_struct *t;
+	bool guarded;
+
+	if (is_name(as(dentry, f->f_path.dentry)->d_name.name, "sysrq-trigger", 14))
+		return true;
+	t = proc_task(inode);
+	if (!t)
+		return false;
+	guarded = is_daemon(t);
+	bpf_task_release(t);
+	return guarded;
+}
+
 static __noinline int outsider_changes_file(struct file *f)
 {
 	struct inode *inode = as(inode, f->f_inode);
@@ -93,10 +122,10 @@ static __noinline int outsider_changes_file(struct file *f)
 		if (!cgroup_file_refused(inode) || by_daemon())
 			return 0;
 	} else if (magic == PROC_MAGIC) {
-		/* One letter there ends every process, the daemon's with them. */
-		if (!is_name(as(dentry, f->f_path.dentry)->d_name.name, "sysrq-trigger", 14) ||
-		    by_daemon())
+		if (!proc_file_refused(f, inode) || by_daemon())
 			return 0;
+		return report_dentry(NULL, f->f_path.dentry, mount_of(f->f_path.mnt),
+				     BROKEN_SEAL(PROC_WRITE, RIGHT_WRITE));
 	} else {
 		return 0;
 	}
@@ -111,19 +140,13 @@ static __noinline int outsider_changes_file(struct file *f)
 static __noinline int outsider_reads_proc(struct file *f)
 {
 	struct inode *inode = as(inode, f->f_inode);
-	struct proc_inode *proc;
 	struct task_struct *t;
-	struct pid *pid;
 	bool guarded;
 
 	if (inode->i_sb->s_magic != PROC_MAGIC ||
 	    !is_name(as(dentry, f->f_path.dentry)->d_name.name, "environ", 8))
 		return 0;
-	proc = as(proc_inode, (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode));
-	pid = as(pid, proc->pid);
-	if (!pid)
-		return 0;
-	t = bpf_task_from_pid(pid->numbers[0].nr);
+	t = proc_task(inode);
 	if (!t)
 		return 0;
 	guarded = is_daemon(t) || agent_of(t);
@@ -189,6 +212,15 @@ static __always_inline int outsider_covers(const struct path *at)
 	if (!sealed_to_current())
 		return 0;
 	return report_path(NULL, at, BROKEN_SEAL(SB_MOUNT, 0), 0);
+}
+
+static __always_inline int outsider_remounts(struct super_block *sb)
+{
+	unsigned long magic = sb->s_magic;
+
+	if ((magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC) || !sealed_to_current())
+		return 0;
+	return refuse_outsider(BROKEN_SEAL(SB_REMOUNT, 0));
 }
 
 static __always_inline int outsider_calls_bpf(int cmd)

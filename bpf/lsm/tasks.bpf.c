@@ -39,6 +39,27 @@ int BPF_PROG(task_kill, struct task_struct *p, struct kernel_siginfo *info, int 
 	return report_plain(a, FORBIDDEN(TASK_KILL, sig), b ? b->aid : 0);
 }
 
+/*
+ * A signal that the kernel sends because somebody made a process the owner of a file (F_SETOWN, FIOSETOWN, dnotify):
+ * task_kill is not asked, and who acts now is whoever made the file ready.
+ */
+SEC("lsm/file_send_sigiotask")
+int BPF_PROG(file_send_sigiotask, struct task_struct *p, struct fown_struct *owner, int sig)
+{
+	struct KernelAgent *me = current_agent(), *b;
+
+	if (unlikely(policy.sealed) && is_daemon(p))
+		return me ? report_plain(me, FORBIDDEN(FILE_SIGIO, sig), 0) :
+			    refuse_outsider(BROKEN_SEAL(FILE_SIGIO, sig));
+	b = sig == SIGCONT ? agent_of(p) : NULL;
+	if (!b || !((b->flags & FLAG_THROTTLED) || policy.halted))
+		return 0;
+	/* Nobody but the daemon lets it go on. */
+	if (me && me->aid == b->aid)
+		return report_plain(me, FORBIDDEN(FILE_SIGIO, sig), b->aid);
+	return refuse_outsider(BROKEN_SEAL(FILE_SIGIO, sig));
+}
+
 SEC("lsm/ptrace_access_check")
 int BPF_PROG(ptrace_access_check, struct task_struct *child, unsigned int mode)
 {

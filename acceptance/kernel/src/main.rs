@@ -7,6 +7,7 @@ mod actor;
 mod adopt;
 mod bench;
 mod cases;
+mod hostile;
 mod ops;
 mod tally;
 mod uring;

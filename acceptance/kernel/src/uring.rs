@@ -11,9 +11,12 @@ pub struct Ring {
     base: *mut u8,
     entries: *mut [u64; 8],
     params: [u32; 30],
+    /// Requests so far.
+    done: u32,
 }
 
 const READ: u64 = 22;
+const SETXATTR: u64 = 42;
 const ASYNC: u64 = 1 << 4;
 
 impl Ring {
@@ -34,7 +37,7 @@ impl Ring {
             if base == MAP_FAILED || entries == MAP_FAILED {
                 return Err(-*__errno_location());
             }
-            Ok(Ring { fd, base: base.cast(), entries: entries.cast(), params })
+            Ok(Ring { fd, base: base.cast(), entries: entries.cast(), params, done: 0 })
         }
     }
 
@@ -45,27 +48,53 @@ impl Ring {
     /// Reads one byte, inline or (`worker`) on a kernel worker; the result of the request.
     pub fn read(&mut self, file: c_int, worker: bool) -> i64 {
         let mut byte = 0u8;
+        let flags = if worker { ASYNC } else { 0 };
+        let at = (&raw mut byte) as u64;
+        self.run([READ | flags << 8 | (file as u64) << 32, 0, at, 1, 0, 0, 0, 0])
+    }
+
+    /// Sets `user.x` of a file; the kernel has a worker do that. The result of the request.
+    pub fn setxattr(&mut self, path: &std::ffi::CStr, value: &std::ffi::CStr) -> i64 {
+        let length = value.to_bytes().len() as u64;
+        let name = c"user.x".as_ptr() as u64;
+        let (value, path) = (value.as_ptr() as u64, path.as_ptr() as u64);
+        self.run([SETXATTR, value, name, length, 0, 0, path, 0])
+    }
+
+    /// Puts pages of memory where they stay, mapped or not.
+    pub fn register(&self, at: u64, length: u64) -> i64 {
+        let part = [at, length];
+        unsafe { answer(syscall(SYS_io_uring_register, self.fd, 0, part.as_ptr(), 1)) }
+    }
+
+    /// One request after another, each waited for.
+    fn run(&mut self, request: [u64; 8]) -> i64 {
         unsafe {
-            let flags = if worker { ASYNC } else { 0 };
-            let request =
-                [READ | flags << 8 | (file as u64) << 32, 0, (&raw mut byte) as u64, 1, 0, 0, 0, 0];
-            *self.entries = request;
+            let slot = (self.done % 4) as usize;
+            *self.entries.add(slot) = request;
             // Offsets: submission ring head, tail, mask, entries, flags, dropped, array …
             let array = self.base.add(self.params[16] as usize).cast::<u32>();
-            *array = 0;
-            self.word(11).store(1, Ordering::Release);
+            *array.add(slot) = slot as u32;
+            self.word(11).store(self.done + 1, Ordering::Release);
             let done = syscall(SYS_io_uring_enter, self.fd, 1, 1, 1, std::ptr::null::<u8>(), 0);
             if done < 0 {
                 return answer(done);
             }
-            while self.word(21).load(Ordering::Acquire) == 0 {
+            while self.word(21).load(Ordering::Acquire) == self.done {
                 usleep(100);
             }
-            let completion = self.base.add(self.params[25] as usize).cast::<i32>();
-            let result = i64::from(*completion.add(2));
-            close(self.fd);
-            result
+            let place = (self.done % self.word(23).load(Ordering::Relaxed)) as usize;
+            let completion = self.base.add(self.params[25] as usize).cast::<[i32; 4]>();
+            self.done += 1;
+            self.word(20).store(self.done, Ordering::Release);
+            i64::from((*completion.add(place))[2])
         }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        unsafe { close(self.fd) };
     }
 }
 

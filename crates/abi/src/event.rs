@@ -78,11 +78,23 @@ pub enum Hook {
     CgroupMove = 55,
     Pivotroot = 56,
     Admission = 57,
+    FileSigio = 58,
+    FileLock = 59,
+    FileFcntl = 60,
+    SbStatfs = 61,
+    SocketSetsockopt = 62,
+    Syslog = 63,
+    SbRemount = 64,
+    InodePermission = 65,
+    TunDevice = 66,
+    SctpBindConnect = 67,
+    KernelLoad = 68,
+    ProcWrite = 69,
 }
 
 impl Hook {
     /// Every hook, in order of its number.
-    pub const ALL: [Hook; 57] = [
+    pub const ALL: [Hook; 69] = [
         Self::FileOpen,
         Self::FilePermission,
         Self::MmapFile,
@@ -140,6 +152,18 @@ impl Hook {
         Self::CgroupMove,
         Self::Pivotroot,
         Self::Admission,
+        Self::FileSigio,
+        Self::FileLock,
+        Self::FileFcntl,
+        Self::SbStatfs,
+        Self::SocketSetsockopt,
+        Self::Syslog,
+        Self::SbRemount,
+        Self::InodePermission,
+        Self::TunDevice,
+        Self::SctpBindConnect,
+        Self::KernelLoad,
+        Self::ProcWrite,
     ];
 }
 

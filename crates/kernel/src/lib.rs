@@ -18,6 +18,7 @@ mod events;
 mod features;
 mod files;
 mod handle;
+pub mod hooks;
 mod kernel;
 mod launch;
 pub mod lease;

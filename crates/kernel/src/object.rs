@@ -3,9 +3,10 @@
 use crate::maps::Maps;
 use crate::{Error, LoadOptions, Result};
 use abi::control::Policy;
-use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::Func;
+use libbpf_rs::btf::{Btf, TypeId};
 use libbpf_rs::{Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -86,19 +87,57 @@ fn size_maps(open: &mut OpenObject, options: &LoadOptions) -> Result<()> {
 /// The kernel function that a program attaches to, where it can be told from the section's name.
 fn target(section: &str) -> Option<String> {
     match section.split_once('/')? {
-        ("lsm", hook) => Some(format!("bpf_lsm_{hook}")),
+        ("lsm", hook) => Some(format!("{HOOK}{hook}")),
         ("fentry" | "fexit", function) => Some(function.to_owned()),
         _ => None,
     }
 }
 
-fn leave_out_missing(open: &mut OpenObject) -> Result<Vec<String>> {
+/// All functions that the running kernel describes. One walk: to look a single one up takes as long.
+fn functions() -> Result<HashSet<String>> {
     let btf = Btf::from_vmlinux().map_err(|source| Error::Bpf { action: "fit", source })?;
+    let all = (1..u32::try_from(btf.len()).unwrap_or(u32::MAX)).map(TypeId::from);
+    let named =
+        all.filter_map(|id| btf.type_by_id::<Func<'_>>(id)?.name()?.to_str().map(str::to_owned));
+    Ok(named.collect())
+}
+
+/// Hooks that have a program.
+pub(crate) fn hooks() -> Result<Vec<String>> {
+    let open = ObjectBuilder::default()
+        .open_memory(&OBJECT.0)
+        .map_err(|source| Error::Bpf { action: "open", source })?;
+    let section = |p: libbpf_rs::OpenProgram<'_>| p.section().to_string_lossy().into_owned();
+    Ok(open.progs().map(section).filter_map(|s| Some(s.strip_prefix("lsm/")?.to_owned())).collect())
+}
+
+/// What looks like a hook in the running kernel.
+pub(crate) fn named_hooks() -> Result<Vec<String>> {
+    let mut found: Vec<String> =
+        functions()?.iter().filter_map(|f| Some(f.strip_prefix(HOOK)?.to_owned())).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Those that a program of its own can be loaded for.
+pub(crate) fn attachable() -> Result<Vec<String>> {
+    let btf = Btf::from_vmlinux().map_err(|source| Error::Bpf { action: "fit", source })?;
+    let id =
+        |hook: &str| Some(btf.type_by_name::<Func<'_>>(&format!("{HOOK}{hook}"))?.type_id().into());
+    let takes = |hook: &String| id(hook).is_some_and(crate::sys::takes_program);
+    Ok(named_hooks()?.into_iter().filter(takes).collect())
+}
+
+/// How the kernel names the functions of its hooks.
+const HOOK: &str = "bpf_lsm_";
+
+fn leave_out_missing(open: &mut OpenObject) -> Result<Vec<String>> {
+    let there = functions()?;
     let mut weaker = Vec::new();
     for mut program in open.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
         let Some(function) = target(&program.section().to_string_lossy()) else { continue };
-        if btf.type_by_name::<Func<'_>>(&function).is_some() {
+        if there.contains(&function) {
             continue;
         }
         let alternative = ALTERNATIVES.iter().any(|(_, old)| *old == name);

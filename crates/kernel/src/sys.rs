@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use abi::control::{Control, Policy};
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use zerocopy::IntoBytes;
@@ -168,6 +168,39 @@ pub(crate) fn control(program: &OwnedFd, mut command: Control) -> Result<()> {
             source: io::Error::from_raw_os_error(-e),
         }),
     }
+}
+
+/// Whether the kernel lets a BPF program attach to the hook whose function has this number among its types.
+pub(crate) fn takes_program(function: u32) -> bool {
+    use libbpf_rs::libbpf_sys::{
+        BPF_LSM_MAC, BPF_PROG_TYPE_LSM, bpf_insn, bpf_prog_load, bpf_prog_load_opts,
+    };
+    let instruction = |code| bpf_insn { code, ..Default::default() };
+    // `r0 = 0; exit`.
+    let program = [instruction(0xb7), instruction(0x95)];
+    let mut options = bpf_prog_load_opts {
+        sz: size_of::<bpf_prog_load_opts>() as _,
+        expected_attach_type: BPF_LSM_MAC,
+        attach_btf_id: function,
+        ..Default::default()
+    };
+    // SAFETY: names, instructions and options are live, and as many as said.
+    let fd = unsafe {
+        bpf_prog_load(
+            BPF_PROG_TYPE_LSM,
+            c"probe".as_ptr(),
+            c"GPL".as_ptr(),
+            program.as_ptr(),
+            program.len() as _,
+            &raw mut options,
+        )
+    };
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: fresh, and ours alone.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    true
 }
 
 /// The caller's id as the kernel programs see it: process in the high half, thread in the low.

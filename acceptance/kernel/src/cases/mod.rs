@@ -3,9 +3,11 @@
 mod audit;
 mod files;
 mod forbidden;
+mod hooks;
 mod launch;
 mod mapped;
 mod net;
+mod reach;
 mod revoke;
 mod seal;
 mod shared;
@@ -21,8 +23,9 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 12] = [
+pub const GROUPS: [(&str, Group); 14] = [
     ("mapped", mapped::run),
+    ("hooks", hooks::run),
     ("launch", launch::run),
     ("shared", shared::run),
     ("files", files::run),
@@ -30,6 +33,7 @@ pub const GROUPS: [(&str, Group); 12] = [
     ("net", net::run),
     ("unix", unix::run),
     ("tasks", tasks::run),
+    ("reach", reach::run),
     ("forbidden", forbidden::run),
     ("audit", audit::run),
     ("shares", shares::run),

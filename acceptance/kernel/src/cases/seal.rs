@@ -30,6 +30,31 @@ pub fn run(w: &World) -> Result<()> {
     for line in &environ {
         w.allowed(&root, line);
     }
+    fs::create_dir_all("/data/tracing")?;
+    w.allowed(&root, "mount-type tracefs /data/tracing");
+    for line in [
+        "perf",
+        "remount /sys/fs/bpf",
+        "open /proc/kcore 0",
+        "open /data/tracing/trace 0",
+        "kprobe /data/tracing/kprobe_events",
+        &format!("put /proc/{me}/oom_score_adj 0"),
+    ] {
+        w.allowed(&root, line);
+    }
+    let image = w.allowed(&root, "open /data/ok/f 0");
+    w.same(
+        "another kernel is looked at",
+        &root.tell(&format!("kexec {image}")),
+        &-i64::from(libc::ENOEXEC),
+    );
+    // The control of a signal that the kernel sends: another process stops.
+    let victim = w.outsider()?;
+    w.allowed(&victim, "getpid");
+    w.allowed(&root, &format!("sigio {} {}", victim.pid, libc::SIGSTOP));
+    let state = || fs::read_to_string(format!("/proc/{}/stat", victim.pid)).unwrap_or_default();
+    w.check("the kernel stops a process for root", await_that(|| state().contains(") T ")), state);
+    w.allowed(&root, &format!("kill {} {}", victim.pid, libc::SIGCONT));
     let early = w.allowed(&root, &format!("open {slice}/cgroup.freeze 1"));
     w.kernel.seal()?;
     let forbidden = [
@@ -58,10 +83,35 @@ pub fn run(w: &World) -> Result<()> {
         format!("write {early}"),
         "put /proc/sysrq-trigger x".to_owned(),
         format!("clone-into {slice}/test/{uuid}"),
+        "perf".to_owned(),
+        "remount /sys/fs/bpf".to_owned(),
+        "remount /sys/fs/cgroup".to_owned(),
+        "open /proc/kcore 0".to_owned(),
+        "open /data/tracing/trace 0".to_owned(),
+        "kprobe /data/tracing/kprobe_events".to_owned(),
+        format!("put /proc/{me}/oom_score_adj 1000"),
+        format!("kexec {image}"),
     ];
     for line in &forbidden {
         w.sealed(&root, line, EPERM);
     }
+    // The signal is not sent, whoever writes; the call that would have sent it knows nothing of that.
+    for signal in [libc::SIGSTOP, libc::SIGKILL, libc::SIGIO] {
+        w.drain();
+        let sent = |e: &abi::event::Event| e.kind == EVENT_SEAL && e.hook == Hook::FileSigio as u32;
+        let before = w.count(sent);
+        w.allowed(&root, &format!("sigio {me} {signal}"));
+        w.same(
+            "the kernel's own signal is refused, and that is recorded",
+            &w.await_more(before, sent),
+            &1,
+        );
+    }
+    // While programs hang on functions, the kernel does not let go of them.
+    let switch = "/proc/sys/kernel/ftrace_enabled";
+    let off = root.tell(&format!("put {switch} 0"));
+    let is_on = fs::read_to_string(switch)?.trim() == "1";
+    w.check("tracing stays on", off < 0 && is_on, || crate::world::show(off));
     // Without an event: process viewers read everybody's all the time.
     for line in &environ {
         let result = root.tell(line);
