@@ -3,6 +3,31 @@
 #pragma once
 
 /**
+ * Pages of a file in a pipe or a socket.
+ */
+#define KEPT_PAGES 1
+
+/**
+ * A watch on a file or folder.
+ */
+#define KEPT_WATCH 2
+
+/**
+ * A descriptor that came over a connection.
+ */
+#define KEPT_DESCRIPTOR 3
+
+/**
+ * In place of a file: several of them, or none that can be named.
+ */
+#define KEPT_BY_SEVERAL 4294967294
+
+/**
+ * In place of a file: an abstract UNIX name.
+ */
+#define KEPT_BY_ABSTRACT 4294967293
+
+/**
  * Words of [`KernelAgent::mapped`].
  */
 #define MAPPED_WORDS 4
@@ -21,6 +46,21 @@
  * Its first program is still to be started, and must be [`KernelAgent::program`].
  */
 #define FLAG_EXPECT 4
+
+/**
+ * Entries of `kept` are about it.
+ */
+#define FLAG_KEEPS 16
+
+/**
+ * It had the kernel hold on to pages of its memory, which may be those of a file that is mapped no more.
+ */
+#define FLAG_PINS 32
+
+/**
+ * It moves pages by io_uring: what it reads may stay in a pipe.
+ */
+#define FLAG_SPLICES 64
 
 /**
  * Its `/proc` is one that other agents use too: it may not be listed.
@@ -400,11 +440,10 @@ enum Hook
   HOOK_SOCKET_SETSOCKOPT = 62,
   HOOK_SYSLOG = 63,
   HOOK_SB_REMOUNT = 64,
-  HOOK_INODE_PERMISSION = 65,
-  HOOK_TUN_DEVICE = 66,
-  HOOK_SCTP_BIND_CONNECT = 67,
-  HOOK_KERNEL_LOAD = 68,
-  HOOK_PROC_WRITE = 69,
+  HOOK_TUN_DEVICE = 65,
+  HOOK_SCTP_BIND_CONNECT = 66,
+  HOOK_KERNEL_LOAD = 67,
+  HOOK_PROC_WRITE = 68,
 };
 #if __STDC_VERSION__ >= 202311L
 typedef enum Hook Hook;
@@ -713,6 +752,24 @@ struct TcpPeerKey {
 };
 
 /**
+ * Key of `kept`: something that an agent has by the rules on a file, that outlives them and that nobody can look at.
+ */
+struct KeptKey {
+  /**
+   * [`AgentId`].
+   */
+  uint64_t aid;
+  /**
+   * The file's number in `file_nodes`, or `KEPT_BY_*`.
+   */
+  uint32_t file;
+  /**
+   * `KEPT_*`.
+   */
+  uint32_t kind;
+};
+
+/**
  * One event in the ring; fixed size, so that a reader needs no parser.
  */
 struct Event {
@@ -992,4 +1049,4 @@ struct Resolved {
 /**
  * Every hook, in order of its number.
  */
-#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, Hook_Admission, Hook_FileSigio, Hook_FileLock, Hook_FileFcntl, Hook_SbStatfs, Hook_SocketSetsockopt, Hook_Syslog, Hook_SbRemount, Hook_InodePermission, Hook_TunDevice, Hook_SctpBindConnect, Hook_KernelLoad, Hook_ProcWrite, }
+#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, Hook_Admission, Hook_FileSigio, Hook_FileLock, Hook_FileFcntl, Hook_SbStatfs, Hook_SocketSetsockopt, Hook_Syslog, Hook_SbRemount, Hook_TunDevice, Hook_SctpBindConnect, Hook_KernelLoad, Hook_ProcWrite, }

@@ -77,6 +77,7 @@ enum {
 #define TCP_ESTABLISHED 1
 #define TCP_CLOSE 7
 #define MSG_FASTOPEN 0x20000000
+#define MSG_ZEROCOPY 0x4000000
 
 #define SIGKILL 9
 #define SIGTERM 15
@@ -95,7 +96,6 @@ enum {
 #define MAY_WRITE 2
 #define MAY_READ 4
 #define MAY_APPEND 8
-#define MAY_ACCESS 0x10
 #define PROT_READ 1
 #define PROT_WRITE 2
 #define PROT_EXEC 4
@@ -163,16 +163,8 @@ struct super_block {
 	unsigned long s_magic;
 	struct dentry *s_root;
 };
-struct hlist_node {
-	struct hlist_node *next;
-};
-struct hlist_head {
-	struct hlist_node *first;
-};
 struct inode {
 	umode_t i_mode;
-	/* Its names. */
-	struct hlist_head i_dentry;
 	struct super_block *i_sb;
 	__u64 i_ino;
 	unsigned int i_nlink;
@@ -187,15 +179,6 @@ struct dentry {
 	struct qstr d_name;
 	struct inode *d_inode;
 	struct super_block *d_sb;
-};
-/* Where a name hangs among those of its inode; below another name in older kernels. */
-struct dentry___alias {
-	struct hlist_node d_alias;
-};
-struct dentry___du {
-	union {
-		struct hlist_node d_alias;
-	} d_u;
 };
 struct vfsmount {
 	struct dentry *mnt_root;
@@ -255,6 +238,7 @@ struct iattr {
 	unsigned int ia_valid;
 };
 struct pt_regs {
+	unsigned long di;
 	unsigned long orig_ax;
 };
 struct renamedata {
@@ -314,7 +298,19 @@ struct signal_struct {
 	int group_exit_code;
 	unsigned int flags;
 };
+struct thread_info {
+	__u32 status;
+};
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
+};
 struct task_struct {
+	struct thread_info thread_info;
+	struct files_struct *files;
 	int pid;
 	int tgid;
 	int exit_state;

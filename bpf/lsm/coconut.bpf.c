@@ -20,6 +20,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "cover.h"
 #include "seal.bpf.c"
 #include "identity.bpf.c"
+#include "kept.bpf.c"
 #include "files.bpf.c"
 #include "names.bpf.c"
 #include "daemon.bpf.c"

@@ -146,14 +146,32 @@ static __always_inline int recheck(struct KernelAgent *a, struct file *f, __u32 
 	return report_path(a, &f->f_path, what, 0);
 }
 
+/* For a call that moves pages from one file to another. */
+static __noinline bool may_pass_on(struct KernelAgent *a, struct file *f, int mask, long call)
+{
+	bool passing = passes(f);
+
+	if (quarantined(a))
+		return true; /* is refused below */
+	if (!(mask & MAY_READ))
+		return call != CALL_SENDFILE || !passing || ends_errand(a, KEPT_PAGES);
+	if (!passing)
+		return may_move(a, f, call);
+	return set_errand(a, 0, 0);
+}
+
 SEC("lsm/file_permission")
 int BPF_PROG(file_permission, struct file *f, int mask)
 {
 	struct KernelAgent *a = current_agent();
 	__u32 all = 0;
+	long call;
 
 	if (!a)
 		return mask & MAY_WRITE ? outsider_writes(f) : 0;
+	call = moving_call(a);
+	if (unlikely(call) && !may_pass_on(a, f, mask, call))
+		return report_path(a, &f->f_path, DENIAL(FILE_PERMISSION, RIGHT_READ), 0);
 	if (mask & MAY_READ)
 		all |= RIGHT_READ;
 	if (mask & (MAY_WRITE | MAY_APPEND))
@@ -165,12 +183,6 @@ int BPF_PROG(file_permission, struct file *f, int mask)
 
 /* How often a mapping is decided again because the agent's rights changed meanwhile. */
 #define MAP_TRIES 4
-
-/* Read from memory, each time. */
-static __always_inline __u64 list_now(struct KernelAgent *a)
-{
-	return *(volatile __u64 *)&a->list;
-}
 
 /* Notes that something may be mapped by the rules of a file. */
 static __always_inline void mark_mapped(struct KernelAgent *a, __u32 by)
@@ -261,6 +273,8 @@ int BPF_PROG(file_receive, struct file *f)
 
 	if (!a || (f->f_mode & FMODE_PATH))
 		return 0;
+	if (passes(f) && !ends_errand(a, KEPT_DESCRIPTOR))
+		return report_path(a, &f->f_path, DENIAL(FILE_RECEIVE, RIGHT_UNIX), 0);
 	all = wanted_by_open(f, &any);
 	return recheck(a, f, all, any, DENIAL(FILE_RECEIVE, all | any));
 }

@@ -113,6 +113,8 @@ struct socket_note {
 	__u8 last_addr[16];
 	/* The client's port while connected: the kernel forgets it before it tells of the end. */
 	__u16 local_port;
+	/* The file whose rule let the agent connect it, as in `kept`; 0 for none. */
+	__u32 via;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -214,6 +216,30 @@ struct {
 	__type(key, __u32);
 	__type(value, struct stop);
 } stops SEC(".maps");
+
+/* What agents have by rules on files, that outlives those. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);
+	__type(key, struct KeptKey);
+	__type(value, __u64);
+} kept SEC(".maps");
+
+/* What a task is about in this call: the first of two files was decided, and by which rules. */
+struct errand {
+	/* The agent's list then. */
+	__u64 list;
+	/* As in `kept`; 0 for no errand. */
+	__u32 by;
+	__u32 kind;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct errand);
+} errands SEC(".maps");
 
 /* Where names are put together, with room behind for one more component. */
 struct scratch {

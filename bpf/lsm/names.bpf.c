@@ -137,6 +137,56 @@ static __always_inline bool would_gain(struct KernelAgent *a, const struct path 
 	return after & ~before & RIGHTS_OPEN;
 }
 
+/* Whether `d` lies at or below `top`, within one file system. A global function, verified once. */
+__noinline int lies_below(struct dentry *d __arg_untrusted, struct dentry *top __arg_untrusted)
+{
+	int i;
+
+	bpf_for(i, 0, MAX_DEPTH) {
+		struct dentry *up = d->d_parent;
+
+		if (d == top)
+			return 1;
+		if (d == up)
+			return 0;
+		d = as(dentry, up);
+	}
+	/* Too deep to tell: rather void what need not be. */
+	return 0;
+}
+
+/*
+ * Whether all that covers the new name of a file covers its old one, too: what is on the way up from the nearest
+ * folder with rules must be above both. Else the file would stay where the right to its old name is revoked.
+ * A global function, verified once.
+ */
+__noinline int covered_alike(__u64 list, struct dentry *from __arg_untrusted, struct dentry *old __arg_untrusted)
+{
+	int i;
+
+	bpf_for(i, 0, MAX_DEPTH) {
+		struct inode *inode = from->d_inode;
+		struct dentry *up = from->d_parent;
+
+		if (inode) {
+			struct FileKey k;
+			__u32 number = 0;
+			struct FileNode *n;
+
+			know(&k, from->d_sb, inode);
+			n = node_of(&k, &number);
+			if (n && n->sets &&
+			    rights_of(add_sets(list, number, n->sets, 0, RIGHTS_ALL | WANT_BELOW)))
+				return lies_below(old, from);
+		}
+		/* What is above the file system is above both names: a link stays on one mount. */
+		if (from == up)
+			return 1;
+		from = as(dentry, up);
+	}
+	return 0;
+}
+
 SEC("lsm/path_link")
 int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentry *new)
 {
@@ -149,7 +199,8 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
 	if (refused)
 		return refused;
 	/* link(2) stays on one mount, so the directory's serves the old name too. */
-	if (would_gain(a, dir, old, dir, new))
+	if (would_gain(a, dir, old, dir, new) ||
+	    !covered_alike(a->list, as(dentry, dir->dentry), as(dentry, old)))
 		return report_dentry(a, old, mount_of(dir->mnt), DENIAL(PATH_LINK, RIGHT_READ));
 	return 0;
 }
@@ -178,24 +229,6 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 	if (would_gain(a, old_dir, old, new_dir, new) ||
 	    (swap && would_gain(a, new_dir, new, old_dir, old)))
 		return report_name(a, new_dir, new, DENIAL(PATH_RENAME, RIGHTS_OPEN));
-	return 0;
-}
-
-/* Whether `d` lies at or below `top`, within one file system. A global function, verified once. */
-__noinline int lies_below(struct dentry *d __arg_untrusted, struct dentry *top __arg_untrusted)
-{
-	int i;
-
-	bpf_for(i, 0, MAX_DEPTH) {
-		struct dentry *up = d->d_parent;
-
-		if (d == top)
-			return 1;
-		if (d == up)
-			return 0;
-		d = as(dentry, up);
-	}
-	/* Too deep to tell: rather void what need not be. */
 	return 0;
 }
 
@@ -293,7 +326,7 @@ int BPF_PROG(path_notify, const struct path *path, __u64 mask, unsigned int type
 
 	if (!a)
 		return 0;
-	if (enough(rights_of(cover_path(a, path, RIGHT_READ, 0)), RIGHT_READ, 0))
+	if (!quarantined(a) && may_keep(a, path, RIGHT_READ, KEPT_WATCH))
 		return 0;
 	return report_path(a, path, DENIAL(PATH_NOTIFY, RIGHT_READ), 0);
 }
@@ -433,49 +466,4 @@ SEC("lsm/sb_statfs")
 int BPF_PROG(sb_statfs, struct dentry *d)
 {
 	return decide_dentry(d, 0, RIGHTS_ALL | RIGHT_TRAVERSE, DENIAL(SB_STATFS, RIGHT_READ));
-}
-
-/* Names of one inode that are looked at. */
-#define ALIASES_MAX 16
-
-static __always_inline struct dentry *dentry_of_alias(struct hlist_node *node)
-{
-	if (bpf_core_field_exists(struct dentry___alias, d_alias))
-		return as(dentry, (void *)node - bpf_core_field_offset(struct dentry___alias, d_alias));
-	return as(dentry, (void *)node - bpf_core_field_offset(struct dentry___du, d_u.d_alias));
-}
-
-/*
- * access() and its kin ask about permissions and nothing else, so what they tell is what stat() tells:
- * something that is covered, by one of its names. What opening asks is decided where it opens.
- */
-SEC("lsm/inode_permission")
-int BPF_PROG(inode_permission, struct inode *inode, int mask)
-{
-	const __u32 any = RIGHTS_ALL | RIGHT_TRAVERSE;
-	struct KernelAgent *a;
-	struct hlist_node *node;
-	struct dentry *d, *first = NULL;
-	int i;
-
-	if (!(mask & MAY_ACCESS))
-		return 0;
-	a = current_agent();
-	if (!a)
-		return 0;
-	node = as(inode, inode)->i_dentry.first;
-	bpf_for(i, 0, ALIASES_MAX) {
-		if (!node)
-			break;
-		d = dentry_of_alias(node);
-		first = first ?: d;
-		if (!quarantined(a) && ((d->d_sb->s_flags & SB_KERNMOUNT) ||
-					enough(rights_of(cover_dentry(a, d, BOTH(0, any))), 0, any) ||
-					is_signpost(a, d)))
-			return 0;
-		node = as(hlist_node, node->next);
-	}
-	if (!first)
-		return 0;
-	return report_dentry(a, first, NULL, DENIAL(INODE_PERMISSION, RIGHT_READ));
 }

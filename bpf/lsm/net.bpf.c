@@ -429,6 +429,8 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 		return 0;
 	if (unlikely(quarantined(a)))
 		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (unlikely(msg->msg_flags & MSG_ZEROCOPY))
+		flag_agent(FLAG_PINS);
 	if (sk->__sk_common.skc_family == AF_UNIX)
 		return recheck_unix(a, sk, DENIAL(SOCKET_SENDMSG, AF_UNIX));
 	if (!is_inet(sk))
@@ -458,8 +460,14 @@ int BPF_PROG(socket_recvmsg, struct socket *sock, struct msghdr *msg, int size, 
 		return 0;
 	if (unlikely(quarantined(a)))
 		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
-	if (sk->__sk_common.skc_family == AF_UNIX)
+	if (sk->__sk_common.skc_family == AF_UNIX) {
+		struct socket_note *note = note_of(sk, 0);
+
+		/* Descriptors come with the message (file_receive). */
+		if (!set_errand(a, note ? note->via : 0, KEPT_DESCRIPTOR))
+			return report_plain(a, DENIAL(SOCKET_RECVMSG, AF_UNIX), 0);
 		return recheck_unix(a, sk, DENIAL(SOCKET_RECVMSG, AF_UNIX));
+	}
 	if (!is_inet(sk))
 		return 0;
 	return recheck_socket(a, sock, sk, DENIAL(SOCKET_RECVMSG, 0));

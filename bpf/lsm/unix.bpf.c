@@ -76,6 +76,20 @@ static __always_inline bool unix_cover(struct KernelAgent *a, struct sock *other
 	return abstract_cover(a->list, k);
 }
 
+/* By which rule on a file the agent talks to a socket, as in `kept`; 0 for one without a name. */
+static __noinline __u32 via_of(struct KernelAgent *a, struct sock *other)
+{
+	struct unix_sock *u = as(unix_sock, other);
+	struct dentry *d = u->path.dentry;
+	struct AbstractKey k = {};
+	struct found found = {};
+
+	if (!d)
+		return abstract_name(&k, as(unix_address, u->addr)) ? KEPT_BY_ABSTRACT : 0;
+	walk(list_now(a), &found, as(dentry, d), mount_of(u->path.mnt), RIGHT_UNIX);
+	return found.by == BY_NONE ? KEPT_BY_SEVERAL : found.by;
+}
+
 static __always_inline int decide_unix(struct KernelAgent *a, struct sock *other, __u64 what)
 {
 	struct AbstractKey k = {};
@@ -127,6 +141,7 @@ int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other, struct 
 		note->owner = a->aid;
 		note->outgoing = 1;
 		note->checked = 0;
+		note->via = via_of(a, other);
 	}
 	/* A path was decided in unix_find. */
 	if (as(unix_sock, other)->path.dentry)
@@ -144,14 +159,23 @@ SEC("lsm/unix_may_send")
 int BPF_PROG(unix_may_send, struct socket *sock, struct socket *other)
 {
 	struct KernelAgent *a = current_agent();
-	struct sock *sk = other->sk;
+	struct sock *sk = other->sk, *mine = sock->sk;
+	struct socket_note *note;
+	__u32 via;
 
-	if (!a || !sk)
+	if (!a || !sk || !mine)
 		return 0;
 	if (unlikely(quarantined(a)))
 		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
 	if (same_agent(sk))
 		return 0;
+	/* Who is sent something may answer, with a descriptor. Two that are written to are not told apart. */
+	via = via_of(a, sk);
+	note = note_of(mine, via ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	if (note)
+		note->via = !note->via || note->via == via ? via : KEPT_BY_SEVERAL;
+	else if (via)
+		return report_plain(a, DENIAL(UNIX_MAY_SEND, AF_UNIX), 0);
 	return decide_unix(a, sk, DENIAL(UNIX_MAY_SEND, AF_UNIX));
 }
 

@@ -15,7 +15,6 @@ pub fn act(words: &[&str]) -> i64 {
     unsafe {
         match words.first().copied().unwrap_or("") {
             "sigio" => sigio(fd(1), fd(2)),
-            "access" => answer(faccessat(AT_FDCWD, text(1).as_ptr(), F_OK, 0)),
             "statfs" => {
                 let mut into: statfs = std::mem::zeroed();
                 answer(statfs(text(1).as_ptr(), &raw mut into))
@@ -41,6 +40,54 @@ pub fn act(words: &[&str]) -> i64 {
             }
             "option" => answer(setsockopt(fd(1), fd(2), fd(3), std::ptr::null(), 0)),
             "control" => control(fd(1), words[2], number(3) as u16, fd(4), fd(5)),
+            "splice" => {
+                into_pipe(|pipe| splice(fd(1), &mut 0, pipe, std::ptr::null_mut(), 4096, 0))
+            }
+            "sendfile-pipe" => into_pipe(|pipe| sendfile(pipe, fd(1), &mut 0, 4096)),
+            "sendfile-socket" => {
+                let mut ends = [0; 2];
+                socketpair(AF_UNIX, SOCK_STREAM, 0, ends.as_mut_ptr());
+                match answer(sendfile(ends[1], fd(1), &mut 0, 4096)) {
+                    failed @ ..0 => failed,
+                    _ => ends[0].into(),
+                }
+            }
+            "uring-splice" => into_pipe(|pipe| match Ring::new(0) {
+                Ok(mut ring) => {
+                    let done = ring.splice(fd(1), pipe);
+                    *__errno_location() = -done.min(0) as c_int;
+                    done.max(-1) as isize
+                }
+                Err(_) => -1,
+            }),
+            "vmsplice" => into_pipe(|pipe| {
+                let part = iovec { iov_base: number(1) as *mut c_void, iov_len: 4096 };
+                vmsplice(pipe, &raw const part, 1, 0)
+            }),
+            "register" => match Ring::new(0) {
+                Ok(ring) => {
+                    let done = ring.register(number(1) as u64, 4096);
+                    // It lives as long as its ring.
+                    std::mem::forget(ring);
+                    done
+                }
+                Err(e) => e.into(),
+            },
+            "munmap" => answer(munmap(number(1) as *mut c_void, 4096)),
+            "read" => {
+                let mut byte = 0u8;
+                answer(read(fd(1), (&raw mut byte).cast(), 1))
+            }
+            "zero-copy" => {
+                let (socket, one) = (fd(1), 1i32);
+                let set = setsockopt(socket, SOL_SOCKET, SO_ZEROCOPY, (&raw const one).cast(), 4);
+                if set < 0 {
+                    return answer(set);
+                }
+                let flags = 0x400_0000 /* MSG_ZEROCOPY */;
+                answer(send(socket, number(2) as *const c_void, 4096, flags))
+            }
+            "recv-fd" => recv_fd(fd(1)),
             "syslog" => answer(klogctl(10, std::ptr::null_mut(), 0)),
             "kexec" => answer(syscall(
                 SYS_kexec_file_load,
@@ -70,6 +117,39 @@ pub fn act(words: &[&str]) -> i64 {
                 Err(e) => -i64::from(e.raw_os_error().unwrap_or(EIO)),
             },
             _ => -i64::from(ENOSYS),
+        }
+    }
+}
+
+/// Fills a new pipe; the end to read from.
+unsafe fn into_pipe(fill: impl FnOnce(c_int) -> isize) -> i64 {
+    unsafe {
+        let mut ends = [0; 2];
+        pipe(ends.as_mut_ptr());
+        match answer(fill(ends[1]) as i64) {
+            failed @ ..0 => failed,
+            _ => ends[0].into(),
+        }
+    }
+}
+
+/// The descriptor beside the next message.
+unsafe fn recv_fd(socket: c_int) -> i64 {
+    unsafe {
+        let mut byte = 0u8;
+        let mut part = iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let mut space = [0u64; 8];
+        let mut message: msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = space.as_mut_ptr().cast();
+        message.msg_controllen = 64;
+        match answer(recvmsg(socket, &raw mut message, 0)) {
+            failed @ ..0 => failed,
+            _ => match CMSG_FIRSTHDR(&raw const message) {
+                head if head.is_null() => -i64::from(EACCES),
+                head => CMSG_DATA(head).cast::<c_int>().read_unaligned().into(),
+            },
         }
     }
 }

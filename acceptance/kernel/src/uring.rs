@@ -17,6 +17,7 @@ pub struct Ring {
 
 const READ: u64 = 22;
 const SETXATTR: u64 = 42;
+const SPLICE: u64 = 30;
 const ASYNC: u64 = 1 << 4;
 
 impl Ring {
@@ -59,6 +60,12 @@ impl Ring {
         let name = c"user.x".as_ptr() as u64;
         let (value, path) = (value.as_ptr() as u64, path.as_ptr() as u64);
         self.run([SETXATTR, value, name, length, 0, 0, path, 0])
+    }
+
+    /// Moves a page of a file into a pipe; the result of the request.
+    pub fn splice(&mut self, file: c_int, pipe: c_int) -> i64 {
+        let here = u64::MAX;
+        self.run([SPLICE | (pipe as u64) << 32, here, 0, 4096, 0, (file as u64) << 32, 0, 0])
     }
 
     /// Puts pages of memory where they stay, mapped or not.

@@ -6,8 +6,8 @@ use abi::event::{EVENT_DENIAL, EVENT_SEAL, EVENT_USE, Event, Hook};
 use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result, ensure};
 use kernel::{
-    EventReader, Kernel, KernelRule, KernelScope, Launch, LoadOptions, Namespaces, NewAgent, SetId,
-    Waiting,
+    EventReader, Kernel, KernelRule, KernelScope, Launch, LoadOptions, Namespaces, NewAgent,
+    Remains, SetId, Waiting,
 };
 use libc::O_PATH;
 use std::cell::{Cell, RefCell};
@@ -237,15 +237,15 @@ impl World {
         start_outsider()
     }
 
-    /// Replaces the agent's rights; whether it may have mapped what it lost.
-    pub fn apply(&self, actor: &Actor, rules: &[Given]) -> Result<bool> {
+    /// Replaces the agent's rights; what it may still have of those that it lost.
+    pub fn apply(&self, actor: &Actor, rules: &[Given]) -> Result<Remains> {
         let aid = actor.aid.context("an outsider has no rights")?;
         let set = self.set(rules)?;
-        let maps = self.kernel.assign(aid, &[set, self.base()?]).map_err(explain)?;
+        let remains = self.kernel.assign(aid, &[set, self.base()?]).map_err(explain)?;
         if let Some(old) = self.sets.borrow_mut().insert(aid, set) {
             self.kernel.drop_set(old).map_err(explain)?;
         }
-        Ok(maps)
+        Ok(remains)
     }
 
     /// The operation must succeed.

@@ -155,6 +155,29 @@ pub struct KernelAgent {
     pub reserved: u32,
 }
 
+/// Key of `kept`: something that an agent has by the rules on a file, that outlives them and that nobody can look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct KeptKey {
+    /// [`AgentId`].
+    pub aid: u64,
+    /// The file's number in `file_nodes`, or `KEPT_BY_*`.
+    pub file: u32,
+    /// `KEPT_*`.
+    pub kind: u32,
+}
+
+/// Pages of a file in a pipe or a socket.
+pub const KEPT_PAGES: u32 = 1;
+/// A watch on a file or folder.
+pub const KEPT_WATCH: u32 = 2;
+/// A descriptor that came over a connection.
+pub const KEPT_DESCRIPTOR: u32 = 3;
+/// In place of a file: several of them, or none that can be named.
+pub const KEPT_BY_SEVERAL: u32 = 0xffff_fffe;
+/// In place of a file: an abstract UNIX name.
+pub const KEPT_BY_ABSTRACT: u32 = 0xffff_fffd;
+
 /// Words of [`KernelAgent::mapped`].
 pub const MAPPED_WORDS: usize = 4;
 
@@ -164,5 +187,11 @@ pub const FLAG_SETUP: u32 = 1;
 pub const FLAG_THROTTLED: u32 = 2;
 /// Its first program is still to be started, and must be [`KernelAgent::program`].
 pub const FLAG_EXPECT: u32 = 4;
+/// Entries of `kept` are about it.
+pub const FLAG_KEEPS: u32 = 16;
+/// It had the kernel hold on to pages of its memory, which may be those of a file that is mapped no more.
+pub const FLAG_PINS: u32 = 32;
+/// It moves pages by io_uring: what it reads may stay in a pipe.
+pub const FLAG_SPLICES: u32 = 64;
 /// Its `/proc` is one that other agents use too: it may not be listed.
 pub const FLAG_SHARES: u32 = 8;

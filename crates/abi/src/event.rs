@@ -85,16 +85,15 @@ pub enum Hook {
     SocketSetsockopt = 62,
     Syslog = 63,
     SbRemount = 64,
-    InodePermission = 65,
-    TunDevice = 66,
-    SctpBindConnect = 67,
-    KernelLoad = 68,
-    ProcWrite = 69,
+    TunDevice = 65,
+    SctpBindConnect = 66,
+    KernelLoad = 67,
+    ProcWrite = 68,
 }
 
 impl Hook {
     /// Every hook, in order of its number.
-    pub const ALL: [Hook; 69] = [
+    pub const ALL: [Hook; 68] = [
         Self::FileOpen,
         Self::FilePermission,
         Self::MmapFile,
@@ -159,7 +158,6 @@ impl Hook {
         Self::SocketSetsockopt,
         Self::Syslog,
         Self::SbRemount,
-        Self::InodePermission,
         Self::TunDevice,
         Self::SctpBindConnect,
         Self::KernelLoad,

@@ -24,7 +24,7 @@ fn generate(root: &Path) -> String {
     config.export.include =
         ["KernelAgent", "RightsList", "FileKey", "FileNode", "GrantKey", "Grant", "OpenedFile"]
             .into_iter()
-            .chain(["NetKey", "AbstractKey", "PlainKey", "TcpPeerKey"])
+            .chain(["NetKey", "AbstractKey", "PlainKey", "TcpPeerKey", "KeptKey"])
             .chain(["Event", "SockObject", "Policy", "Control", "Resolved", "Hook", "AgentState"])
             .map(str::to_owned)
             .collect();

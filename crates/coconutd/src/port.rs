@@ -6,7 +6,7 @@ use abi::{AgentId, AgentState};
 use futures_util::future::BoxFuture;
 use kernel::{
     Counters, EventReader, Exited, Footing, Found, Handle, Kernel, KernelRule, Launch, Mapping,
-    NewAgent, Process, Result, SetId, Standing,
+    NewAgent, Process, Remains, Result, SetId, Standing,
 };
 use manifest::AbsPath;
 use resolve::programs::{Leases, Program, ProgramError, Programs};
@@ -48,7 +48,8 @@ pub trait KernelPort: Send + Sync + 'static {
     ) -> Result<()>;
     fn drop_set(&self, set: SetId) -> Result<()>;
     fn create_agent(&self, agent: &NewAgent, sets: &[SetId]) -> Result<()>;
-    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool>;
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<Remains>;
+    fn pins(&self, aid: AgentId) -> Result<bool>;
     fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()>;
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()>;
     fn prepare(&self, aid: AgentId, launch: Launch) -> Result<Box<dyn Ready>>;
@@ -129,8 +130,11 @@ impl KernelPort for Kernel {
     fn create_agent(&self, agent: &NewAgent, sets: &[SetId]) -> Result<()> {
         Kernel::create_agent(self, agent, sets)
     }
-    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool> {
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<Remains> {
         Kernel::assign(self, aid, sets)
+    }
+    fn pins(&self, aid: AgentId) -> Result<bool> {
+        Kernel::pins(self, aid)
     }
     fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()> {
         Kernel::set_parent(self, aid, parent)

@@ -200,7 +200,7 @@ fn a_program_starts_when_its_spawn_is_on_record_and_not_before() {
 fn a_revocation_stops_nobody_who_has_mapped_nothing() {
     let running = Running::start();
     let client = running.client();
-    running.fake.nothing_mapped.store(true, Ordering::Relaxed);
+    *running.fake.remains.lock().unwrap() = kernel::Remains::Nothing;
     let (told, steps) = channel();
     *running.fake.watch.lock().unwrap() = Some(Box::new(move |step| {
         let _ = told.send(step.to_owned());

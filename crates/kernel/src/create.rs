@@ -125,6 +125,7 @@ impl Kernel {
             cgroup,
             launched: AtomicBool::new(false),
             maps_on: AtomicBool::new(false),
+            keeps_on: AtomicBool::new(false),
             namespaces: new.namespaces,
             rights: Mutex::new(Rights { sets: sets.to_vec(), ..Rights::default() }),
         })

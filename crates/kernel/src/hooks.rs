@@ -209,6 +209,11 @@ const LEFT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "it costs everybody 175 guest instructions for each folder of a path, and access() tells what open() tells: \
+         whether a name exists (decision 7)",
+        &["inode_permission"],
+    ),
+    (
         "the signal is decided where the kernel sends it, in `file_send_sigiotask`",
         &["file_set_fowner"],
     ),

@@ -9,8 +9,9 @@ use crate::sets::Sets;
 use crate::state::{Agents, Before, Discarded, Shared, take_away_later};
 use crate::{
     Counters, Error, EventReader, Features, Handle, KernelRule, Launch, LoadOptions, Mapping,
-    Namespaces, Result, SETS_MAX, SetId, cgroup, handle, mappings, object,
+    Namespaces, Remains, Result, SETS_MAX, SetId, cgroup, handle, mappings, object,
 };
+use abi::agent::FLAG_KEEPS;
 use abi::caps::{FileKey, TcpPeerKey};
 use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, GUARDED_CGROUPS};
 use abi::{AgentId, AgentState};
@@ -209,20 +210,26 @@ impl Kernel {
     /// Gives the agent these sets in place of those that it holds: when this returns, no check that
     /// begins is decided by the old ones, and none ever saw a part of both.
     ///
-    /// Returns whether it may have mapped what it lost by this; [`Kernel::live_mappings`] tells what.
-    pub fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool> {
+    /// Returns what it may still have of what it lost by this.
+    pub fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<Remains> {
         check_count(sets)?;
         let agent = self.shared.agent(aid)?;
         let mut rights = lock(&agent.rights);
         let before = std::mem::replace(&mut rights.sets, sets.to_vec());
         // Before its launch nothing of the agent's runs; the launch publishes what is held then.
         if rights.private.is_none() {
-            return Ok(false);
+            return Ok(Remains::Nothing);
         }
         let lost = self.shared.sets.lost(&before, sets);
         self.shared.publish(&agent, &mut rights).inspect_err(|_| rights.sets = before)?;
-        // The rights are gone: what cannot be found out counts as mapped.
-        Ok(!lost.is_empty() && self.shared.mapped_through(&agent, &lost).unwrap_or(true))
+        // The rights are gone: what cannot be found out counts as all of it.
+        Ok(self.shared.remains(&agent, &lost).unwrap_or(Remains::Pinned))
+    }
+
+    /// Whether the agent holds pages of memory beside what it has mapped. Asked after its mappings were looked at:
+    /// what was mapped when its right went may be held so by then.
+    pub fn pins(&self, aid: AgentId) -> Result<bool> {
+        self.shared.pins(&*self.shared.agent(aid)?)
     }
 
     /// Whom signals to descendants may come from, after re-parenting; [`AgentId::NOBODY`] for none.
@@ -324,6 +331,7 @@ impl Kernel {
         let agent = self.shared.agent(aid)?;
         let still = lock(&agent.moving);
         let leaf = agent.leaf();
+        let keeps = self.shared.known(&agent).is_ok_and(|known| known.flags & FLAG_KEEPS != 0);
         cgroup::remove(&leaf)?;
         if agent.moved.get().is_some() {
             // Children may live on below it, and are nobody's but their own.
@@ -347,6 +355,9 @@ impl Kernel {
             self.shared.discard(Discarded::Set(private));
         }
         let m = &self.shared.maps;
+        if agent.keeps_on.load(Ordering::SeqCst) || keeps {
+            self.shared.forget_kept(aid)?;
+        }
         self.shared.discard(Discarded::Parent(aid));
         maps::remove(&m.peer_counts, "peer_counts", &aid.0)
     }

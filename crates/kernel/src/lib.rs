@@ -44,5 +44,5 @@ pub use launch::Waiting;
 pub use sys::passed;
 pub use types::{
     Counters, KernelRule, KernelScope, Launch, LoadOptions, Mapping, Namespaces, NewAgent, Process,
-    SETS_MAX, SetId,
+    Remains, SETS_MAX, SetId,
 };

@@ -21,6 +21,7 @@ pub(crate) struct Maps {
     pub peer_counts: MapHandle,
     pub resolved: MapHandle,
     pub throttled: MapHandle,
+    pub kept: MapHandle,
     pub stops: MapHandle,
     pub tallies: MapHandle,
     pub events: MapHandle,

@@ -16,9 +16,14 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("COCONUT_BPF_OBJECT")));
 
 /// Programs without which the policy is weaker but holds; the caller is told which are missing.
-const OPTIONAL: [&str; 8] = [
+const OPTIONAL: [&str; 13] = [
     "file_opened",
     "capability_refused",
+    "uring_splices",
+    "file_to_pipe",
+    "memory_spliced",
+    "memory_spliced_32",
+    "pages_pinned",
     "cgroup_attach_task",
     "inode_file_setattr",
     "inode_set_acl",
@@ -217,6 +222,7 @@ fn maps(control: OwnedFd, find: impl Fn(&'static str) -> Result<MapHandle>) -> R
         peer_counts: find("peer_counts")?,
         resolved: find("resolved")?,
         throttled: find("throttled")?,
+        kept: find("kept")?,
         stops: find("stops")?,
         tallies: find("tallies")?,
         events: find("events")?,

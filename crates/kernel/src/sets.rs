@@ -8,9 +8,9 @@ use crate::maps::{self, Maps};
 use crate::{Error, Handle, KernelRule, KernelScope, Result, SetId, sys};
 use abi::caps::*;
 use abi::control::{CONTROL_SET_RIGHTS, CONTROL_VOID_FILE, Control};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, IntoBytes};
 
 /// All sets of the node, and the files that they are about.
 pub(crate) struct Sets {
@@ -320,8 +320,8 @@ impl Sets {
         sets.iter().map(kinds).collect()
     }
 
-    /// Numbers of the files on which `old` gives rights to map that `new` does not.
-    pub fn lost(&self, old: &[SetId], new: &[SetId]) -> Vec<u32> {
+    /// What `old` gives and `new` does not, of rights that something may remain of.
+    pub fn lost(&self, old: &[SetId], new: &[SetId]) -> Lost {
         let inner = lock(&self.inner);
         let only = |of: &[SetId], other: &[SetId]| -> Vec<&Set> {
             let own = of.iter().filter(|set| !other.contains(set));
@@ -331,7 +331,12 @@ impl Sets {
         let before = gone.iter().flat_map(|set| set.entries.files.keys());
         let lost = before.filter(|file| mapping(&gone, file) != mapping(&come, file));
         let numbers = lost.filter_map(|file| inner.files.number_of(*file));
-        numbers.chain(gone.iter().flat_map(|set| set.left.iter().copied())).collect()
+        let stood = gone.iter().flat_map(|set| set.left.iter().copied());
+        let named = |sets: &[&Set]| -> BTreeMap<Vec<u8>, u64> {
+            let all = sets.iter().flat_map(|set| &set.entries.abstracts);
+            all.map(|(key, grant)| (key.as_bytes().to_vec(), grant.expires_ns)).collect()
+        };
+        Lost { files: numbers.chain(stood).collect(), abstracts: named(&gone) != named(&come) }
     }
 
     /// How many sets there are.
@@ -347,10 +352,25 @@ impl Inner {
     }
 }
 
-/// Rights by which something can be mapped.
-const RIGHTS_MAP: u32 = RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC;
+/// Rights that are gone.
+#[derive(Default)]
+pub(crate) struct Lost {
+    /// Numbers of the files that they stood on.
+    pub files: Vec<u32>,
+    /// Some were on abstract UNIX names.
+    pub abstracts: bool,
+}
 
-/// What some sets allow of mapping one file: rights, and until when.
+impl Lost {
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && !self.abstracts
+    }
+}
+
+/// Rights by which something can be mapped, or be got that stays.
+const RIGHTS_MAP: u32 = RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC | RIGHT_UNIX;
+
+/// What some sets allow of those on one file: rights, and until when.
 fn mapping(sets: &[&Set], file: &FileKey) -> Vec<(u32, u64)> {
     let layers = sets.iter().filter_map(|set| set.entries.files.get(file)).flatten();
     let rights = layers.map(|layer| (layer.rights & RIGHTS_MAP, layer.expires_ns));

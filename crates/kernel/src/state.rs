@@ -4,12 +4,13 @@ use crate::commons::Commons;
 use crate::lock::lock;
 use crate::maps::{self, Maps};
 use crate::seats::Seats;
-use crate::sets::Sets;
-use crate::{Error, LoadOptions, Namespaces, Result, SetId, cgroup, handle, sys};
+use crate::sets::{Lost, Sets};
+use crate::{Error, LoadOptions, Namespaces, Remains, Result, SetId, cgroup, handle, sys};
 use abi::AgentId;
-use abi::agent::{KernelAgent, MAPPED_WORDS};
+use abi::agent::*;
 use abi::caps::{FileKey, LIST_SETS, RightsList};
 use abi::control::{CONTROL_CLEAR_FLAGS, CONTROL_SET_LIST, Control, GUARDED_CGROUPS, Policy};
+use libbpf_rs::MapCore;
 use rustix::fs::{CWD, Mode, OFlags};
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros};
 
 /// Of so many bytes of the ring one event may be one agent's that floods it: a sixteenth of them, as an event takes
 /// about 430.
@@ -73,6 +74,8 @@ pub(crate) struct Agent {
     pub launched: AtomicBool,
     /// It lost a right by which it may have mapped something.
     pub maps_on: AtomicBool,
+    /// The same of what it may keep without having it mapped.
+    pub keeps_on: AtomicBool,
     pub namespaces: Namespaces,
     pub rights: Mutex<Rights>,
 }
@@ -210,15 +213,60 @@ impl Shared {
         maps::get(&self.maps.agents, "agents", &key)?.ok_or(Error::NoSuchAgent(agent.aid))
     }
 
-    /// Whether the agent may have mapped something by the rules on one of these files. Once it may, it is
-    /// never again believed that it has not: another right may have let it keep the mapping.
-    pub fn mapped_through(&self, agent: &Agent, files: &[u32]) -> Result<bool> {
-        let mapped = self.known(agent)?.mapped;
+    /// What the agent may still have of rights that are gone. Once it may have something, it is never again believed
+    /// that it has not: another right may have let it keep it.
+    pub fn remains(&self, agent: &Agent, lost: &Lost) -> Result<Remains> {
+        if lost.is_empty() {
+            return Ok(Remains::Nothing);
+        }
+        let known = self.known(agent)?;
         let marked =
-            |file: &u32| mapped[*file as usize / 64 % MAPPED_WORDS] >> (file % 64) & 1 == 1;
-        let may = agent.maps_on.load(Ordering::SeqCst) || files.iter().any(marked);
-        agent.maps_on.fetch_or(may, Ordering::SeqCst);
-        Ok(may)
+            |file: &u32| known.mapped[*file as usize / 64 % MAPPED_WORDS] >> (file % 64) & 1 == 1;
+        let maps = agent.maps_on.load(Ordering::SeqCst) || lost.files.iter().any(marked);
+        agent.maps_on.fetch_or(maps, Ordering::SeqCst);
+        let keeps = agent.keeps_on.load(Ordering::SeqCst)
+            || (known.flags & FLAG_KEEPS != 0 && self.keeps_through(agent.aid, lost)?);
+        agent.keeps_on.fetch_or(keeps, Ordering::SeqCst);
+        Ok(if maps && known.flags & FLAG_PINS != 0 {
+            Remains::Pinned
+        } else if keeps {
+            Remains::Kept
+        } else if maps {
+            Remains::Mapped
+        } else {
+            Remains::Nothing
+        })
+    }
+
+    /// Whether it keeps something by the rules on one of these.
+    fn keeps_through(&self, aid: AgentId, lost: &Lost) -> Result<bool> {
+        let abstracts = lost.abstracts.then_some(KEPT_BY_ABSTRACT);
+        for file in lost.files.iter().copied().chain(abstracts).chain([KEPT_BY_SEVERAL]) {
+            for kind in [KEPT_PAGES, KEPT_WATCH, KEPT_DESCRIPTOR] {
+                let key = KeptKey { aid: aid.0, file, kind };
+                if maps::get::<_, u64>(&self.maps.kept, "kept", &key)?.is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The agent had pages of its memory held since it was last looked at; then what is mapped does not say all.
+    pub fn pins(&self, agent: &Agent) -> Result<bool> {
+        Ok(self.known(agent)?.flags & FLAG_PINS != 0)
+    }
+
+    /// The agent is gone: nothing is kept by it.
+    pub fn forget_kept(&self, aid: AgentId) -> Result<()> {
+        let kept = &self.maps.kept;
+        for key in kept.keys().collect::<Vec<_>>() {
+            match KeptKey::read_from_bytes(&key) {
+                Ok(key) if key.aid == aid.0 => maps::remove(kept, "kept", &key)?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn list_of(&self, rights: &Rights) -> Result<RightsList> {

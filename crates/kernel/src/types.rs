@@ -89,6 +89,20 @@ pub enum Namespaces {
     Shared,
 }
 
+/// What an agent may still have of rights that were taken from it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Remains {
+    /// Nothing: each further use is refused.
+    Nothing,
+    /// Mappings, of which [`crate::Kernel::live_mappings`] tells.
+    Mapped,
+    /// What nobody can look at or take back: pages of a file in a pipe or a socket, a watch, a descriptor that
+    /// came over a connection. Got by a right to read, or to connect.
+    Kept,
+    /// Pages of what it had mapped, mapped or not: to read, or to write as well.
+    Pinned,
+}
+
 /// A set of rules in the kernel maps. Never given out twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SetId(pub u32);

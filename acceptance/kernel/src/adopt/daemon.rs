@@ -78,7 +78,7 @@ impl Daemon {
             "sets" => self.kernel.sets() as i64,
             "assign-none" => {
                 let base = self.base()?;
-                i64::from(self.kernel.assign(aid, &[base])?)
+                i64::from(self.kernel.assign(aid, &[base])? == kernel::Remains::Mapped)
             }
             "denials" => self.kernel.counters(aid)?.denials as i64,
             "uses" => self.kernel.counters(aid)?.uses as i64,

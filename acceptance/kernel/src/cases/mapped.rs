@@ -3,6 +3,7 @@
 use crate::world::{Actor, Given, World, on};
 use abi::Capability::{FsRead, FsWrite};
 use anyhow::{Result, anyhow};
+use kernel::Remains;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ pub fn run(w: &World) -> Result<()> {
 
 /// Takes all rights but these; whether the agent may have mapped what went.
 fn left_with(w: &World, what: &str, a: &Actor, rules: &[Given], maps: bool) -> Result<()> {
-    w.same(what, &w.apply(a, rules)?, &maps);
+    let want = if maps { Remains::Mapped } else { Remains::Nothing };
+    w.same(what, &w.apply(a, rules)?, &want);
     Ok(())
 }
 
@@ -80,7 +82,7 @@ fn by_where_a_rule_stood(w: &World) -> Result<()> {
     w.allowed(&a, &format!("mmap {fd} 1 2"));
     w.kernel.follow(set, 1, Some(&old), Some(&new))?;
     let maps = w.kernel.assign(aid, &[w.base()?])?;
-    w.same("by a rule that stands on another file now", &maps, &true);
+    w.same("by a rule that stands on another file now", &maps, &Remains::Mapped);
     w.end(&a)?;
     w.kernel.drop_set(set)?;
     Ok(())
@@ -91,7 +93,7 @@ fn its_program(w: &World) -> Result<()> {
     // It is there, with all its libraries.
     w.allowed(&a, "dup 0");
     let maps = w.kernel.assign(a.aid.unwrap_or_default(), &[])?;
-    w.same("a program is mapped by the right to run it", &maps, &true);
+    w.same("a program is mapped by the right to run it", &maps, &Remains::Mapped);
     w.end(&a)
 }
 
@@ -110,7 +112,7 @@ fn meanwhile(w: &World) -> Result<()> {
         a.start(&format!("mmap {fd} 1 2"));
         let at = a.hear();
         let maps = revoking.join().map_err(|_| anyhow!("assign fell over"))??;
-        unseen += u32::from(at >= 0 && !maps);
+        unseen += u32::from(at >= 0 && maps == Remains::Nothing);
         w.end(&a)?;
     }
     w.same("no mapping beside a revocation goes unseen", &unseen, &0);

@@ -4,6 +4,7 @@ mod audit;
 mod files;
 mod forbidden;
 mod hooks;
+mod kept;
 mod launch;
 mod mapped;
 mod net;
@@ -23,13 +24,14 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 14] = [
+pub const GROUPS: [(&str, Group); 15] = [
     ("mapped", mapped::run),
     ("hooks", hooks::run),
     ("launch", launch::run),
     ("shared", shared::run),
     ("files", files::run),
     ("revoke", revoke::run),
+    ("kept", kept::run),
     ("net", net::run),
     ("unix", unix::run),
     ("tasks", tasks::run),

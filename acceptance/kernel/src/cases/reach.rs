@@ -33,11 +33,7 @@ pub fn run(w: &World) -> Result<()> {
 
 /// What tells of a file without opening it.
 fn looks(w: &World, a: &Actor, b: &Actor) {
-    let ways = [
-        ("access", Hook::InodePermission),
-        ("statfs", Hook::SbStatfs),
-        ("getacl", Hook::InodeXattr),
-    ];
+    let ways = [("statfs", Hook::SbStatfs), ("getacl", Hook::InodeXattr)];
     for (way, hook) in ways {
         w.denied(a, &format!("{way} /data/no/f"), EACCES, hook);
         // Of an access list there may be none; that it is looked for is the harm.
@@ -49,9 +45,6 @@ fn looks(w: &World, a: &Actor, b: &Actor) {
             w.check(&format!("{way} {path} tells"), told, || crate::world::show(result));
         }
     }
-    // A folder on the way to what is covered, and what is not there, as for stat.
-    w.allowed(a, "access /data");
-    w.same("what is not there", &a.tell("access /data/no/none"), &-i64::from(libc::ENOENT));
 }
 
 /// Locks and leases stop others, so who may only read has none, of no kind.

@@ -14,7 +14,7 @@
 //! | wait until the records are durable, answer | no |
 
 mod children;
-mod mapped;
+mod remains;
 pub mod rights;
 pub mod sets;
 pub mod spawn;

@@ -3,7 +3,7 @@
 //! The kernel is told from the leaves up: at no moment does a child hold what its parent lacks.
 
 use super::children::{processes, spawn_count};
-use super::mapped::end_who_has_it_mapped;
+use super::remains::{Left, end_who_keeps};
 use super::sets::{self, Made};
 use super::{blocking, lock, whole};
 use crate::caller::Caller;
@@ -193,7 +193,7 @@ pub async fn revoke(
             })?
         };
         done.records.written().await?;
-        let ended = blocking(|| end_who_has_it_mapped(&daemon, &done.mapped));
+        let ended = blocking(|| end_who_keeps(&daemon, &done.left));
         Ok(report(&daemon, &done.changed, &ended, done.took))
     })
     .await
@@ -235,8 +235,8 @@ fn revoke_refusal(error: RevokeError) -> Refusal {
 /// What a change took, once the kernel decides by it.
 struct Done {
     changed: Vec<AgentId>,
-    /// What was taken of those who may have it mapped.
-    mapped: Vec<(AgentId, Vec<Taken>)>,
+    /// What was taken of those who may still have it.
+    left: Vec<Left>,
     records: Durable,
     took: Duration,
 }
@@ -251,13 +251,13 @@ fn enforce(
     started: Instant,
 ) -> Done {
     let mut made: Vec<Made> = Vec::with_capacity(changes.len());
-    let (mut mapped, mut failed) = (Vec::new(), Vec::new());
+    let (mut left, mut failed) = (Vec::new(), Vec::new());
     for change in changes.into_iter().rev() {
         let aid = change.aid;
         let done = sets::make(daemon, change.clone(), None);
-        match done.and_then(|one| sets::assign(daemon, &one).map(|maps| (one, maps))) {
-            Ok((one, maps)) => {
-                mapped.extend(maps.then(|| (aid, one.change.removed.clone())));
+        match done.and_then(|one| sets::assign(daemon, &one).map(|remains| (one, remains))) {
+            Ok((one, remains)) => {
+                left.extend(Left::of(&one.change, remains));
                 made.push(one);
             }
             Err(error) => {
@@ -272,7 +272,7 @@ fn enforce(
     }
     let took = started.elapsed();
     made.reverse();
-    mapped.reverse();
+    left.reverse();
     let changed = made.iter().map(Made::aid).collect();
     let changes: Vec<Change> = made.iter().map(|made| made.change.clone()).collect();
     let now = clock::boot_ns();
@@ -284,7 +284,7 @@ fn enforce(
     // The books say what its end will make true.
     daemon.inner().supervisor.commit(&failed, now);
     daemon.remember();
-    Done { changed, mapped, records: room.pay(due), took }
+    Done { changed, left, records: room.pay(due), took }
 }
 
 fn removals(inner: &Inner, changes: &[Change], by: &str) -> Vec<Entry> {
@@ -348,19 +348,19 @@ async fn expire_one(daemon: Arc<Daemon>, aid: AgentId) -> Answer<()> {
             let plan = daemon.inner().supervisor.plan_expire(aid, clock::boot_ns())?;
             let Some(change) = plan else { return Ok(None) };
             let made = sets::make(&daemon, change, None)?;
-            let maps = sets::assign(&daemon, &made)?;
-            let taken = maps.then(|| (aid, made.change.removed.clone()));
+            let left: Vec<Left> =
+                Left::of(&made.change, sets::assign(&daemon, &made)?).into_iter().collect();
             let change = made.change.clone();
             let due = sets::book(&daemon, vec![made], clock::boot_ns(), |inner| {
                 room.owe(removals(inner, &[change], "expiry"))
             });
             daemon.remember();
-            Ok(Some((taken, room.pay(due))))
+            Ok(Some((left, room.pay(due))))
         })?
     };
-    let Some((taken, records)) = done else { return Ok(()) };
+    let Some((left, records)) = done else { return Ok(()) };
     records.written().await?;
-    blocking(|| end_who_has_it_mapped(&daemon, taken.as_slice()));
+    blocking(|| end_who_keeps(&daemon, &left));
     Ok(())
 }
 

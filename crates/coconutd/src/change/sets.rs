@@ -5,7 +5,7 @@ use crate::rights::KernelSet;
 use crate::sink::Due;
 use crate::state::{Daemon, Info, Inner};
 use abi::AgentId;
-use kernel::SetId;
+use kernel::{Remains, SetId};
 use std::sync::Arc;
 use supervisor::{Change, HeldSet};
 
@@ -63,11 +63,11 @@ pub fn ids(sets: &[Arc<KernelSet>]) -> kernel::Result<Vec<SetId>> {
     sets.iter().map(|set| set.id()).collect()
 }
 
-/// Has the kernel decide by the new sets from now on; whether the agent may have mapped what it lost.
+/// Has the kernel decide by the new sets from now on; what the agent may still have of what it lost.
 ///
 /// # Errors
 /// When it refuses; then it decides by the old ones.
-pub fn assign(daemon: &Daemon, made: &Made) -> kernel::Result<bool> {
+pub fn assign(daemon: &Daemon, made: &Made) -> kernel::Result<Remains> {
     daemon.kernel.assign(made.aid(), &made.ids)
 }
 

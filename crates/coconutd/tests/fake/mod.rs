@@ -70,8 +70,10 @@ pub struct Fake {
     pub caller: Mutex<Option<AgentId>>,
     /// Paths that agents have mapped.
     pub mapped: Mutex<Vec<Mapping>>,
-    /// Nobody is said to have mapped anything.
-    pub nothing_mapped: AtomicBool,
+    /// What agents are said to have still of what they lose.
+    pub remains: Mutex<kernel::Remains>,
+    /// Agents have pages held while their mappings are looked at.
+    pub pins_meanwhile: AtomicBool,
     /// What was wrong at some moment: a child with more than its parent, a set dropped that somebody holds.
     pub wrong: Mutex<Vec<String>>,
     /// The policy was there when the daemon came.
@@ -100,7 +102,8 @@ impl Fake {
             meeting: Mutex::default(),
             caller: Mutex::default(),
             mapped: Mutex::default(),
-            nothing_mapped: AtomicBool::new(false),
+            remains: Mutex::new(kernel::Remains::Mapped),
+            pins_meanwhile: AtomicBool::new(false),
             unwritable: AtomicU64::new(u64::MAX),
             wrong: Mutex::default(),
             adopted: AtomicBool::new(false),

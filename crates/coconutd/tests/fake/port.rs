@@ -6,7 +6,7 @@ use abi::{AgentId, AgentState};
 use coconutd::port::{EventSource, KernelPort, Ready};
 use kernel::{
     Counters, Error, Exited, Footing, Found, Handle, KernelRule, KernelScope, Launch, Mapping,
-    NewAgent, Node, Process, Result, SetId, Standing,
+    NewAgent, Node, Process, Remains, Result, SetId, Standing,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::collections::HashMap;
@@ -143,11 +143,15 @@ impl KernelPort for Port {
         self.0.look();
         Ok(())
     }
-    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<bool> {
+    fn assign(&self, aid: AgentId, sets: &[SetId]) -> Result<Remains> {
         self.step("assign")?;
         self.0.with(aid, |known| known.sets = sets.to_vec())?;
         self.0.look();
-        Ok(!self.0.nothing_mapped.load(Ordering::Relaxed))
+        Ok(*self.0.remains.lock().unwrap())
+    }
+    fn pins(&self, _: AgentId) -> Result<bool> {
+        self.step("pins")?;
+        Ok(self.0.pins_meanwhile.load(Ordering::Relaxed))
     }
     fn set_parent(&self, aid: AgentId, _: AgentId) -> Result<()> {
         self.0.with(aid, |_| ())
