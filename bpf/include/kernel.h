@@ -142,6 +142,7 @@ enum {
 /* In place of a mount's namespace: ERR_PTR(-EINVAL). */
 #define MNT_NS_INTERNAL (-22L)
 #define BPF_FS_MAGIC 0xcafe4a11
+#define CGROUP1_MAGIC 0x27e0eb
 #define CGROUP2_MAGIC 0x63677270
 #define TRACEFS_MAGIC 0x74726163
 #define DEBUGFS_MAGIC 0x64626720
@@ -261,9 +262,11 @@ struct kernfs_node {
 struct kernfs_node___old {
 	struct kernfs_node *parent;
 };
+struct cgroup_root;
 struct cgroup {
 	int level;
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 	struct cgroup *ancestors[];
 };
 struct css_set {

@@ -50,6 +50,13 @@ int BPF_PROG(sb_umount, struct vfsmount *m, int flags)
 	return report_plain(a, FORBIDDEN(SB_UMOUNT, flags), 0);
 }
 
+/* Asked for each new mount, by either call. */
+SEC("lsm/sb_kern_mount")
+int BPF_PROG(sb_kern_mount, const struct super_block *sb)
+{
+	return current_agent() ? 0 : outsider_makes(sb);
+}
+
 /* A file system of controls that becomes read-only keeps the daemon from them. */
 SEC("lsm/sb_remount")
 int BPF_PROG(sb_remount, struct super_block *sb, void *options)

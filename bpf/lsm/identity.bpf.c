@@ -34,6 +34,12 @@ int BPF_PROG(cgroup_attach_task, struct cgroup *to, struct task_struct *leader, 
 	if (!policy.sealed)
 		return 0;
 	if (is_daemon(leader)) {
+		/* A hierarchy of version 1 is none of those that guard it. */
+		if (BPF_CORE_READ(to, root) != BPF_CORE_READ(leader, cgroups, dfl_cgrp, root)) {
+			if (!by_daemon())
+				report_plain(NULL, BROKEN_SEAL(CGROUP_MOVE, 1), 0);
+			return 0;
+		}
 		/* It cannot be kept from moving; what guards it moves along. */
 		bpf_for(i, 0, GUARDED_CGROUPS) {
 			struct cgroup *above = NULL;

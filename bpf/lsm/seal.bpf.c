@@ -189,9 +189,34 @@ static __always_inline int outsider_names(const struct path *dir, struct dentry 
 	return report_name(NULL, dir, d, BROKEN_SEAL(PATH_UNLINK, RIGHT_DELETE));
 }
 
+static __always_inline bool sees_same_mounts(struct mount *m)
+{
+	return (__u64)m->mnt_ns == policy.mount_namespace || m->mnt_group_id;
+}
+
+/* The list of all processes, or one's folder: without it the daemon finds neither them nor what they have mapped. */
+static __always_inline bool is_process_list(struct dentry *d)
+{
+	struct task_struct *t;
+
+	if (d->d_sb->s_magic != PROC_MAGIC)
+		return false;
+	if (d == d->d_sb->s_root)
+		return true;
+	t = d->d_inode ? proc_task(as(inode, d->d_inode)) : NULL;
+	if (!t)
+		return false;
+	bpf_task_release(t);
+	return true;
+}
+
 static __always_inline int outsider_unmounts(struct vfsmount *m)
 {
-	if (as(vfsmount, m)->mnt_sb->s_magic != BPF_FS_MAGIC || !sealed_to_current())
+	struct super_block *sb = as(vfsmount, m)->mnt_sb;
+	bool needed = sb->s_magic == BPF_FS_MAGIC ||
+		      (sb->s_magic == PROC_MAGIC && sees_same_mounts(mount_of(m)));
+
+	if (!needed || !sealed_to_current())
 		return 0;
 	return refuse_outsider(BROKEN_SEAL(SB_UMOUNT, 0));
 }
@@ -202,16 +227,27 @@ static __always_inline int outsider_unmounts(struct vfsmount *m)
  */
 static __always_inline int outsider_covers(const struct path *at)
 {
-	struct mount *m = mount_of(at->mnt);
-	unsigned long magic = as(dentry, at->dentry)->d_sb->s_magic;
+	struct dentry *d = as(dentry, at->dentry);
+	unsigned long magic = d->d_sb->s_magic;
 
-	if (magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC)
+	if (magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC && magic != PROC_MAGIC)
 		return 0;
-	if ((__u64)m->mnt_ns != policy.mount_namespace && !m->mnt_group_id)
+	if (!sees_same_mounts(mount_of(at->mnt)) || (magic == PROC_MAGIC && !is_process_list(d)))
 		return 0;
 	if (!sealed_to_current())
 		return 0;
 	return report_path(NULL, at, BROKEN_SEAL(SB_MOUNT, 0), 0);
+}
+
+/*
+ * Control groups of version 1: a hierarchy of its own can stop any process (freezer) or starve it, and the daemon
+ * has no cgroup there that would be guarded.
+ */
+static __always_inline int outsider_makes(const struct super_block *sb)
+{
+	if (sb->s_magic != CGROUP1_MAGIC || !sealed_to_current())
+		return 0;
+	return refuse_outsider(BROKEN_SEAL(SB_MOUNT, 1));
 }
 
 static __always_inline int outsider_remounts(struct super_block *sb)

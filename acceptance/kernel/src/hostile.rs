@@ -104,6 +104,13 @@ pub fn act(words: &[&str]) -> i64 {
                 0,
                 std::ptr::null(),
             )),
+            "mount-v1" => answer(mount(
+                c"none".as_ptr(),
+                text(1).as_ptr(),
+                c"cgroup".as_ptr(),
+                0,
+                c"freezer".as_ptr().cast(),
+            )),
             "remount" => answer(mount(
                 std::ptr::null(),
                 text(1).as_ptr(),
@@ -111,6 +118,8 @@ pub fn act(words: &[&str]) -> i64 {
                 MS_REMOUNT,
                 std::ptr::null(),
             )),
+            "read-only" => mount_attributes(&text(1), MOUNT_ATTR_RDONLY, 0),
+            "writable" => mount_attributes(&text(1), 0, MOUNT_ATTR_RDONLY),
             "stale-worker" => stale_worker(&text(1), &text(2)),
             "kprobe" => match std::fs::write(words[1], "p vfs_read") {
                 Ok(()) => 0,
@@ -118,6 +127,15 @@ pub fn act(words: &[&str]) -> i64 {
             },
             _ => -i64::from(ENOSYS),
         }
+    }
+}
+
+/// No security module is asked about this call.
+unsafe fn mount_attributes(path: &CStr, set: u64, clear: u64) -> i64 {
+    let attributes = [set, clear, 0, 0];
+    let size = size_of_val(&attributes);
+    unsafe {
+        answer(syscall(SYS_mount_setattr, AT_FDCWD, path.as_ptr(), 0, attributes.as_ptr(), size))
     }
 }
 

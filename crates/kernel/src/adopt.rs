@@ -4,7 +4,7 @@
 //! Nothing of the earlier daemon's bookkeeping is needed. Agents stand still meanwhile; every set of rules is
 //! made anew, each agent is given its list anew, and then everything that the earlier one made is taken away.
 
-use crate::kernel::{Kernel, check_count};
+use crate::kernel::{Kernel, check_count, own_hierarchy};
 use crate::lock::lock;
 use crate::maps::{self, Maps};
 use crate::sets::Sets;
@@ -92,11 +92,13 @@ impl Kernel {
         }
         let maps = Arc::new(maps);
         let before = Before { lists: maps.policy.last_list(), sets: maps.policy.last_set() };
+        let (own, hierarchy) = own_hierarchy(options)?;
+        let options = &own;
         let slice = options.cgroup_root.join(&options.slice);
         cgroup::write(&slice, "cgroup.freeze", "1")?;
         cgroup::await_frozen(&slice)?;
         let sets = Arc::new(Sets::adopt(Arc::clone(&maps), options.max_files));
-        Kernel::of(options, maps, sets, object::weaker()?, Some(before))
+        Kernel::of(options, hierarchy, maps, sets, object::weaker()?, Some(before))
     }
 
     /// Whether the policy was there already.

@@ -134,7 +134,12 @@ fn tmpfs() -> io::Result<OwnedFd> {
     mount("tmpfs", &options, MountAttrFlags::empty())
 }
 
-fn mount(kind: &str, options: &[(&str, &str)], more: MountAttrFlags) -> io::Result<OwnedFd> {
+/// A file system that lies nowhere: nobody else reaches it by a path.
+pub(crate) fn mount(
+    kind: &str,
+    options: &[(&str, &str)],
+    more: MountAttrFlags,
+) -> io::Result<OwnedFd> {
     let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         fsconfig_set_string(fs.as_fd(), *key, *value)?;

@@ -159,7 +159,6 @@ const LEFT: &[(&str, &[&str])] = &[
             "mmap_addr",
             "mmap_backing_file",
             "sb_eat_lsm_opts",
-            "sb_kern_mount",
             "sb_show_options",
             "fs_context_dup",
             "fs_context_parse_param",

@@ -1,6 +1,6 @@
 //! The handle on the loaded policy.
 
-use crate::commons::Commons;
+use crate::commons::{self, Commons};
 use crate::launch::{self, Waiting};
 use crate::lock::lock;
 use crate::maps::{self, Maps};
@@ -17,6 +17,7 @@ use abi::control::{CONTROL_LEARN_SLICE, CONTROL_SET_PARENT, CONTROL_SET_STATE, G
 use abi::{AgentId, AgentState};
 use libbpf_rs::Link;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::mount::MountAttrFlags;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,20 @@ pub struct Kernel {
     pub(crate) folders: Mutex<()>,
     /// What an earlier daemon left, if this one took over.
     pub(crate) before: Option<Before>,
+    /// Where its control groups are looked for.
+    _hierarchy: OwnedFd,
+}
+
+/// The control groups on a mount that lies nowhere: what others mount over `/sys`, take away or make read-only there
+/// is nothing to the daemon. With the options that lead to it.
+pub(crate) fn own_hierarchy(options: &LoadOptions) -> Result<(LoadOptions, OwnedFd)> {
+    let made = commons::mount("cgroup2", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC);
+    let mount = made.map_err(|source| Error::System {
+        action: "mount the control groups once more, for itself",
+        source,
+    })?;
+    let cgroup_root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+    Ok((LoadOptions { cgroup_root, ..options.clone() }, mount))
 }
 
 impl Kernel {
@@ -66,6 +81,8 @@ impl Kernel {
                 hint: "boot with `lsm=landlock,yama,apparmor,bpf` on a kernel with BTF and cgroup v2",
             });
         }
+        let (own, hierarchy) = own_hierarchy(options)?;
+        let options = &own;
         let root = &options.cgroup_root;
         let slice = root.join(&options.slice);
         cgroup::delegate(root)?;
@@ -74,7 +91,7 @@ impl Kernel {
         let programs = object::load(options)?;
         let maps = Arc::new(programs.maps);
         let sets = Arc::new(Sets::new(Arc::clone(&maps), options.max_files));
-        let kernel = Kernel::of(options, maps, sets, programs.weaker, None)?;
+        let kernel = Kernel::of(options, hierarchy, maps, sets, programs.weaker, None)?;
         *lock(&kernel.links) = programs.links;
         let shared = &kernel.shared;
         shared.maps.policy.set_layout(options.layout);
@@ -86,6 +103,7 @@ impl Kernel {
     /// What the policy, however it got into the kernel, is steered by.
     pub(crate) fn of(
         options: &LoadOptions,
+        hierarchy: OwnedFd,
         maps: Arc<Maps>,
         sets: Arc<Sets>,
         weaker: Vec<String>,
@@ -114,6 +132,7 @@ impl Kernel {
             reader: AtomicBool::new(false),
             folders: Mutex::new(()),
             before,
+            _hierarchy: hierarchy,
         })
     }
 

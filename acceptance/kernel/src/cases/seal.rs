@@ -30,10 +30,14 @@ pub fn run(w: &World) -> Result<()> {
     for line in &environ {
         w.allowed(&root, line);
     }
-    fs::create_dir_all("/data/tracing")?;
+    for dir in ["/data/tracing", "/data/v1", "/data/v1-later", "/data/sys/inner"] {
+        fs::create_dir_all(dir)?;
+    }
     w.allowed(&root, "mount-type tracefs /data/tracing");
     for line in [
         "perf",
+        "mount-v1 /data/v1",
+        "mount /data/sys/inner",
         "remount /sys/fs/bpf",
         "open /proc/kcore 0",
         "open /data/tracing/trace 0",
@@ -86,6 +90,10 @@ pub fn run(w: &World) -> Result<()> {
         "perf".to_owned(),
         "remount /sys/fs/bpf".to_owned(),
         "remount /sys/fs/cgroup".to_owned(),
+        "mount-v1 /data/v1-later".to_owned(),
+        "mount /proc".to_owned(),
+        "umount /proc".to_owned(),
+        format!("mount /proc/{me}"),
         "open /proc/kcore 0".to_owned(),
         "open /data/tracing/trace 0".to_owned(),
         "kprobe /data/tracing/kprobe_events".to_owned(),
@@ -125,7 +133,17 @@ pub fn run(w: &World) -> Result<()> {
         w.allowed(&root, line);
     }
     w.allowed(&root, &format!("kill {} 0", root.pid));
+    // It holds what it uses: what is covered or made read-only is so for others.
+    w.allowed(&root, &format!("close {early}"));
+    w.allowed(&root, "read-only /sys/fs/cgroup");
+    w.allowed(&root, "mount /sys/fs");
+    let covered = !std::path::Path::new(slice).exists();
+    w.check("others find no control groups", covered, String::new);
     still_at_work(w, &a)?;
+    w.allowed(&root, "umount /sys/fs");
+    let refused = root.tell("mkdir /sys/fs/cgroup/other");
+    w.same("others cannot write there", &refused, &-i64::from(libc::EROFS));
+    w.allowed(&root, "writable /sys/fs/cgroup");
     moved_out(w, &root)?;
     w.end(&a)
 }
