@@ -11,6 +11,7 @@ mod fairness;
 mod filesystems;
 mod hoard;
 mod isolation;
+mod kept;
 mod lent;
 mod lifecycle;
 mod log;
@@ -50,6 +51,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rights::CASES,
         lent::CASES,
         isolation::CASES,
+        kept::CASES,
         shared::CASES,
         filesystems::CASES,
         broker::CASES,

@@ -33,6 +33,16 @@ pub const CASES: &[Case] = &[
         run: cgroups,
     },
     Case {
+        name: "seal.signals",
+        promise: "root outside cannot have the kernel send the daemon a signal in its place",
+        run: signals,
+    },
+    Case {
+        name: "seal.mounts",
+        promise: "whatever root mounts over /sys/fs, the daemon reaches its agents",
+        run: mounts,
+    },
+    Case {
         name: "seal.recorded",
         promise: "every attempt on the seal is on record",
         run: recorded,
@@ -289,6 +299,67 @@ fn moved(world: &World, pid: u32, own: &Path) -> Result<()> {
     on_record(world, "the move", "cgroup_move", &me, before)?;
     ensure!(lives(control.pid), "the control: whoever is moved ends, agent or not");
     Ok(())
+}
+
+/// Makes a process the owner of a pipe that becomes ready: the kernel sends the signal, and knows nothing of who wrote.
+const OWNER: &str = "
+import fcntl, os, sys
+r, w = os.pipe()
+fcntl.fcntl(r, fcntl.F_SETOWN, int(sys.argv[1]))
+fcntl.fcntl(r, 10, int(sys.argv[2])) # F_SETSIG
+fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC)
+os.write(w, b'x')
+";
+
+fn has_sent(pid: u32, signal: rustix::process::Signal) -> Result<()> {
+    let (pid, signal) = (pid.to_string(), signal.as_raw().to_string());
+    let done = Command::new("/usr/bin/python3").args(["-c", OWNER, &pid, &signal]).output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
+
+fn signals(world: &World) -> Result<String> {
+    use rustix::process::Signal;
+    let pid = daemon(world)?;
+    for signal in [Signal::STOP, Signal::KILL] {
+        let before = attempts(world, "file_sigio", PYTHON)?;
+        has_sent(pid, signal)?;
+        alive(world, pid)?;
+        on_record(world, "the kernel's signal", "file_sigio", PYTHON, before)?;
+    }
+    let control = bystander(world)?;
+    has_sent(control.pid, Signal::KILL)?;
+    world.until("the end of the control's victim", || Ok(!lives(control.pid)))?;
+    Ok(String::new())
+}
+
+/// Python's processes, in records.
+const PYTHON: &str = "comm=python3";
+
+/// Takes a mount away again.
+struct Mounted(&'static str);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
+fn mounts(world: &World) -> Result<String> {
+    let agent = world.probe("maya", &[], &["sleep"])?;
+    agent.lines.next(PATIENCE)?.with_context(|| agent.complaints())?;
+    let seen = || Path::new("/sys/fs/cgroup/coconut.slice").exists();
+    ensure!(seen(), "there are no control groups to be covered");
+    mount(Path::new("/sys/fs"))?;
+    let covered = Mounted("/sys/fs");
+    // The control: whoever goes by the path finds nothing.
+    ensure!(!seen(), "the mount covers nothing");
+    world.expect(0, &["quarantine", &agent.name])?;
+    world.expect(0, &["release", &agent.name])?;
+    world.expect(0, &["kill", &agent.name])?;
+    drop(covered);
+    ensure!(seen(), "the mount is still there");
+    Ok(String::new())
 }
 
 /// It is there, and no zombie.
