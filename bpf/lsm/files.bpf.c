@@ -330,7 +330,7 @@ static __always_inline int ioctl(struct file *f, unsigned int cmd)
 		return recheck(a, f, 0, RIGHTS_OPEN | RIGHT_APPEND, DENIAL(FILE_IOCTL, cmd));
 	kind = f->f_inode->i_mode & S_IFMT;
 	if ((kind == S_IFREG || kind == S_IFDIR) && !reads_file(cmd))
-		return recheck(a, f, RIGHT_WRITE, 0, DENIAL(FILE_IOCTL, cmd));
+		return recheck(a, f, RIGHT_WRITE, 0, DENIAL(FILE_IOCTL_CHANGE, cmd));
 	return recheck(a, f, 0, RIGHTS_OPEN, DENIAL(FILE_IOCTL, cmd));
 }
 

@@ -154,10 +154,26 @@ static __noinline int outsider_reads_proc(struct file *f)
 	return guarded && !by_daemon() ? -EPERM : 0;
 }
 
+static __noinline int outsider_opens_secret(struct file *f)
+{
+	struct FileKey k;
+
+	know(&k, f->f_inode->i_sb, f->f_inode);
+	if (k.ino != policy.secret.ino || k.dev != policy.secret.dev || by_daemon())
+		return 0;
+	return report_path(NULL, &f->f_path, BROKEN_SEAL(FILE_OPEN, RIGHT_READ), 0);
+}
+
 static __always_inline int outsider_opens(struct file *f)
 {
 	if (!policy.sealed)
 		return 0;
+	if (unlikely(f->f_inode->i_ino == policy.secret.ino || shares_numbers(f->f_inode->i_sb->s_magic))) {
+		int refused = outsider_opens_secret(f);
+
+		if (refused)
+			return refused;
+	}
 	return f->f_mode & FMODE_WRITE ? outsider_changes_file(f) : outsider_reads_proc(f);
 }
 
@@ -287,6 +303,9 @@ static __always_inline int outsider_signals(struct task_struct *p, int sig)
  */
 static __always_inline int outsider_traces(struct task_struct *child, unsigned int mode)
 {
+	/* Whoever traces PID 1 has its hand, which may end the daemon and start the next. */
+	if (policy.sealed && child->tgid == 1 && (mode & PTRACE_MODE_ATTACH) && !by_init())
+		return refuse_outsider(BROKEN_SEAL(PTRACE_ACCESS, mode));
 	if (!policy.sealed || (!is_daemon(child) && !agent_of(child)) || by_daemon())
 		return 0;
 	if (mode & PTRACE_MODE_ATTACH)

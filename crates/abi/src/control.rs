@@ -64,6 +64,8 @@ pub struct Policy {
     pub lost_told: u64,
     /// Which layout of all this the programs were made for: a daemon of another takes nothing over.
     pub layout: u64,
+    /// A file that nobody but the daemon opens: the log's secret key.
+    pub secret: FileKey,
 }
 
 /// Why a measured program is not let in as the daemon ([`crate::event::Hook::Admission`]'s `wanted`): PID 1

@@ -89,11 +89,12 @@ pub enum Hook {
     SctpBindConnect = 66,
     KernelLoad = 67,
     ProcWrite = 68,
+    FileIoctlChange = 69,
 }
 
 impl Hook {
     /// Every hook, in order of its number.
-    pub const ALL: [Hook; 68] = [
+    pub const ALL: [Hook; 69] = [
         Self::FileOpen,
         Self::FilePermission,
         Self::MmapFile,
@@ -162,6 +163,7 @@ impl Hook {
         Self::SctpBindConnect,
         Self::KernelLoad,
         Self::ProcWrite,
+        Self::FileIoctlChange,
     ];
 }
 

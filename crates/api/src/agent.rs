@@ -250,7 +250,7 @@ pub struct CapabilityChange {
 pub struct ChangeReport {
     /// Every agent whose set changed: the named one, and its descendants for a revocation.
     pub changed: Vec<Uuid>,
-    /// Agents that were ended because they had mapped what was revoked.
+    /// Agents that were ended because they still had what was revoked: mapped, or in a way that cannot be taken back.
     pub ended: Vec<Uuid>,
     /// Microseconds from the request to the last map update.
     pub took_us: u64,

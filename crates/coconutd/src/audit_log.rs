@@ -8,6 +8,7 @@ use abi::Kind;
 use anyhow::Context;
 use audit::{Pruned, Recovery, Retention, SetAside, Writer, WriterOptions};
 use record::{Entry, body};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -50,6 +51,16 @@ pub fn open(config: &Config) -> anyhow::Result<Opened> {
     let (repaired, set_aside) = (repaired(&recovery), recovery.set_aside.as_ref().map(lost));
     let key = format!("{} {}", writer.key().name(), writer.key().id());
     Ok(Opened { log: Box::new(Log(writer)), records, key, repaired, set_aside })
+}
+
+/// The file of the key that the log is signed with.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn key_file(config: &Config) -> anyhow::Result<OwnedFd> {
+    let path = config.keys.join("log.key");
+    let file = std::fs::File::open(&path).with_context(|| path.display().to_string())?;
+    Ok(file.into())
 }
 
 /// Bytes of records that are kept.

@@ -80,6 +80,8 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let weaker = features.iter().filter(|f| f.level != api::status::Level::Ok);
     degraded.extend(weaker.map(|f| format!("{}: {}", f.name, f.found)));
     let source = kernel.events().context("the kernel's event ring")?;
+    let secret = audit_log::key_file(&config)?;
+    kernel.keep_secret(secret).context("cannot keep the log key from others")?;
     kernel.seal().context("cannot seal the policy")?;
     let keys = Arc::new(SetKeys::default());
     let rights = Room::new(kernel.clone(), keys.clone());

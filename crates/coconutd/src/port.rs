@@ -37,6 +37,7 @@ impl Ready for kernel::Waiting {
 pub trait KernelPort: Send + Sync + 'static {
     fn adopted(&self) -> bool;
     fn seal(&self) -> Result<()>;
+    fn keep_secret(&self, file: OwnedFd) -> Result<()>;
     fn handle(&self, fd: OwnedFd) -> Result<Handle>;
     fn make_set(&self, rules: &[KernelRule]) -> Result<SetId>;
     fn follow(
@@ -108,6 +109,9 @@ impl KernelPort for Kernel {
     }
     fn seal(&self) -> Result<()> {
         Kernel::seal(self)
+    }
+    fn keep_secret(&self, file: OwnedFd) -> Result<()> {
+        Kernel::keep_secret(self, file)
     }
     fn handle(&self, fd: OwnedFd) -> Result<Handle> {
         Kernel::handle(self, fd)

@@ -110,10 +110,11 @@ fn capability(hook: Hook, wanted: u32) -> Capability {
         BprmCheck => Capability::FsExec,
         FileOpen | FilePermission | MmapFile | FileMprotect | FileReceive | FileTruncate
         | InodeSetattr | InodeXattr | PathMknod | PathMkdir | PathUnlink | PathRmdir
-        | PathRename | PathLink | PathSymlink | PathChmod | PathChown | PathTruncate => {
-            file_capability(wanted)
-        }
-        InodeGetattr | InodeReadlink | PathNotify | FileIoctl => Capability::FsRead,
+        | PathRename | PathLink | PathSymlink | PathChmod | PathChown | PathTruncate | FileLock
+        | FileFcntl => file_capability(wanted),
+        InodeGetattr | InodeReadlink | PathNotify | SbStatfs | FileIoctl => Capability::FsRead,
+        FileIoctlChange => Capability::FsWrite,
+        SctpBindConnect => Capability::NetRaw,
         _ => Capability::Forbidden,
     }
 }
@@ -202,7 +203,11 @@ pub fn target(event: &Event) -> Option<abi::AgentId> {
     let hook = hook(event.hook)?;
     let of_task = matches!(
         hook,
-        Hook::TaskKill | Hook::PtraceAccess | Hook::PtraceTraceme | Hook::TaskControl
+        Hook::TaskKill
+            | Hook::FileSigio
+            | Hook::PtraceAccess
+            | Hook::PtraceTraceme
+            | Hook::TaskControl
     );
     of_task.then_some(abi::AgentId(event.ino))
 }
@@ -232,6 +237,9 @@ mod tests {
         assert_eq!(capability(Hook::PathUnlink, -13, RIGHT_DELETE), Capability::FsDelete);
         assert_eq!(capability(Hook::BprmCheck, -13, RIGHT_EXEC), Capability::FsExec);
         assert_eq!(capability(Hook::FileIoctl, -13, 0x5401), Capability::FsRead);
+        assert_eq!(capability(Hook::FileIoctlChange, -13, 0x4080_6685), Capability::FsWrite);
+        assert_eq!(capability(Hook::FileLock, -13, RIGHT_WRITE), Capability::FsWrite);
+        assert_eq!(capability(Hook::SocketSetsockopt, -1, 57), Capability::Forbidden);
         assert_eq!(capability(Hook::PathMknod, -1, RIGHT_CREATE), Capability::Forbidden);
         assert_eq!(capability(Hook::TaskKill, -1, 9), Capability::AgentSignal);
         assert_eq!(capability(Hook::Bpf, -1, 5), Capability::Forbidden);

@@ -202,6 +202,12 @@ fn tried(attempt: &supervisor::Attempt) -> String {
         "file_receive" => format!("receive a descriptor of {object}"),
         "file_truncate" | "path_truncate" => format!("truncate {object}"),
         "inode_getattr" => format!("look at {object}"),
+        "path_notify" => format!("watch {object}"),
+        "sb_statfs" => format!("ask how full the file system of {object} is"),
+        "file_lock" => format!("lock {object}, which stops others"),
+        "file_fcntl" => format!("lease {object}, or change how it is kept"),
+        "file_ioctl" => format!("control {object} by ioctl()"),
+        "file_ioctl_change" => format!("change {object} by ioctl()"),
         "inode_setattr" | "inode_xattr" | "path_chmod" | "path_chown" => {
             format!("change the attributes of {object}")
         }
@@ -218,10 +224,19 @@ fn tried(attempt: &supervisor::Attempt) -> String {
             format!("connect to the socket {object}")
         }
         "task_kill" => format!("signal {object}"),
+        "file_sigio" => format!("have the kernel signal {object}"),
         "ptrace_access" | "ptrace_traceme" => format!("trace {object}"),
         "sb_mount" | "move_mount" => format!("mount {object}"),
         "sb_umount" => format!("unmount {object}"),
         "bpf" => "call bpf()".to_owned(),
+        "socket_setsockopt" => "send packets by another way than to their address".to_owned(),
+        "sctp_bind_connect" => "add addresses to an association".to_owned(),
+        "syslog" => "read the kernel's log".to_owned(),
+        "kernel_module" => "have the kernel fetch a module".to_owned(),
+        "kernel_load" => "load something into the kernel".to_owned(),
+        "lockdown" => "reach into the kernel".to_owned(),
+        "tun_device" => "use a network device of its own".to_owned(),
+        "sb_remount" => "mount a file system anew".to_owned(),
         "userns_create" => "make a user namespace".to_owned(),
         "perf_event_open" => "open perf events".to_owned(),
         "cgroup_write" => format!("write to the cgroup file {object}"),

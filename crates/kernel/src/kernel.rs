@@ -37,6 +37,7 @@ pub struct Kernel {
     pub(crate) before: Option<Before>,
     /// Where its control groups are looked for.
     _hierarchy: OwnedFd,
+    secret: Mutex<Option<OwnedFd>>,
 }
 
 /// The control groups on a mount that lies nowhere: what others mount over `/sys`, take away or make read-only there
@@ -133,6 +134,7 @@ impl Kernel {
             folders: Mutex::new(()),
             before,
             _hierarchy: hierarchy,
+            secret: Mutex::default(),
         })
     }
 
@@ -155,6 +157,16 @@ impl Kernel {
         guarded.iter_mut().zip(chain).for_each(|(slot, id)| *slot = id);
         maps.policy.publish(&self.shared.policy(guarded, self.successor(own_program()?.as_fd())?));
         maps.policy.set_sealed(true);
+        Ok(())
+    }
+
+    /// Once the seal is closed nobody else opens this file, under any name; it is kept, so that its numbers stay its own.
+    pub fn keep_secret(&self, file: OwnedFd) -> Result<()> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let seen = handle::look(&self.shared.maps, file.as_fd());
+        let node = seen.map_err(|source| Error::Path { path, source })?.node;
+        self.shared.maps.policy.set_secret(node.key());
+        *lock(&self.secret) = Some(file);
         Ok(())
     }
 

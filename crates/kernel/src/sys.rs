@@ -70,6 +70,12 @@ impl SharedPolicy {
         self.long(offset_of!(Policy, throttles)).load(ORDER)
     }
 
+    /// Which file only the daemon opens.
+    pub fn set_secret(&self, file: abi::caps::FileKey) {
+        self.long(offset_of!(Policy, secret.dev)).store(file.dev, ORDER);
+        self.long(offset_of!(Policy, secret.ino)).store(file.ino, ORDER);
+    }
+
     /// The ring is nearly empty: what each agent may put there is counted anew.
     pub fn next_round(&self) {
         self.word(offset_of!(Policy, round)).fetch_add(1, ORDER);

@@ -87,8 +87,8 @@ fn controls(w: &World, a: &Actor, b: &Actor) {
     let folder = w.allowed(a, "open /data/ro 65536");
     let other = w.allowed(b, "open /data/ro/f 0");
     for command in [ENABLE_VERITY, SET_VERSION] {
-        w.denied(a, &format!("ioctl {reader} {command}"), EACCES, Hook::FileIoctl);
-        w.denied(a, &format!("ioctl {folder} {command}"), EACCES, Hook::FileIoctl);
+        w.denied(a, &format!("ioctl {reader} {command}"), EACCES, Hook::FileIoctlChange);
+        w.denied(a, &format!("ioctl {folder} {command}"), EACCES, Hook::FileIoctlChange);
         // This file system has neither: it was asked, that is the harm.
         let asked = b.tell(&format!("ioctl {other} {command}"));
         w.same("the file system is asked", &asked, &-i64::from(libc::ENOTTY));

@@ -46,6 +46,10 @@ pub fn run(w: &World) -> Result<()> {
     ] {
         w.allowed(&root, line);
     }
+    fs::write("/data/secret", "secret")?;
+    w.kernel.keep_secret(fs::File::open("/data/secret")?.into())?;
+    w.allowed(&root, "open /data/secret 0");
+    w.allowed(&root, "getfd 1");
     let image = w.allowed(&root, "open /data/ok/f 0");
     w.same(
         "another kernel is looked at",
@@ -99,7 +103,13 @@ pub fn run(w: &World) -> Result<()> {
         "kprobe /data/tracing/kprobe_events".to_owned(),
         format!("put /proc/{me}/oom_score_adj 1000"),
         format!("kexec {image}"),
+        "open /data/secret 0".to_owned(),
+        "open /data/secret 1".to_owned(),
+        "open /data/again 0".to_owned(),
+        "getfd 1".to_owned(),
+        "vm-read 1".to_owned(),
     ];
+    w.allowed(&root, "link /data/secret /data/again");
     for line in &forbidden {
         w.sealed(&root, line, EPERM);
     }

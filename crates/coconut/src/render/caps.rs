@@ -77,7 +77,7 @@ pub fn change(done: &str, report: &ChangeReport) -> String {
     let ended = match report.ended.as_slice() {
         [] => String::new(),
         some => format!(
-            "; ended {} that had it mapped: {}",
+            "; ended {} that still had it: {}",
             some.len(),
             some.iter().map(|a| short(*a)).collect::<Vec<_>>().join(" ")
         ),
@@ -159,7 +159,7 @@ RULE  CAPABILITY  OF                            FROM         UNTIL
         let text = change("Revoked fs.read=/srv", &report);
         assert_eq!(
             text,
-            "Revoked fs.read=/srv for 2 agents in 1.23 ms; ended 1 that had it mapped: ffffffff\n"
+            "Revoked fs.read=/srv for 2 agents in 1.23 ms; ended 1 that still had it: ffffffff\n"
         );
     }
 }

@@ -78,6 +78,9 @@ impl KernelPort for Port {
     fn exit_of(&self, aid: AgentId) -> Result<Option<Exited>> {
         self.0.with(aid, |known| known.exited)
     }
+    fn keep_secret(&self, _: OwnedFd) -> Result<()> {
+        self.step("keep_secret")
+    }
     fn seal(&self) -> Result<()> {
         self.step("seal")
     }
