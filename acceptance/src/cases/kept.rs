@@ -131,7 +131,7 @@ impl Scene<'_> {
         let control = Process::start(User::of_agents()?, python, &words, None)?;
         held(&control.lines, || control.complaints())?;
         let mode = std::fs::metadata(&self.path)?.permissions();
-        std::fs::set_permissions(&self.path, PermissionsExt::from_mode(0))?;
+        std::fs::set_permissions(&self.path, PermissionsExt::from_mode(0o0))?;
         change()?;
         std::fs::write(&self.go, "")?;
         let said = control.lines.next(PATIENCE)?.unwrap_or_default();
