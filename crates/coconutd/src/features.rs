@@ -26,7 +26,29 @@ pub fn list(found: &Features) -> Vec<Feature> {
     ]
 }
 
+/// Whether each hook of this kernel has been thought about.
+pub fn hooks(unknown: &[String]) -> Feature {
+    let found = match unknown {
+        [] => "each is in the table".to_owned(),
+        some => format!("not in the table: {}", some.join(", ")),
+    };
+    feature("hooks", unknown.is_empty(), Level::Weaker, found)
+}
+
 fn feature(name: &str, good: bool, otherwise: Level, found: String) -> Feature {
     let level = if good { Level::Ok } else { otherwise };
     Feature { name: name.to_owned(), level, found, advice: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_that_nobody_knows_is_named() {
+        assert_eq!(hooks(&[]).level, Level::Ok);
+        let weaker = hooks(&["file_teleport".to_owned()]);
+        assert_eq!(weaker.level, Level::Weaker);
+        assert!(weaker.found.contains("file_teleport"));
+    }
 }

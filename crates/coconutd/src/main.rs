@@ -69,6 +69,8 @@ async fn live() -> anyhow::Result<()> {
     let starting = tokio::task::spawn_blocking(move || Kernel::start(&options));
     let kernel = Arc::new(starting.await?.context("cannot load the policy")?);
     let mut features = features;
+    let unknown = tokio::task::spawn_blocking(kernel::hooks::unknown).await??;
+    features.push(features::hooks(&unknown));
     features.extend(kernel.weaker().iter().map(|program| Feature {
         name: program.clone(),
         level: Level::Weaker,
