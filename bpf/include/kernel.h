@@ -134,6 +134,7 @@ enum {
 #define IPV6_RTHDR 57
 
 #define SIGNAL_GROUP_EXIT 4
+#define PF_KTHREAD 0x200000
 #define CLOCK_BOOTTIME 7
 #define SIGNAL_STOP_STOPPED 1
 #define BPF_TASK_ITER_ALL_THREADS 1
@@ -304,6 +305,12 @@ struct signal_struct {
 struct thread_info {
 	__u32 status;
 };
+struct hw_perf_event {
+	struct task_struct *target;
+};
+struct perf_event {
+	struct hw_perf_event hw;
+};
 struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;
@@ -313,6 +320,7 @@ struct files_struct {
 };
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int flags;
 	struct files_struct *files;
 	int pid;
 	int tgid;

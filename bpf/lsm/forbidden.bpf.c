@@ -95,12 +95,14 @@ int BPF_PROG(userns_create, const struct cred *cred)
 SEC("lsm/perf_event_open")
 int BPF_PROG(perf_event_open, int type)
 {
-	struct KernelAgent *a = current_agent();
+	return NEVER(PERF_EVENT_OPEN, type);
+}
 
-	if (a)
-		return report_plain(a, FORBIDDEN(PERF_EVENT_OPEN, type), 0);
-	/* Counters and probes show what agents and the daemon do, registers and stacks included. */
-	return sealed_to_current() ? refuse_outsider(BROKEN_SEAL(PERF_EVENT_OPEN, type)) : 0;
+/* Asked with the event made: whom it is about is known here. */
+SEC("lsm/perf_event_alloc")
+int BPF_PROG(perf_event_alloc, struct perf_event *event)
+{
+	return current_agent() ? 0 : outsider_measures(event);
 }
 
 /* Sessions of agents start with an empty keyring; other keys belong to others. */

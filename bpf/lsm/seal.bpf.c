@@ -313,6 +313,28 @@ static __always_inline int outsider_traces(struct task_struct *child, unsigned i
 	return by_init() ? 0 : -EPERM;
 }
 
+/*
+ * Counters and samples, registers and stacks included, of the daemon, of an agent, or of whoever runs. One's own are
+ * one's own. The kernel has events, too (watchdogs).
+ */
+static __always_inline int outsider_measures(struct perf_event *event)
+{
+	struct task_struct *target, *t;
+	bool guarded;
+
+	if (!sealed_to_current() || (bpf_get_current_task_btf()->flags & PF_KTHREAD))
+		return 0;
+	target = BPF_CORE_READ(event, hw.target);
+	t = target ? bpf_task_from_pid(BPF_CORE_READ(target, pid)) : NULL;
+	if (t) {
+		guarded = is_daemon(t) || agent_of(t);
+		bpf_task_release(t);
+		if (!guarded)
+			return 0;
+	}
+	return refuse_outsider(BROKEN_SEAL(PERF_EVENT_OPEN, 0));
+}
+
 static __always_inline int outsider_controls(struct task_struct *p, __u32 kind)
 {
 	if (!policy.sealed || !is_daemon(p) || by_daemon())

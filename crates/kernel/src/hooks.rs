@@ -96,7 +96,6 @@ const LEFT: &[(&str, &[&str])] = &[
             "msg_msg_free_security",
             "msg_queue_alloc_security",
             "msg_queue_free_security",
-            "perf_event_alloc",
             "sb_alloc_security",
             "sb_delete",
             "sb_free_mnt_opts",

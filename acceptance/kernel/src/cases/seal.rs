@@ -36,6 +36,9 @@ pub fn run(w: &World) -> Result<()> {
     w.allowed(&root, "mount-type tracefs /data/tracing");
     for line in [
         "perf",
+        &format!("perf-of {me} -1"),
+        &format!("perf-of {} -1", a.pid),
+        "perf-of -1 0",
         "mount-v1 /data/v1",
         "mount /data/sys/inner",
         "remount /sys/fs/bpf",
@@ -91,7 +94,9 @@ pub fn run(w: &World) -> Result<()> {
         format!("write {early}"),
         "put /proc/sysrq-trigger x".to_owned(),
         format!("clone-into {slice}/test/{uuid}"),
-        "perf".to_owned(),
+        format!("perf-of {me} -1"),
+        format!("perf-of {} -1", a.pid),
+        "perf-of -1 0".to_owned(),
         "remount /sys/fs/bpf".to_owned(),
         "remount /sys/fs/cgroup".to_owned(),
         "mount-v1 /data/v1-later".to_owned(),
@@ -139,7 +144,9 @@ pub fn run(w: &World) -> Result<()> {
         });
     }
     // What has nothing to do with Coconut goes on.
-    for line in ["mount /data/out", "umount /data/out", "put /sys/fs/cgroup/mine/cpu.weight 50"] {
+    for line in
+        ["perf", "mount /data/out", "umount /data/out", "put /sys/fs/cgroup/mine/cpu.weight 50"]
+    {
         w.allowed(&root, line);
     }
     w.allowed(&root, &format!("kill {} 0", root.pid));
