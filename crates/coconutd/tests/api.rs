@@ -248,6 +248,48 @@ fn a_revocation_reaches_descendants_and_ends_who_has_it_mapped() {
     running.stop();
 }
 
+/// What a revocation does to an agent of which the kernel says that so much remains.
+fn revoked(remains: kernel::Remains, caps: &[&str], taken: &str) -> (bool, Option<Exit>) {
+    let running = Running::start();
+    let client = running.client();
+    *running.fake.remains.lock().unwrap() = remains;
+    spawn(&client, "keeper", caps);
+    let change = CapabilityChange { capability: taken.into(), expires_s: None };
+    let report: ChangeReport = client.post("/v1/agents/keeper/revoke", &change).unwrap();
+    let ended = !report.ended.is_empty();
+    let exit = ended.then(|| client.get("/v1/agents/keeper/wait").unwrap());
+    running.stop();
+    (ended, exit)
+}
+
+#[test]
+fn who_keeps_what_cannot_be_taken_back_is_ended_by_the_right_that_gave_it() {
+    use kernel::Remains::{Kept, Pinned};
+    let both = ["fs.read=/etc", "fs.write=/etc"];
+    let (ended, exit) = revoked(Kept, &both, "fs.read=/etc");
+    let exit = exit.unwrap();
+    assert!(ended && exit.state == AgentState::TerminatedRevoked, "{exit:?}");
+    let why = exit.reason.unwrap_or_default();
+    assert!(why.contains("fs.read=/etc") && why.contains("cannot be taken back"), "{why}");
+    // Nothing is got by the right to write alone, but pages of what is mapped can be written to.
+    assert!(!revoked(Kept, &both, "fs.write=/etc").0);
+    assert!(revoked(Pinned, &both, "fs.write=/etc").0);
+    // Another rule gives the same.
+    assert!(!revoked(Kept, &["fs.read=/etc/ssl", "fs.read=/etc"], "fs.read=/etc/ssl").0);
+}
+
+#[test]
+fn who_pins_what_it_had_mapped_while_it_is_looked_at_is_ended() {
+    let running = Running::start();
+    let client = running.client();
+    running.fake.pins_meanwhile.store(true, Ordering::Relaxed);
+    spawn(&client, "keeper", &["fs.read=/etc"]);
+    let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_s: None };
+    let report: ChangeReport = client.post("/v1/agents/keeper/revoke", &change).unwrap();
+    assert_eq!(report.ended.len(), 1, "{report:?}");
+    running.stop();
+}
+
 #[test]
 fn a_child_never_holds_what_its_parent_lacks() {
     let running = Running::start();
