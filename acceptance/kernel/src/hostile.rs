@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::undocumented_unsafe_blocks)] // every block is one system call on local memory
 
+use crate::address::address;
 use crate::uring::{Ring, answer};
 use libc::*;
 use std::ffi::{CStr, CString};
@@ -199,7 +200,7 @@ unsafe fn sigio(pid: c_int, signal: c_int) -> i64 {
 
 /// Sends a datagram with one control message beside it.
 unsafe fn control(socket: c_int, host: &str, port: u16, level: c_int, kind: c_int) -> i64 {
-    let (address, length) = crate::ops::address(host, port);
+    let (address, length) = address(host, port);
     // A routing header of type 2 (RFC 6275) that leads to ::1.
     let header = [59u8, 2, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     unsafe {

@@ -4,6 +4,7 @@
 //! with `bench` the measurements. As `actor` it is the program inside the agents.
 
 mod actor;
+mod address;
 mod adopt;
 mod bench;
 mod cases;
