@@ -50,7 +50,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "bpf-list", argument: "", wants: "list kernel programs", run: bpf_list },
     Attempt { name: "bpf-map", argument: "", wants: "make a map", run: bpf_map },
     Attempt { name: "bpf-pin", argument: "PIN", wants: "open what is pinned", run: bpf_pin },
-    Attempt { name: "perf", argument: "", wants: "count everybody's CPU clock", run: perf },
+    Attempt { name: "perf", argument: "", wants: "count the CPU clock", run: perf },
     Attempt { name: "keyring", argument: "NAME", wants: "read the user's key", run: keyring },
     Attempt { name: "module", argument: "FILE", wants: "load a kernel module", run: module },
     Attempt { name: "kexec", argument: "", wants: "replace the kernel", run: kexec },
