@@ -100,6 +100,8 @@ pub fn run() -> Result<()> {
     std::thread::spawn(move || while listener.accept().is_ok() {});
     let bare = suite(&crate::world::start_outsider()?)?;
     let w = World::new(4 << 20, crate::tally::Tally::default())?;
+    // As on a machine that runs: who is no agent is asked more then.
+    w.kernel.seal()?;
     let outsider = suite(&w.outsider()?)?;
     let rules =
         [on(FsRead, "/data/ok"), on(FsExec, "/data/exe"), net(NetConnect, "127.0.0.1", 32, 1401)];
