@@ -111,8 +111,8 @@ pub fn uefi(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
     judge(cx, &ready, &vm, &command, step)
 }
 
-/// What is shared out, what one caller may hold, and how often the daemon is killed, does not depend on the root; it
-/// takes minutes, once.
+/// What is shared out, what one caller may hold or keeps of a right, and how often the daemon is killed, does not depend
+/// on the root; it takes minutes, once.
 fn elsewhere(args: &Args) -> Vec<String> {
     match args.filter {
         Some(_) => Vec::new(),
@@ -123,6 +123,8 @@ fn elsewhere(args: &Args) -> Vec<String> {
             "limits.",
             "--skip",
             "fairness.",
+            "--skip",
+            "kept.",
             "--skip",
             "restart.soak",
         ]),
