@@ -157,8 +157,8 @@ unsafe fn into_pipe(fill: impl FnOnce(c_int) -> isize) -> i64 {
     }
 }
 
-/// The descriptor beside the next message.
-unsafe fn recv_fd(socket: c_int) -> i64 {
+/// The descriptor beside the next message, whose bytes do not matter.
+pub unsafe fn recv_fd(socket: c_int) -> i64 {
     unsafe {
         let mut byte = 0u8;
         let mut part = iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
@@ -171,7 +171,9 @@ unsafe fn recv_fd(socket: c_int) -> i64 {
         match answer(recvmsg(socket, &raw mut message, 0)) {
             failed @ ..0 => failed,
             _ => match CMSG_FIRSTHDR(&raw const message) {
-                head if head.is_null() => -i64::from(EACCES),
+                head if head.is_null() || (*head).cmsg_len < CMSG_LEN(4) as usize => {
+                    -i64::from(EACCES)
+                }
                 head => CMSG_DATA(head).cast::<c_int>().read_unaligned().into(),
             },
         }

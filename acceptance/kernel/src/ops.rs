@@ -177,7 +177,7 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
                 Ok(bytes) => bytes.len() as i64,
                 Err(e) => errno_of(&e),
             },
-            "take-fd" => take_fd(wire),
+            "take-fd" => crate::hostile::recv_fd(wire.as_raw_fd()),
             "many-opens" => {
                 let mut refused = 0;
                 for _ in 0..number(2) {
@@ -412,28 +412,5 @@ unsafe fn clone_into(cgroup: &CString) -> i64 {
         let mut status = 0;
         waitpid(pid as c_int, &raw mut status, 0);
         if WIFEXITED(status) { 1 } else { -i64::from(EPERM) }
-    }
-}
-
-/// A descriptor that the test hands over; the bytes of the message do not matter.
-fn take_fd(wire: &mut UnixStream) -> i64 {
-    unsafe {
-        let mut byte = 0u8;
-        let mut part = iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-        let mut space = [0u64; 8];
-        let mut message: msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = space.as_mut_ptr().cast();
-        message.msg_controllen = 64;
-        let n = recvmsg(wire.as_raw_fd(), &raw mut message, 0);
-        if n < 0 {
-            return answer(n);
-        }
-        let head = CMSG_FIRSTHDR(&raw const message);
-        if head.is_null() || (*head).cmsg_len < CMSG_LEN(4) as usize {
-            return -i64::from(EACCES);
-        }
-        CMSG_DATA(head).cast::<c_int>().read_unaligned().into()
     }
 }
