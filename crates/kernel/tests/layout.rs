@@ -98,6 +98,7 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             round,
             next_set,
             lost_told,
+            secret,
             layout
         }
     );
