@@ -60,6 +60,7 @@ enum {
 #define ENOENT 2
 #define EAGAIN 11
 #define EACCES 13
+#define EXDEV 18
 #define EINVAL 22
 
 #define AF_UNSPEC 0
@@ -99,6 +100,7 @@ enum {
 #define PROT_READ 1
 #define PROT_WRITE 2
 #define PROT_EXEC 4
+#define PTRACE_MODE_ATTACH 2
 #define MAP_SHARED 1
 #define MAP_TYPE 15
 #define VM_SHARED 8
@@ -214,6 +216,7 @@ struct file {
 };
 struct vm_area_struct {
 	unsigned long vm_flags;
+	void *anon_vma;
 	struct file *vm_file;
 };
 struct linux_binprm {

@@ -16,16 +16,17 @@
 #define RIGHTS_CHANGE (RIGHT_WRITE | RIGHT_APPEND | RIGHT_CREATE | RIGHT_DELETE)
 
 /*
- * The answer, in one word: rights in bits 0-7, whether one of them expires in bit 8, and which rule
+ * The answer, in one word: rights in bits 0-7 and 9, whether one of them expires in bit 8, and which rule
  * gave the wanted: its number in bits 16-31, its set in 32-63. The upper 48 bits are what report.h
  * takes as `ruling`.
  */
+#define RIGHTS_WANTED (0xff | RIGHT_LOAD)
 #define COVER_EXPIRES (1ull << 8)
 #define COVER_RULING_SHIFT 16
 
 static __always_inline __u32 rights_of(__u64 cover)
 {
-	return cover & 0xff;
+	return cover & RIGHTS_WANTED;
 }
 
 static __always_inline __u64 ruling_of(__u64 cover)
@@ -88,7 +89,7 @@ __noinline __u64 add_grants(__u32 set, __u32 file, __u64 cover, __u32 want)
 			cover |= COVER_EXPIRES;
 		if ((rights & want & ~cover) && !ruling_of(cover))
 			cover |= ruling(set, g->rule);
-		cover |= rights & (RIGHTS_ALL | RIGHT_TRAVERSE);
+		cover |= rights & (RIGHTS_ALL | RIGHT_TRAVERSE | RIGHT_LOAD);
 		if (!(rights & RIGHT_MORE))
 			break;
 	}
@@ -145,7 +146,7 @@ __noinline __u64 add_sets(__u64 list, __u32 file, __u64 reach, __u64 cover, __u3
 		set = l->sets[i];
 		if (below && !(reach & 1ull << (set & 63)))
 			continue;
-		cover = add_grants(set, file, cover, want & 0xff);
+		cover = add_grants(set, file, cover, want & RIGHTS_WANTED);
 		/* The right to look at a folder is for that folder only. */
 		if (below)
 			cover &= ~(__u64)RIGHT_TRAVERSE;

@@ -74,6 +74,14 @@ static __noinline bool gives_orders(struct file *f)
 	return false;
 }
 
+/* Memory as a file: writing there goes past what the pages are mapped for. */
+static __noinline bool is_memory(struct file *f)
+{
+	struct dentry *d = as(dentry, f->f_path.dentry);
+
+	return d->d_sb->s_magic == PROC_MAGIC && is_name(d->d_name.name, "mem", 4);
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *f)
 {
@@ -94,6 +102,8 @@ int BPF_PROG(file_open, struct file *f)
 	}
 	if ((all & RIGHTS_CHANGE) && gives_orders(f))
 		return report_path(a, &f->f_path, FORBIDDEN(FILE_OPEN, all), 0);
+	if (unlikely(a->flags & FLAG_STRICT) && (all & RIGHTS_CHANGE) && is_memory(f))
+		return report_path(a, &f->f_path, FORBIDDEN(CODE_MEMORY, all), 0);
 	cover = cover_file(a, f, all, any);
 	if (!enough(rights_of(cover), all, any)) {
 		clear_suspect();
@@ -203,9 +213,8 @@ static __always_inline void mark_mapped(struct KernelAgent *a, __u32 by)
  * right away looks for a mark, after the new list is in place: so a mark is made before the list is
  * looked at once more, and one of the two sees the other.
  */
-static __noinline bool may_map(struct KernelAgent *a, const struct path *p, __u32 all)
+static __noinline bool may_map(struct KernelAgent *a, const struct path *p, __u32 all, __u32 any)
 {
-	__u32 any = RIGHT_READ | RIGHT_EXEC;
 	int i;
 
 	for (i = 0; i < MAP_TRIES; i++) {
@@ -222,6 +231,36 @@ static __noinline bool may_map(struct KernelAgent *a, const struct path *p, __u3
 	return false;
 }
 
+/* Where code comes from is held to files that it may execute, or a profile gives. */
+static __always_inline bool is_strict(const struct KernelAgent *a, unsigned long prot)
+{
+	return (prot & PROT_EXEC) && unlikely(a->flags & FLAG_STRICT);
+}
+
+/*
+ * Whether a strict agent's code could come from this at all: from a regular file, which it cannot write to in the
+ * same place. Memory of its own, memfd, shared memory and devices (a shared /dev/zero is memory, of which mremap()
+ * makes a second mapping) are no file that a right is on.
+ */
+static __always_inline bool holds_code(struct file *f, unsigned long prot)
+{
+	return f && !passes(f) && !(prot & PROT_WRITE) && (f->f_inode->i_mode & S_IFMT) == S_IFREG;
+}
+
+/* What one of must be there for a mapping. */
+static __always_inline __u32 to_map(bool strict)
+{
+	return strict ? RIGHT_EXEC | RIGHT_LOAD : RIGHT_READ | RIGHT_EXEC;
+}
+
+/* Memory without a file that is to be executable. */
+static __noinline int maps_memory(void)
+{
+	struct KernelAgent *a = current_agent();
+
+	return a && is_strict(a, PROT_EXEC) ? report_plain(a, FORBIDDEN(CODE_MEMORY, RIGHT_EXEC), 0) : 0;
+}
+
 SEC("lsm/mmap_file")
 int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
 	     unsigned long flags)
@@ -229,19 +268,29 @@ int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
 	struct KernelAgent *a;
 	__u32 all = 0;
 	int verdict;
+	bool strict;
 
 	if (!f)
-		return 0;
+		return prot & PROT_EXEC ? maps_memory() : 0;
 	a = current_agent();
 	if (!a)
 		return prot & PROT_EXEC ? outsider_runs(f) : 0;
+	strict = is_strict(a, prot);
+	if (strict && !holds_code(f, prot))
+		return report_path(a, &f->f_path, FORBIDDEN(CODE_MEMORY, RIGHT_EXEC), 0);
 	if ((prot & PROT_WRITE) && (flags & MAP_TYPE) != 2 /* MAP_PRIVATE */)
 		all = RIGHT_WRITE;
 	if (is_settled(a, f, all, &verdict))
 		return verdict;
-	if (may_map(a, &f->f_path, all))
+	if (may_map(a, &f->f_path, all, to_map(strict)))
 		return 0;
-	return report_path(a, &f->f_path, DENIAL(MMAP_FILE, all ?: RIGHT_READ), 0);
+	return report_path(a, &f->f_path, DENIAL(MMAP_FILE, all ?: strict ? RIGHT_EXEC : RIGHT_READ), 0);
+}
+
+static __noinline int refuse_code(struct KernelAgent *a, struct file *f)
+{
+	return f ? report_dentry(a, f->f_path.dentry, mount_of(f->f_path.mnt), FORBIDDEN(CODE_MEMORY, RIGHT_EXEC)) :
+		   report_plain(a, FORBIDDEN(CODE_MEMORY, RIGHT_EXEC), 0);
 }
 
 SEC("lsm/file_mprotect")
@@ -250,18 +299,23 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long asked, uns
 	struct KernelAgent *a = current_agent();
 	struct file *f;
 	__u32 all = 0;
+	bool strict;
 
 	if (!a)
 		return 0;
 	f = as(file, vma->vm_file);
+	strict = is_strict(a, prot);
+	/* A private page that was written is not the file's any more. */
+	if (strict && (!holds_code(f, prot) || vma->anon_vma))
+		return refuse_code(a, f);
 	if (!f || !(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) || passes(f))
 		return 0;
 	if ((prot & PROT_WRITE) && (vma->vm_flags & VM_SHARED))
 		all = RIGHT_WRITE;
-	if (!quarantined(a) && may_map(a, &f->f_path, all))
+	if (!quarantined(a) && may_map(a, &f->f_path, all, to_map(strict)))
 		return 0;
 	return report_dentry(a, f->f_path.dentry, mount_of(f->f_path.mnt),
-			     DENIAL(FILE_MPROTECT, all ?: RIGHT_READ));
+			     DENIAL(FILE_MPROTECT, all ?: strict ? RIGHT_EXEC : RIGHT_READ));
 }
 
 /* A descriptor that somebody handed over. */

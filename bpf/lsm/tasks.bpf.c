@@ -60,6 +60,12 @@ int BPF_PROG(file_send_sigiotask, struct task_struct *p, struct fown_struct *own
 	return refuse_outsider(BROKEN_SEAL(FILE_SIGIO, sig));
 }
 
+/* Who traces writes to any page, code as well. */
+static __always_inline bool may_be_written(const struct KernelAgent *a, unsigned int mode)
+{
+	return !(a->flags & FLAG_STRICT) || !(mode & PTRACE_MODE_ATTACH);
+}
+
 SEC("lsm/ptrace_access_check")
 int BPF_PROG(ptrace_access_check, struct task_struct *child, unsigned int mode)
 {
@@ -69,7 +75,7 @@ int BPF_PROG(ptrace_access_check, struct task_struct *child, unsigned int mode)
 		return outsider_traces(child, mode);
 	b = agent_of(child);
 	if (b && b->aid == a->aid && !(b->flags & FLAG_SETUP))
-		return 0;
+		return may_be_written(a, mode) ? 0 : report_plain(a, FORBIDDEN(CODE_MEMORY, mode), 0);
 	return report_plain(a, FORBIDDEN(PTRACE_ACCESS, mode), b ? b->aid : 0);
 }
 
@@ -82,7 +88,8 @@ int BPF_PROG(ptrace_traceme, struct task_struct *parent)
 		return 0;
 	b = agent_of(parent);
 	if (b && b->aid == a->aid)
-		return 0;
+		return may_be_written(a, PTRACE_MODE_ATTACH) ? 0 :
+							     report_plain(a, FORBIDDEN(CODE_MEMORY, 0), 0);
 	return report_plain(a, FORBIDDEN(PTRACE_TRACEME, 0), b ? b->aid : 0);
 }
 

@@ -8,6 +8,7 @@ mod address;
 mod adopt;
 mod bench;
 mod cases;
+mod code;
 mod hostile;
 mod ops;
 mod tally;

@@ -234,7 +234,7 @@ unsafe fn map(fd: c_int, prot: c_int, flags: c_int) -> i64 {
 }
 
 /// Runs `body` in a child; its answer comes back through a pipe.
-fn in_child(body: impl FnOnce() -> i64) -> i64 {
+pub fn in_child(body: impl FnOnce() -> i64) -> i64 {
     unsafe {
         let mut ends = [0; 2];
         pipe(ends.as_mut_ptr());

@@ -140,18 +140,24 @@ impl World {
 
     /// The same, as a child of another, or with a standard output of its own.
     pub fn agent_with(&self, rules: &[Given], parent: AgentId, out: OwnedFd) -> Result<Actor> {
-        self.agent_in(OWN, rules, parent, out)
+        self.agent_in((OWN, false), rules, parent, out)
     }
 
     /// One that shares what it can with others.
     pub fn sharer(&self, rules: &[Given]) -> Result<Actor> {
         let out = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
-        self.agent_in(Namespaces::Shared, rules, AgentId::NOBODY, out.into())
+        self.agent_in((Namespaces::Shared, false), rules, AgentId::NOBODY, out.into())
+    }
+
+    /// One whose code comes from some files alone.
+    pub fn strict(&self, rules: &[Given]) -> Result<Actor> {
+        let out = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+        self.agent_in((OWN, true), rules, AgentId::NOBODY, out.into())
     }
 
     fn agent_in(
         &self,
-        namespaces: Namespaces,
+        (namespaces, strict): (Namespaces, bool),
         rules: &[Given],
         parent: AgentId,
         out: OwnedFd,
@@ -170,6 +176,7 @@ impl World {
             swap_max: None,
             pids_max: Some(64),
             may_spawn: rules.iter().any(|r| r.capability == Capability::AgentSignal),
+            strict,
             namespaces,
         };
         if let Err(refused) = self.kernel.create_agent(&new, &[set, self.base()?]) {
@@ -209,7 +216,8 @@ impl World {
             Place::Path(path) => KernelScope::File(Arc::new(self.handle(path)?)),
             Place::Other(scope) => scope.clone(),
         };
-        Ok(KernelRule { capability: given.capability, scope, expires_ns: given.expires_ns })
+        let Given { capability, expires_ns, code, .. } = *given;
+        Ok(KernelRule { capability, scope, expires_ns, code })
     }
 
     /// The file that a path leads to.
@@ -458,7 +466,7 @@ impl Actor {
         Ok(())
     }
 
-    fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         if self.aid.is_some() { "an agent" } else { "a non-agent" }
     }
 }
@@ -469,6 +477,7 @@ pub struct Given {
     pub capability: Capability,
     pub place: Place,
     pub expires_ns: u64,
+    pub code: bool,
 }
 
 #[derive(Clone)]
@@ -479,12 +488,17 @@ pub enum Place {
 
 /// A rule without a path, that never expires.
 pub fn rule(capability: Capability, scope: KernelScope) -> Given {
-    Given { capability, place: Place::Other(scope), expires_ns: 0 }
+    Given { capability, place: Place::Other(scope), expires_ns: 0, code: false }
 }
 
 /// A rule on a path.
 pub fn on(capability: Capability, path: &str) -> Given {
-    Given { capability, place: Place::Path(path.to_owned()), expires_ns: 0 }
+    Given { capability, place: Place::Path(path.to_owned()), expires_ns: 0, code: false }
+}
+
+/// As a profile gives it.
+pub fn code(given: Given) -> Given {
+    Given { code: true, ..given }
 }
 
 /// A rule on an address.

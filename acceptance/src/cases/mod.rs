@@ -24,6 +24,7 @@ mod seal;
 mod shared;
 mod shutdown;
 mod soak;
+mod strict;
 mod unwritten;
 
 use crate::world::World;
@@ -52,6 +53,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         lent::CASES,
         isolation::CASES,
         kept::CASES,
+        strict::CASES,
         shared::CASES,
         filesystems::CASES,
         broker::CASES,

@@ -193,5 +193,7 @@ pub const FLAG_KEEPS: u32 = 16;
 pub const FLAG_PINS: u32 = 32;
 /// It moves pages by io_uring: what it reads may stay in a pipe.
 pub const FLAG_SPLICES: u32 = 64;
+/// Its code comes from files that it may execute or [`crate::caps::RIGHT_LOAD`], and from no memory of its own.
+pub const FLAG_STRICT: u32 = 128;
 /// Its `/proc` is one that other agents use too: it may not be listed.
 pub const FLAG_SHARES: u32 = 8;

@@ -19,6 +19,9 @@ pub const RIGHT_TRAVERSE: u32 = 64;
 /// Write at the end only: no read, no cut, no overwrite. What a standard file opened with `O_APPEND`
 /// gives; no capability does.
 pub const RIGHT_APPEND: u32 = 128;
+/// Code may be mapped from it by an agent whose code comes from such files alone ([`crate::agent::FLAG_STRICT`]):
+/// what a profile lets it read.
+pub const RIGHT_LOAD: u32 = 512;
 /// The same set has another grant on the same file in the next layer; see [`GrantKey::layer`].
 pub const RIGHT_MORE: u32 = 1 << 31;
 

@@ -90,11 +90,12 @@ pub enum Hook {
     KernelLoad = 67,
     ProcWrite = 68,
     FileIoctlChange = 69,
+    CodeMemory = 70,
 }
 
 impl Hook {
     /// Every hook, in order of its number.
-    pub const ALL: [Hook; 69] = [
+    pub const ALL: [Hook; 70] = [
         Self::FileOpen,
         Self::FilePermission,
         Self::MmapFile,
@@ -164,6 +165,7 @@ impl Hook {
         Self::KernelLoad,
         Self::ProcWrite,
         Self::FileIoctlChange,
+        Self::CodeMemory,
     ];
 }
 

@@ -75,6 +75,8 @@ pub struct Info {
     pub numbers: VecDeque<(kernel::SetId, u32, Arc<[u32]>)>,
     /// Whose `/proc`, `/tmp` and IPC namespace it uses.
     pub namespaces: manifest::Namespaces,
+    /// Where its code may come from.
+    pub exec: manifest::Exec,
     /// What it has from its launch on.
     pub launch: Vec<Given>,
     /// Nanoseconds since the UNIX epoch.

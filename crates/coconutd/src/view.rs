@@ -234,6 +234,10 @@ fn tried(attempt: &supervisor::Attempt) -> String {
         "syslog" => "read the kernel's log".to_owned(),
         "kernel_module" => "have the kernel fetch a module".to_owned(),
         "kernel_load" => "load something into the kernel".to_owned(),
+        "code_memory" if object.is_empty() => {
+            "make memory executable that it can write to".to_owned()
+        }
+        "code_memory" => format!("map {object} as code"),
         "lockdown" => "reach into the kernel".to_owned(),
         "tun_device" => "use a network device of its own".to_owned(),
         "sb_remount" => "mount a file system anew".to_owned(),

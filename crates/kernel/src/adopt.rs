@@ -11,7 +11,7 @@ use crate::sets::Sets;
 use crate::state::{Agent, Before, Rights};
 use crate::{Error, Handle, LoadOptions, Namespaces, Process, Result, SetId, cgroup, object, sys};
 use abi::AgentId;
-use abi::agent::{FLAG_KEEPS, KernelAgent};
+use abi::agent::{FLAG_KEEPS, FLAG_STRICT, KernelAgent};
 use abi::caps::FileKey;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs::{self, File};
@@ -192,6 +192,7 @@ impl Kernel {
             maps_on: AtomicBool::new(known.mapped.iter().any(|word| *word != 0)),
             keeps_on: AtomicBool::new(known.flags & FLAG_KEEPS != 0),
             namespaces: standing.namespaces,
+            strict: known.flags & FLAG_STRICT != 0,
             rights: Mutex::new(Rights { sets: sets.to_vec(), ..Rights::default() }),
         }))
     }

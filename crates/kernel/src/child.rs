@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::SpawnStep;
+use crate::filter::NO_EXEC_BY_DEFAULT;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -20,6 +21,8 @@ pub(crate) struct Plan<'a> {
     pub uid: u32,
     pub gid: u32,
     pub groups: &'a [u32],
+    /// Nothing that is written becomes code.
+    pub strict: bool,
     /// To be executed by descriptor; a script goes by its path.
     pub program: Option<RawFd>,
     pub stdio: [RawFd; 3],
@@ -110,6 +113,9 @@ fn run(plan: &Plan<'_>) -> Result<std::convert::Infallible, (SpawnStep, i32)> {
     mounts(plan)?;
     stdio(plan)?;
     privileges(plan)?;
+    if plan.strict {
+        filter()?;
+    }
     // SAFETY: a NUL-terminated path.
     check(SpawnStep::Chdir, unsafe { libc::chdir(plan.cwd.as_ptr()) }.into())?;
     say(plan, SpawnStep::Report, 0);
@@ -266,6 +272,14 @@ fn privileges(plan: &Plan<'_>) -> Step {
         check(SpawnStep::Caps, done)?;
         check(SpawnStep::NoNewPrivs, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())
     }
+}
+
+fn filter() -> Step {
+    let mut lines = NO_EXEC_BY_DEFAULT;
+    let program = libc::sock_fprog { len: lines.len() as u16, filter: lines.as_mut_ptr() };
+    let (set, mode) = (libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER);
+    // SAFETY: a live program of as many lines as it says, which the kernel copies.
+    check(SpawnStep::Filter, unsafe { libc::prctl(set, mode, &raw const program, 0, 0) }.into())
 }
 
 fn say(plan: &Plan<'_>, step: SpawnStep, errno: i32) {

@@ -4,7 +4,7 @@ use crate::kernel::{Kernel, check_count};
 use crate::lock::lock;
 use crate::state::{Agent, Rights};
 use crate::{Error, Namespaces, NewAgent, Result, SetId, cgroup, maps};
-use abi::agent::{FLAG_SETUP, FLAG_SHARES, KernelAgent, MAPPED_WORDS};
+use abi::agent::{FLAG_SETUP, FLAG_SHARES, FLAG_STRICT, KernelAgent, MAPPED_WORDS};
 use abi::caps::FileKey;
 use abi::{AgentId, AgentState};
 use std::fs::File;
@@ -97,11 +97,12 @@ impl Kernel {
         let file = |source| Error::File { action: "open", path: leaf.to_owned(), source };
         let cgroup: OwnedFd = File::open(leaf).map_err(file)?.into();
         let nowhere = FileKey { dev: 0, ino: 0 };
+        let strict = if self.is_strict(new)? { FLAG_STRICT } else { 0 };
         let value = KernelAgent {
             aid: new.aid.0,
             list: 0,
             state: AgentState::Spawning as u32,
-            flags: flags_of(new.namespaces),
+            flags: flags_of(new.namespaces) | strict,
             denials: 0,
             uses: 0,
             program: nowhere,
@@ -127,8 +128,15 @@ impl Kernel {
             maps_on: AtomicBool::new(false),
             keeps_on: AtomicBool::new(false),
             namespaces: new.namespaces,
+            strict: strict != 0,
             rights: Mutex::new(Rights { sets: sets.to_vec(), ..Rights::default() }),
         })
+    }
+
+    /// As it is told, or as its parent is: nobody makes a child that may do more.
+    fn is_strict(&self, new: &NewAgent) -> Result<bool> {
+        let by_parent = new.parent != AgentId::NOBODY && self.shared.agent(new.parent)?.strict;
+        Ok(new.strict || by_parent)
     }
 }
 

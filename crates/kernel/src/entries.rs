@@ -172,6 +172,7 @@ pub(crate) fn stacked(set: u32, file: u32, layers: &[Layer]) -> Vec<(GrantKey, G
 /// The rights that a rule gives on a file or folder; none if the capability is not about files.
 pub(crate) fn rights_on(rule: &KernelRule, directory: bool) -> Option<u32> {
     Some(match rule.capability {
+        Capability::FsRead if rule.code => RIGHT_READ | RIGHT_LOAD,
         Capability::FsRead => RIGHT_READ,
         Capability::FsWrite if directory => RIGHT_WRITE | RIGHT_CREATE,
         Capability::FsWrite => RIGHT_WRITE,

@@ -197,6 +197,8 @@ steps! {
     Caps = 14 => "dropping capabilities", None;
     /// `no_new_privs`.
     NoNewPrivs = 15 => "setting no_new_privs", None;
+    /// A filter of system calls, for a strict agent.
+    Filter = 21 => "filtering system calls", Some("`exec = \"strict\"` needs a kernel with CONFIG_SECCOMP_FILTER");
     /// Working directory.
     Chdir = 16 => "changing to the working directory", Some("create the directory, or name another one");
     /// The daemon wrote the grants of the private mounts and switched checks on.

@@ -26,7 +26,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
-/// Every right on the agent's own `/tmp`.
+/// Every right on the agent's own `/tmp`; a strict one runs nothing from there.
 const TMP_RIGHTS: u32 =
     RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC | RIGHT_CREATE | RIGHT_DELETE | RIGHT_UNIX;
 
@@ -97,6 +97,7 @@ pub(crate) fn prepare(shared: &Arc<Shared>, agent: Arc<Agent>, launch: Launch) -
     let strings = Strings::new(&launch)?;
     let mut seat = shared.seats.take();
     let plan = sit(&mut seat, &launch, &strings, &room, [&tell, &go])
+        .map(|plan| Plan { strict: agent.strict, ..plan })
         .map_err(|e| failed(SpawnStep::Prepare, e))?;
     let (pid, pidfd) = child::clone_into(agent.cgroup.as_raw_fd(), &plan)
         .map_err(|e| failed(SpawnStep::Clone, e))?;
@@ -134,6 +135,7 @@ fn sit<'a>(
         room: room.plan(seat)?,
         seat: seat.numbers(),
         end: seat.end(),
+        strict: false,
         uid: launch.uid,
         gid: launch.gid,
         groups: &launch.groups,
@@ -190,7 +192,8 @@ fn expected(shared: &Shared, launch: &Launch) -> Result<Expected> {
 fn grant(shared: &Shared, agent: &Agent, pid: u32, stdio: &[OwnedFd]) -> Result<()> {
     let error = |source| failed(SpawnStep::Grants, source);
     let mut private: Vec<(FileKey, u32)> = Vec::new();
-    for (mount, rights) in [("proc", RIGHT_READ | RIGHT_WRITE), ("tmp", TMP_RIGHTS)] {
+    let tmp = if agent.strict { TMP_RIGHTS & !RIGHT_EXEC } else { TMP_RIGHTS };
+    for (mount, rights) in [("proc", RIGHT_READ | RIGHT_WRITE), ("tmp", tmp)] {
         let path = format!("/proc/{pid}/root/{mount}");
         let fd = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| error(e.into()))?;

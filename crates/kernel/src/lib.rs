@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod features;
 mod files;
+mod filter;
 mod handle;
 pub mod hooks;
 mod kernel;

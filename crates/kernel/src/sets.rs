@@ -368,7 +368,7 @@ impl Lost {
 }
 
 /// Rights by which something can be mapped, or be got that stays.
-const RIGHTS_MAP: u32 = RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC | RIGHT_UNIX;
+const RIGHTS_MAP: u32 = RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC | RIGHT_UNIX | RIGHT_LOAD;
 
 /// What some sets allow of those on one file: rights, and until when.
 fn mapping(sets: &[&Set], file: &FileKey) -> Vec<(u32, u64)> {

@@ -77,6 +77,8 @@ pub(crate) struct Agent {
     /// The same of what it may keep without having it mapped.
     pub keeps_on: AtomicBool,
     pub namespaces: Namespaces,
+    /// Its code comes from some files alone.
+    pub strict: bool,
     pub rights: Mutex<Rights>,
 }
 

@@ -72,6 +72,8 @@ pub struct NewAgent {
     pub pids_max: Option<u64>,
     /// It may have children: its own processes are put into a cgroup beside theirs.
     pub may_spawn: bool,
+    /// Its code comes from files that it may execute or [`KernelRule::code`] names. Its children's does, too.
+    pub strict: bool,
     /// What it has to itself beside its PID, mount and UTS namespaces.
     pub namespaces: Namespaces,
 }
@@ -119,6 +121,8 @@ pub struct KernelRule {
     pub scope: KernelScope,
     /// `CLOCK_BOOTTIME` nanoseconds after which it is void; 0 is never.
     pub expires_ns: u64,
+    /// What it lets read may be mapped as code by a strict agent.
+    pub code: bool,
 }
 
 /// Where a capability holds.

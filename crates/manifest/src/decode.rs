@@ -2,14 +2,16 @@
 
 use crate::problem::{ManifestError, Problems};
 use crate::reader::{Item, Span, items};
-use crate::types::{Agent, Children, Declared, Manifest, Memory, Namespaces, ProfileUse, is_name};
+use crate::types::{
+    Agent, Children, Declared, Exec, Manifest, Memory, Namespaces, ProfileUse, is_name,
+};
 use crate::{AbsPath, capabilities, limits, units};
 use std::collections::BTreeMap;
 use toml::de::DeTable;
 
 const SECTIONS: [&str; 4] = ["agent", "capabilities", "lane", "memory"];
-const AGENT_KEYS: [&str; 9] =
-    ["name", "tenant", "command", "user", "cwd", "env", "children", "namespaces", "digest"];
+const AGENT_KEYS: [&str; 10] =
+    ["name", "tenant", "command", "user", "cwd", "env", "children", "namespaces", "exec", "digest"];
 const NAME: &str =
     "lower-case letters, digits, `-`, `_` and `.`, a letter or digit first, at most 63";
 
@@ -89,7 +91,7 @@ fn parse_agent(table: &DeTable<'_>, section: Span, problems: &mut Problems<'_>) 
     let (mut name, mut tenant, mut command) = (None, None, None);
     let (mut user, mut cwd, mut digest) = (None, None, None);
     let (mut env, mut children) = (BTreeMap::new(), Children::End);
-    let mut namespaces = Namespaces::Own;
+    let (mut namespaces, mut exec) = (Namespaces::Own, Exec::Readable);
     let list = items(table);
     for item in &list {
         match item.key.as_str() {
@@ -101,6 +103,7 @@ fn parse_agent(table: &DeTable<'_>, section: Span, problems: &mut Problems<'_>) 
             "env" => env = parse_env(item, problems),
             "children" => children = parse_children(item, problems),
             "namespaces" => namespaces = parse_namespaces(item, problems),
+            "exec" => exec = parse_exec(item, problems),
             "digest" => digest = parse_digest(item, problems),
             _ => problems.unknown_key(item, "key in [agent]", &AGENT_KEYS),
         }
@@ -116,7 +119,7 @@ fn parse_agent(table: &DeTable<'_>, section: Span, problems: &mut Problems<'_>) 
         }
     }
     let (name, tenant, command) = (name?, tenant?, command?);
-    Some(Agent { name, tenant, command, user, cwd, env, children, namespaces, digest })
+    Some(Agent { name, tenant, command, user, cwd, env, children, namespaces, exec, digest })
 }
 
 fn parse_name(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<String> {
@@ -228,6 +231,11 @@ fn parse_children(item: &Item<'_>, problems: &mut Problems<'_>) -> Children {
 fn parse_namespaces(item: &Item<'_>, problems: &mut Problems<'_>) -> Namespaces {
     let choices = [Namespaces::Own, Namespaces::Shared].map(|choice| (choice.name(), choice));
     parse_choice(item, choices, "namespaces can be", problems)
+}
+
+fn parse_exec(item: &Item<'_>, problems: &mut Problems<'_>) -> Exec {
+    let choices = [Exec::Readable, Exec::Strict].map(|choice| (choice.name(), choice));
+    parse_choice(item, choices, "code can be held to", problems)
 }
 
 /// A folder of a common tmpfs has no size of its own: what lies there counts as the agent's memory.

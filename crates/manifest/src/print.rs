@@ -2,7 +2,7 @@
 
 use crate::kinds::{self, Form};
 use crate::rule::{InferScope, Rule, Scope};
-use crate::types::{Children, Manifest, Namespaces};
+use crate::types::{Children, Exec, Manifest, Namespaces};
 use crate::units::{print_duration, print_size};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -69,6 +69,9 @@ impl Manifest {
         }
         if agent.namespaces != Namespaces::Own {
             let _ = writeln!(text, "namespaces = {}", quoted(agent.namespaces.name()));
+        }
+        if agent.exec != Exec::Readable {
+            let _ = writeln!(text, "exec = {}", quoted(agent.exec.name()));
         }
         if let Some(digest) = &agent.digest {
             let _ = writeln!(text, "digest = \"{digest}\"");

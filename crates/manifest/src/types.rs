@@ -41,6 +41,8 @@ pub struct Agent {
     pub children: Children,
     /// Whose `/proc`, `/tmp` and IPC namespace it uses.
     pub namespaces: Namespaces,
+    /// Where its machine code may come from.
+    pub exec: Exec,
     /// SHA-256 of the program's file; none is not checked.
     pub digest: Option<Digest>,
 }
@@ -81,6 +83,27 @@ impl Namespaces {
         match self {
             Self::Own => "own",
             Self::Shared => "shared",
+        }
+    }
+}
+
+/// Where an agent's machine code may come from. An interpreter that it may execute reads what it may read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+pub enum Exec {
+    /// From every file that it may read, and from memory that it writes.
+    #[default]
+    Readable,
+    /// From files that it may execute or its profiles let it read: no other is mapped as code, and no memory that was
+    /// written becomes code (W^X). Its children's too.
+    Strict,
+}
+
+impl Exec {
+    /// As written in a manifest.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Readable => "readable",
+            Self::Strict => "strict",
         }
     }
 }

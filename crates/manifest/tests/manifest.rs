@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers are test code outside of test functions
 
-use coconut_manifest::{Children, Manifest, Namespaces, Profiles, Rule, grant_covers};
+use coconut_manifest::{Children, Exec, Manifest, Namespaces, Profiles, Rule, grant_covers};
 use proptest::prelude::*;
 
 const RIGHT: &str = r#"
@@ -15,6 +15,7 @@ cwd     = "/srv/work"
 env     = { LANG = "C.UTF-8", HOME = "/srv/work" }
 children = "reparent"
 namespaces = "shared"
+exec = "strict"
 digest  = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 [capabilities]
@@ -53,6 +54,7 @@ fn everything_is_read() {
     assert_eq!(manifest.agent.user.as_deref(), Some("agent-1"));
     assert_eq!(manifest.agent.children, Children::Reparent);
     assert_eq!(manifest.agent.namespaces, Namespaces::Shared);
+    assert_eq!(manifest.agent.exec, Exec::Strict);
     assert!(manifest.agent.digest.is_some());
     assert_eq!(manifest.weight, 200);
     assert_eq!(manifest.memory.ssd, Some(2 << 30));

@@ -8,6 +8,9 @@ use abi::{AgentId, AgentState, Capability};
 use manifest::{FsRight, Rule, Scope};
 use std::fmt;
 
+/// `EXDEV` (rename(2), link(2)).
+const EXDEV: i32 = 18;
+
 /// Why an attempt was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reason {
@@ -27,6 +30,10 @@ pub enum Reason {
     Forbidden,
     /// The list of all processes, in a `/proc` that it shares.
     SharedList,
+    /// Under its new name it would have rights that it has not under the old one.
+    WouldGain,
+    /// Its manifest holds its code to files.
+    Strict,
     /// The agent is frozen: everything it tries is denied.
     Quarantined,
 }
@@ -51,6 +58,12 @@ impl fmt::Display for Reason {
             ),
             Self::SharedList => f.write_str(
                 "it shares /proc with others: its own processes are there, the list of all is not",
+            ),
+            Self::WouldGain => f.write_str(
+                "the file would have rights there that it has not where it is: a copy has none of its own (EXDEV, at which mv and git copy)",
+            ),
+            Self::Strict => f.write_str(
+                "its manifest says exec = \"strict\": code comes from files that it may execute, and from no memory",
             ),
             Self::Forbidden => f.write_str("no capability allows it to an agent"),
             Self::Quarantined => f.write_str("the agent is quarantined: everything is refused"),
@@ -83,13 +96,19 @@ fn explain(agent: &Agent, attempt: &Attempt) -> Explanation {
     let wanted = Rule::parse_value(attempt.capability, &attempt.object).ok();
     let reason = reason(agent, attempt, wanted.as_ref());
     let allow = match reason {
-        Reason::Forbidden | Reason::SharedList | Reason::Quarantined | Reason::HeldNow(_) => None,
+        Reason::Forbidden
+        | Reason::SharedList
+        | Reason::Strict
+        | Reason::WouldGain
+        | Reason::Quarantined
+        | Reason::HeldNow(_) => None,
         // The same words again, for what the name leads to now.
         Reason::Replaced(ref rule) => Some(rule.clone()),
         _ => wanted.map(on_what_is_there),
     };
     let manifest_line = match reason {
         Reason::SharedList => Some("namespaces = \"own\"".to_owned()),
+        Reason::Strict => Some("exec = \"readable\"".to_owned()),
         _ => allow.as_ref().map(Rule::manifest_line),
     };
     Explanation { attempt: attempt.clone(), reason, allow, manifest_line }
@@ -108,6 +127,12 @@ fn on_what_is_there(mut rule: Rule) -> Rule {
 fn reason(agent: &Agent, attempt: &Attempt, wanted: Option<&Rule>) -> Reason {
     if agent.state() == AgentState::Quarantined || attempt.operation == "quarantine" {
         return Reason::Quarantined;
+    }
+    if attempt.errno == -EXDEV {
+        return Reason::WouldGain;
+    }
+    if attempt.operation == "code_memory" {
+        return Reason::Strict;
     }
     // Whoever opens a file is told to have no right, and never that it is forbidden; but for this one.
     if attempt.capability == Capability::Forbidden && attempt.operation == "file_open" {

@@ -137,7 +137,7 @@ impl Daemon {
             let mut options = std::fs::OpenOptions::new();
             let open = options.read(true).custom_flags(libc::O_PATH).open(path)?;
             let scope = KernelScope::File(Arc::new(self.kernel.handle(open.into())?));
-            rules.push(KernelRule { capability, scope, expires_ns: 0 });
+            rules.push(KernelRule { capability, scope, expires_ns: 0, code: false });
         }
         Ok(self.kernel.make_set(&rules)?)
     }
@@ -165,6 +165,7 @@ impl Daemon {
             swap_max: None,
             pids_max: Some(64),
             may_spawn: false,
+            strict: false,
             namespaces: OWN,
         };
         self.kernel.create_agent(&new, &sets)?;

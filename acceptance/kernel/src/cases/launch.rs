@@ -135,6 +135,7 @@ fn new(aid: AgentId) -> NewAgent {
         swap_max: None,
         pids_max: None,
         may_spawn: false,
+        strict: false,
         namespaces: OWN,
     }
 }

@@ -73,8 +73,12 @@ fn by_where_a_rule_stood(w: &World) -> Result<()> {
     let old = Arc::new(w.handle(FILE)?);
     let new = Arc::new(w.handle("/data/ok/g")?);
     let scope = kernel::KernelScope::File(Arc::clone(&old));
-    let set =
-        w.kernel.make_set(&[kernel::KernelRule { capability: FsRead, scope, expires_ns: 0 }])?;
+    let set = w.kernel.make_set(&[kernel::KernelRule {
+        capability: FsRead,
+        scope,
+        expires_ns: 0,
+        code: false,
+    }])?;
     let a = w.agent(&[])?;
     let aid = a.aid.unwrap_or_default();
     w.kernel.assign(aid, &[set, w.base()?])?;

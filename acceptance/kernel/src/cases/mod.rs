@@ -13,6 +13,7 @@ mod revoke;
 mod seal;
 mod shared;
 mod shares;
+mod strict;
 mod tasks;
 mod unix;
 
@@ -24,7 +25,7 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 15] = [
+pub const GROUPS: [(&str, Group); 16] = [
     ("mapped", mapped::run),
     ("hooks", hooks::run),
     ("launch", launch::run),
@@ -35,6 +36,7 @@ pub const GROUPS: [(&str, Group); 15] = [
     ("net", net::run),
     ("unix", unix::run),
     ("tasks", tasks::run),
+    ("strict", strict::run),
     ("reach", reach::run),
     ("forbidden", forbidden::run),
     ("audit", audit::run),

@@ -158,8 +158,12 @@ fn followed(w: &World) -> Result<()> {
     let new = Arc::new(w.handle("/data/ro/new")?);
     let file = |handle: &Arc<kernel::Handle>| kernel::KernelScope::File(Arc::clone(handle));
     let rules = [(FsRead, file(&old)), (FsRead, file(&new)), (FsWrite, file(&old))];
-    let rules =
-        rules.map(|(capability, scope)| kernel::KernelRule { capability, scope, expires_ns: 0 });
+    let rules = rules.map(|(capability, scope)| kernel::KernelRule {
+        capability,
+        scope,
+        expires_ns: 0,
+        code: false,
+    });
     let set = w.kernel.make_set(&[rules[0].clone(), rules[2].clone()])?;
     let a = w.agent(&[])?;
     let aid = a.aid.unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::error::{Answer, Refusal};
 use crate::state::Daemon;
 use api::agent::{Provenance, SpawnRequest, SpawnSource};
 use manifest::{
-    Agent, Children, Declared, InferScope, Manifest, Memory, Namespaces, ProfileUse, Rule,
+    Agent, Children, Declared, Exec, InferScope, Manifest, Memory, Namespaces, ProfileUse, Rule,
     RuleError, Scope,
 };
 use std::collections::BTreeMap;
@@ -29,6 +29,20 @@ pub struct Prepared {
 /// # Errors
 /// Names the step that refused: `manifest`, `signature` or `authority`.
 pub fn prepare(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answer<Prepared> {
+    let mut prepared = written(daemon, caller, request)?;
+    let exec = &mut prepared.manifest.agent.exec;
+    *exec = (*exec).max(exec_of(daemon, caller));
+    Ok(prepared)
+}
+
+/// What a child's code is held to at least: what its parent's is.
+fn exec_of(daemon: &Daemon, caller: &Caller) -> Exec {
+    let Caller::Agent { aid, .. } = caller else { return Exec::Readable };
+    // One that is not known makes no child; until that is found out, the stricter.
+    daemon.inner().info.get(aid).map_or(Exec::Strict, |info| info.exec)
+}
+
+fn written(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answer<Prepared> {
     check_extras(caller, request).map_err(|refusal| refusal.step("authority"))?;
     match &request.source {
         SpawnSource::AdHoc { tenant, name, capabilities, weight } => {
@@ -254,6 +268,7 @@ fn ad_hoc(
             env: BTreeMap::new(),
             children: Children::End,
             namespaces: Namespaces::Own,
+            exec: Exec::Readable,
             digest: None,
         },
         rules: Vec::new(),

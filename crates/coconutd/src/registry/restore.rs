@@ -18,7 +18,7 @@ use abi::caps::FileKey;
 use abi::{AgentId, AgentState, Kind};
 use anyhow::Context;
 use kernel::{Counters, Footing, Found, Process, SetId, Standing};
-use manifest::Namespaces;
+use manifest::{Exec, Namespaces};
 use record::{Entry, body};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -286,6 +286,7 @@ fn of_row(
         sets,
         numbers: numbers.collect(),
         namespaces: if row.shares { Namespaces::Shared } else { Namespaces::Own },
+        exec: if row.strict { Exec::Strict } else { Exec::Readable },
         launch: row.launch.into_iter().map(given).collect(),
         started_ns: row.started_ns,
         ended_ns: row.ended_ns,

@@ -31,6 +31,8 @@ pub struct InfoRow {
     #[serde(default)]
     pub shares: bool,
     #[serde(default)]
+    pub strict: bool,
+    #[serde(default)]
     pub launch: Vec<(u32, String)>,
     pub started_ns: u64,
     #[serde(default)]

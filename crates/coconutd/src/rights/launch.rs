@@ -3,7 +3,7 @@
 //! It is shown and recorded, and never counts as held: a child's own `/proc` is not its parent's.
 
 use abi::Capability;
-use manifest::Namespaces;
+use manifest::{Exec, Namespaces};
 use rustix::fs::{OFlags, fcntl_getfl};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -25,7 +25,7 @@ impl Given {
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
 /// All of it; the standard files with exactly the modes that they were opened with.
-pub fn given(stdio: &[OwnedFd; 3], namespaces: Namespaces) -> Vec<Given> {
+pub fn given(stdio: &[OwnedFd; 3], namespaces: Namespaces, exec: Exec) -> Vec<Given> {
     use Capability::{FsCreate, FsDelete, FsExec, FsRead, FsWrite};
     let proc = match namespaces {
         Namespaces::Own => "/proc (its own)",
@@ -37,7 +37,8 @@ pub fn given(stdio: &[OwnedFd; 3], namespaces: Namespaces) -> Vec<Given> {
         Given::new(FsWrite, proc),
     ];
     let tmp = |kind| Given::new(kind, "/tmp (its own)");
-    all.extend([FsRead, FsWrite, FsCreate, FsDelete, FsExec].map(tmp));
+    all.extend([FsRead, FsWrite, FsCreate, FsDelete].map(tmp));
+    all.extend((exec == Exec::Readable).then(|| tmp(FsExec)));
     for (fd, name) in stdio.iter().zip(NAMES) {
         all.extend(standard(fd, name));
     }
@@ -77,7 +78,7 @@ mod tests {
         let append = OpenOptions::new().append(true).open(&path).unwrap();
         let both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let stdio = [File::open(&path).unwrap().into(), append.into(), both.into()];
-        let all = given(&stdio, Namespaces::Own);
+        let all = given(&stdio, Namespaces::Own, Exec::Readable);
         let of = |name: &str| -> Vec<Capability> {
             all.iter().filter(|given| given.object.contains(name)).map(|given| given.kind).collect()
         };

@@ -2,6 +2,7 @@
 
 use crate::port::{KernelPort, Target};
 use kernel::SetId;
+use manifest::Origin;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -259,12 +260,15 @@ fn kernel_rules(set: &RuleSet, targets: &[Target]) -> Vec<kernel::KernelRule> {
     let mut rules = Vec::with_capacity(targets.len());
     for (rule, target) in set.positions().iter().zip(targets) {
         let nothing = vec![kernel::KernelScope::Nothing];
-        let (scopes, capability, expires) = match rule {
-            None => (nothing, abi::Capability::None, None),
-            Some(rule) => (scopes(target), rule.rule.capability(), rule.expires_ns),
+        let (scopes, capability, expires, code) = match rule {
+            None => (nothing, abi::Capability::None, None, false),
+            Some(rule) => {
+                let code = matches!(rule.origin, Origin::Profile { .. });
+                (scopes(target), rule.rule.capability(), rule.expires_ns, code)
+            }
         };
-        let rule =
-            |scope| kernel::KernelRule { capability, scope, expires_ns: expires.unwrap_or(0) };
+        let expires_ns = expires.unwrap_or(0);
+        let rule = |scope| kernel::KernelRule { capability, scope, expires_ns, code };
         rules.extend(scopes.into_iter().map(rule));
     }
     rules

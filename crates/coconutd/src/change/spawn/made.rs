@@ -12,7 +12,7 @@ use crate::state::{Daemon, Info};
 use crate::tree::Tree;
 use crate::{clock, reap};
 use abi::{AgentId, AgentState, Capability, Kind};
-use manifest::{Digest, Namespaces};
+use manifest::{Digest, Exec, Namespaces};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use supervisor::{Admission, Event};
@@ -69,7 +69,7 @@ impl Plan {
     }
 
     fn info(&self, tree: &Arc<Tree>) -> Info {
-        let namespaces = self.prepared.manifest.agent.namespaces;
+        let manifest::Agent { namespaces, exec, .. } = self.prepared.manifest.agent;
         let log_file = self.output.as_ref().map(|output| output.path().display().to_string());
         Info {
             uuid: self.uuid,
@@ -83,7 +83,8 @@ impl Plan {
             sets: Vec::new(),
             numbers: VecDeque::new(),
             namespaces,
-            launch: launch::given(&self.stdio, namespaces),
+            exec,
+            launch: launch::given(&self.stdio, namespaces, exec),
             started_ns: clock::wall_ns(),
             ended_ns: None,
             origin: self.prepared.origin.clone(),
@@ -124,6 +125,7 @@ impl Plan {
             swap_max: manifest.memory.ssd,
             pids_max: Some(processes(daemon.config.pids_max, children)),
             may_spawn: children.is_some(),
+            strict: manifest.agent.exec == Exec::Strict,
             namespaces: match manifest.agent.namespaces {
                 Namespaces::Own => kernel::Namespaces::Own { tmp_size: daemon.config.tmp_size },
                 Namespaces::Shared => kernel::Namespaces::Shared,
