@@ -137,6 +137,12 @@ static __always_inline bool would_gain(struct KernelAgent *a, const struct path 
 	return after & ~before & RIGHTS_OPEN;
 }
 
+/* The refusal of a name that would give more than the old one does: what may be read may be copied instead. */
+static __always_inline __u64 not_across(struct KernelAgent *a, const struct path *dir, struct dentry *old, __u64 what)
+{
+	return rights_of(cover_name(a, dir, old, RIGHT_READ, 0)) & RIGHT_READ ? what | AS_EXDEV : what;
+}
+
 /* Whether `d` lies at or below `top`, within one file system. A global function, verified once. */
 __noinline int lies_below(struct dentry *d __arg_untrusted, struct dentry *top __arg_untrusted)
 {
@@ -201,7 +207,8 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
 	/* link(2) stays on one mount, so the directory's serves the old name too. */
 	if (would_gain(a, dir, old, dir, new) ||
 	    !covered_alike(a->list, as(dentry, dir->dentry), as(dentry, old)))
-		return report_dentry(a, old, mount_of(dir->mnt), DENIAL(PATH_LINK, RIGHT_READ));
+		return report_dentry(a, old, mount_of(dir->mnt),
+				     not_across(a, dir, old, DENIAL(PATH_LINK, RIGHT_READ)));
 	return 0;
 }
 
@@ -228,7 +235,8 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 		return refused;
 	if (would_gain(a, old_dir, old, new_dir, new) ||
 	    (swap && would_gain(a, new_dir, new, old_dir, old)))
-		return report_name(a, new_dir, new, DENIAL(PATH_RENAME, RIGHTS_OPEN));
+		return report_name(a, new_dir, new,
+				   not_across(a, old_dir, old, DENIAL(PATH_RENAME, RIGHTS_OPEN)));
 	return 0;
 }
 

@@ -3,7 +3,7 @@
  * What was decided goes into the ring: one event for every denial, one for every reported use.
  *
  * `what` packs the event's head into one word, because a call passes at most five: kind in bits
- * 0-7, hook in 8-15, bit 16 for EPERM in place of EACCES, `wanted` in 32-63. `ruling` packs the
+ * 0-7, hook in 8-15, bit 16 for EPERM and bit 17 for EXDEV in place of EACCES, `wanted` in 32-63. `ruling` packs the
  * rule that allowed it: its number in bits 0-15, its set in 16-47 (cover.h).
  */
 #pragma once
@@ -13,6 +13,8 @@ extern void bpf_preempt_disable(void) __ksym;
 extern void bpf_preempt_enable(void) __ksym;
 
 #define AS_EPERM (1ull << 16)
+/* As between two file systems (rename(2), link(2)): who is told so copies, and the copy is decided by itself. */
+#define AS_EXDEV (1ull << 17)
 #define DENIAL(hook, wanted) ((__u64)EVENT_DENIAL | (__u64)(HOOK_##hook) << 8 | (__u64)(__u32)(wanted) << 32)
 #define FORBIDDEN(hook, wanted) (DENIAL(hook, wanted) | AS_EPERM)
 #define USE(hook, wanted) ((__u64)EVENT_USE | (__u64)(HOOK_##hook) << 8 | (__u64)(__u32)(wanted) << 32)
@@ -27,6 +29,8 @@ static __always_inline int verdict_of(__u64 what)
 
 	if (kind != EVENT_DENIAL && kind != EVENT_SEAL)
 		return 0;
+	if (what & AS_EXDEV)
+		return -EXDEV;
 	return what & AS_EPERM ? -EPERM : -EACCES;
 }
 

@@ -188,6 +188,7 @@ pub fn errno_name(verdict: i32) -> String {
         (11, "EAGAIN"),
         (13, "EACCES"),
         (16, "EBUSY"),
+        (18, "EXDEV"),
         (22, "EINVAL"),
         (95, "EOPNOTSUPP"),
         (97, "EAFNOSUPPORT"),

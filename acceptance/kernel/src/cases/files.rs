@@ -4,7 +4,7 @@ use crate::world::{World, on};
 use abi::Capability::{FsCreate, FsDelete, FsExec, FsRead, FsWrite};
 use abi::event::Hook;
 use anyhow::Result;
-use libc::{EACCES, O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY};
+use libc::{EACCES, EXDEV, O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY};
 use std::fs;
 use std::path::Path;
 
@@ -79,7 +79,7 @@ fn names(w: &World, a: &Actor, b: &Actor) -> Result<()> {
     w.denied(a, "symlink /x /data/no/s", EACCES, Hook::PathSymlink);
     w.denied(a, "rmdir /data/ro", EACCES, Hook::PathRmdir);
     w.denied(a, "link /data/no/f /data/ok/l", EACCES, Hook::PathLink);
-    w.denied(a, "link /data/ro/f /data/ok/l", EACCES, Hook::PathLink);
+    w.denied(a, "link /data/ro/f /data/ok/l", EXDEV, Hook::PathLink);
     for line in ["mkdir /data/no/d", "mkfifo /data/no/p", "symlink /x /data/no/s"] {
         w.allowed(b, line);
     }

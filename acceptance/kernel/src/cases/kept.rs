@@ -5,7 +5,7 @@ use abi::Capability::{FsCreate, FsDelete, FsRead, FsWrite, IpcUnix, NetConnect};
 use abi::event::Hook;
 use anyhow::{Result, anyhow};
 use kernel::Remains;
-use libc::EACCES;
+use libc::{EACCES, EXDEV};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
@@ -163,7 +163,7 @@ fn links(w: &World) -> Result<()> {
     ];
     let a = w.agent(&rules)?;
     let b = w.outsider()?;
-    w.denied(&a, "link /data/ok/f /data/out/f", EACCES, Hook::PathLink);
+    w.denied(&a, "link /data/ok/f /data/out/f", EXDEV, Hook::PathLink);
     w.allowed(&b, "link /data/ok/f /data/out/g");
     w.allowed(&b, "unlink /data/out/g");
     w.allowed(&a, "link /data/ok/f /data/ok/second");
@@ -171,7 +171,7 @@ fn links(w: &World) -> Result<()> {
     // Its place has more rules than where it comes from; all that is above comes from further up.
     let inner = [on(FsRead, "/data/ok"), on(FsWrite, "/data/ok"), on(FsRead, "/data/ok/a")];
     w.apply(&a, &inner)?;
-    w.denied(&a, "link /data/ok/f /data/ok/a/fourth", EACCES, Hook::PathLink);
+    w.denied(&a, "link /data/ok/f /data/ok/a/fourth", EXDEV, Hook::PathLink);
     w.allowed(&a, "link /data/ok/a/third /data/ok/fifth");
     for name in ["second", "a/third", "fifth"] {
         w.allowed(&b, &format!("unlink /data/ok/{name}"));
