@@ -457,6 +457,7 @@ enum Hook
   HOOK_PROC_WRITE = 68,
   HOOK_FILE_IOCTL_CHANGE = 69,
   HOOK_CODE_MEMORY = 70,
+  HOOK_PROC_READ = 71,
 };
 #if __STDC_VERSION__ >= 202311L
 typedef enum Hook Hook;
@@ -1066,4 +1067,4 @@ struct Resolved {
 /**
  * Every hook, in order of its number.
  */
-#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, Hook_Admission, Hook_FileSigio, Hook_FileLock, Hook_FileFcntl, Hook_SbStatfs, Hook_SocketSetsockopt, Hook_Syslog, Hook_SbRemount, Hook_TunDevice, Hook_SctpBindConnect, Hook_KernelLoad, Hook_ProcWrite, Hook_FileIoctlChange, Hook_CodeMemory, }
+#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, Hook_Admission, Hook_FileSigio, Hook_FileLock, Hook_FileFcntl, Hook_SbStatfs, Hook_SocketSetsockopt, Hook_Syslog, Hook_SbRemount, Hook_TunDevice, Hook_SctpBindConnect, Hook_KernelLoad, Hook_ProcWrite, Hook_FileIoctlChange, Hook_CodeMemory, Hook_ProcRead, }

@@ -21,6 +21,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "seal.bpf.c"
 #include "identity.bpf.c"
 #include "kept.bpf.c"
+#include "proc.h"
 #include "files.bpf.c"
 #include "names.bpf.c"
 #include "daemon.bpf.c"

@@ -45,43 +45,6 @@ static __always_inline bool appends(struct KernelAgent *a, struct file *f)
 	       (rights_of(cover_path(a, &f->f_path, RIGHT_APPEND, 0)) & RIGHT_APPEND);
 }
 
-/*
- * The list of all processes in a /proc that agents share. What lies below it is decided process by
- * process (hidepid and ptrace_access_check), which for a list would be asked of every agent's.
- */
-static __always_inline bool lists_others(struct KernelAgent *a, struct file *f, __u32 all)
-{
-	struct dentry *d = f->f_path.dentry;
-
-	return (a->flags & FLAG_SHARES) && (all & RIGHT_READ) &&
-	       d->d_sb->s_magic == PROC_MAGIC && d == d->d_sb->s_root;
-}
-
-/* `/proc/<pid>/attr/…`, where other security modules take orders: the hook behind it is open to no BPF program. */
-static __noinline bool gives_orders(struct file *f)
-{
-	struct dentry *d = as(dentry, f->f_path.dentry);
-	int i;
-
-	if (d->d_sb->s_magic != PROC_MAGIC)
-		return false;
-	/* The name itself, one more folder for each module. */
-	for (i = 0; i < 2; i++) {
-		d = as(dentry, d->d_parent);
-		if (is_name(d->d_name.name, "attr", 5))
-			return true;
-	}
-	return false;
-}
-
-/* Memory as a file: writing there goes past what the pages are mapped for. */
-static __noinline bool is_memory(struct file *f)
-{
-	struct dentry *d = as(dentry, f->f_path.dentry);
-
-	return d->d_sb->s_magic == PROC_MAGIC && is_name(d->d_name.name, "mem", 4);
-}
-
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *f)
 {
@@ -100,17 +63,19 @@ int BPF_PROG(file_open, struct file *f)
 		clear_suspect();
 		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
 	}
-	if ((all & RIGHTS_CHANGE) && gives_orders(f))
-		return report_path(a, &f->f_path, FORBIDDEN(FILE_OPEN, all), 0);
-	if (unlikely(a->flags & FLAG_STRICT) && (all & RIGHTS_CHANGE) && is_memory(f))
-		return report_path(a, &f->f_path, FORBIDDEN(CODE_MEMORY, all), 0);
 	cover = cover_file(a, f, all, any);
 	if (!enough(rights_of(cover), all, any)) {
 		clear_suspect();
 		return report_path(a, &f->f_path, DENIAL(FILE_OPEN, all | any), 0);
 	}
-	if (unlikely(lists_others(a, f, all)))
-		return report_path(a, &f->f_path, FORBIDDEN(FILE_OPEN, all), 0);
+	if (is_proc(f)) {
+		__u64 what = refused_in_proc(a, f, all);
+
+		if (what) {
+			clear_suspect();
+			return report_path(a, &f->f_path, what, 0);
+		}
+	}
 	return report_path(a, &f->f_path, USE(FILE_OPEN, all | any), ruling_of(cover));
 }
 

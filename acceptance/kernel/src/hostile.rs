@@ -15,6 +15,8 @@ pub fn act(words: &[&str]) -> i64 {
     let fd = |i: usize| number(i) as c_int;
     unsafe {
         match words.first().copied().unwrap_or("") {
+            "terminal" => terminal(),
+            "terminals" => (0..).take_while(|_| terminal() >= 0).count() as i64,
             "sigio" => sigio(fd(1), fd(2)),
             "statfs" => {
                 let mut into: statfs = std::mem::zeroed();
@@ -235,4 +237,19 @@ unsafe fn stale_worker(own: &CStr, path: &CStr) -> i64 {
         }
     }
     ring.setxattr(path, c"after")
+}
+
+/// A new terminal, opened at both ends; they stay open.
+unsafe fn terminal() -> i64 {
+    unsafe {
+        let master = open(c"/dev/ptmx".as_ptr(), O_RDWR | O_NOCTTY);
+        if master < 0 {
+            return answer(-1);
+        }
+        let (mut number, unlocked) = (0, 0);
+        ioctl(master, TIOCGPTN, &raw mut number);
+        ioctl(master, TIOCSPTLCK, &raw const unlocked);
+        let name = CString::new(format!("/dev/pts/{number}")).unwrap_or_default();
+        answer(open(name.as_ptr(), O_RDWR | O_NOCTTY))
+    }
 }

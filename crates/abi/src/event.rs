@@ -91,11 +91,12 @@ pub enum Hook {
     ProcWrite = 68,
     FileIoctlChange = 69,
     CodeMemory = 70,
+    ProcRead = 71,
 }
 
 impl Hook {
     /// Every hook, in order of its number.
-    pub const ALL: [Hook; 70] = [
+    pub const ALL: [Hook; 71] = [
         Self::FileOpen,
         Self::FilePermission,
         Self::MmapFile,
@@ -166,6 +167,7 @@ impl Hook {
         Self::ProcWrite,
         Self::FileIoctlChange,
         Self::CodeMemory,
+        Self::ProcRead,
     ];
 }
 

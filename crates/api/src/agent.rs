@@ -16,7 +16,7 @@ pub struct SpawnRequest {
     #[serde(default)]
     #[schema(default = json!([]))]
     pub args: Vec<String>,
-    /// Working directory; none is `/`.
+    /// Working directory; none is its own `/tmp`.
     #[serde(default)]
     pub cwd: Option<String>,
     /// Further environment variables, `NAME=value`; what the daemon sets wins.

@@ -238,6 +238,7 @@ fn tried(attempt: &supervisor::Attempt) -> String {
             "make memory executable that it can write to".to_owned()
         }
         "code_memory" => format!("map {object} as code"),
+        "proc_read" => format!("ask {object}, which is about all of the machine"),
         "lockdown" => "reach into the kernel".to_owned(),
         "tun_device" => "use a network device of its own".to_owned(),
         "sb_remount" => "mount a file system anew".to_owned(),

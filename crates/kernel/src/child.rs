@@ -6,6 +6,8 @@
 
 use crate::SpawnStep;
 use crate::filter::NO_EXEC_BY_DEFAULT;
+use crate::rooms::{self, Room};
+use crate::step::{Step, check, errno};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -32,14 +34,6 @@ pub(crate) struct Plan<'a> {
     pub seat: [RawFd; 9],
     /// Above every seat: the rest of the daemon's table is not copied.
     pub end: RawFd,
-}
-
-/// Where its `/proc`, `/tmp` and IPC namespace come from.
-pub(crate) enum Room<'a> {
-    /// It makes them.
-    Own { tmp_options: &'a CStr },
-    /// A mount to be put at `/tmp`, and namespaces to go into.
-    Shared { tmp: RawFd, mounts: RawFd, ipc: RawFd },
 }
 
 #[repr(C)]
@@ -104,21 +98,20 @@ fn prepare(plan: &Plan<'_>) -> ! {
     unsafe { libc::_exit(127) }
 }
 
-type Step = Result<(), (SpawnStep, i32)>;
-
 fn run(plan: &Plan<'_>) -> Result<std::convert::Infallible, (SpawnStep, i32)> {
     table(plan)?;
     say(plan, SpawnStep::Table, 0);
     session(plan)?;
-    mounts(plan)?;
+    let made = rooms::enter(&plan.room)?;
     stdio(plan)?;
+    control_terminal(plan);
     privileges(plan)?;
     if plan.strict {
         filter()?;
     }
     // SAFETY: a NUL-terminated path.
     check(SpawnStep::Chdir, unsafe { libc::chdir(plan.cwd.as_ptr()) }.into())?;
-    say(plan, SpawnStep::Report, 0);
+    say(plan, SpawnStep::Report, made);
     let mut go = 0u8;
     // SAFETY: one byte into a live variable.
     let n = unsafe { libc::read(plan.go, (&raw mut go).cast(), 1) };
@@ -189,53 +182,6 @@ fn session(plan: &Plan<'_>) -> Step {
     Ok(())
 }
 
-fn mounts(plan: &Plan<'_>) -> Step {
-    match plan.room {
-        Room::Own { tmp_options } => make(tmp_options),
-        Room::Shared { tmp, mounts, ipc } => {
-            // SAFETY: plain numbers.
-            unsafe {
-                check(SpawnStep::Ipc, libc::setns(ipc, libc::CLONE_NEWIPC).into())?;
-                check(SpawnStep::Private, libc::setns(mounts, libc::CLONE_NEWNS).into())?;
-                // A copy of them; none is one that others hear of.
-                check(SpawnStep::Private, libc::unshare(libc::CLONE_NEWNS).into())?;
-            }
-            put(SpawnStep::Tmp, tmp, c"/tmp")
-        }
-    }
-}
-
-/// Mounts that others do not hear of, with a `/proc` and a `/tmp` of its own.
-fn make(tmp_options: &CStr) -> Step {
-    let none = core::ptr::null();
-    let guard = libc::MS_NOSUID | libc::MS_NODEV;
-    // SAFETY: every pointer is NULL or a NUL-terminated string.
-    unsafe {
-        let slave = libc::MS_REC | libc::MS_SLAVE;
-        let done = libc::mount(none, c"/".as_ptr(), none, slave, none.cast());
-        check(SpawnStep::Private, done.into())?;
-        let proc = c"proc".as_ptr();
-        let options = c"hidepid=invisible,subset=pid".as_ptr().cast();
-        let flags = guard | libc::MS_NOEXEC;
-        let done = libc::mount(proc, c"/proc".as_ptr(), proc, flags, options);
-        check(SpawnStep::Proc, done.into())?;
-        let (tmpfs, options) = (c"tmpfs".as_ptr(), tmp_options.as_ptr().cast());
-        let done = libc::mount(tmpfs, c"/tmp".as_ptr(), tmpfs, guard, options);
-        check(SpawnStep::Tmp, done.into())
-    }
-}
-
-/// Puts a mount that lies nowhere where it belongs.
-fn put(step: SpawnStep, mount: RawFd, place: &CStr) -> Step {
-    const F_EMPTY_PATH: u32 = 4;
-    let (here, to) = (c"".as_ptr(), place.as_ptr());
-    // SAFETY: an open descriptor, and NUL-terminated strings.
-    let done = unsafe {
-        libc::syscall(libc::SYS_move_mount, mount, here, libc::AT_FDCWD, to, F_EMPTY_PATH)
-    };
-    check(step, done)
-}
-
 fn stdio(plan: &Plan<'_>) -> Step {
     for (to, from) in plan.stdio.into_iter().enumerate() {
         // SAFETY: plain numbers.
@@ -245,6 +191,15 @@ fn stdio(plan: &Plan<'_>) -> Step {
     let done =
         unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     check(SpawnStep::Stdio, done)
+}
+
+/// A terminal that nobody has yet is its session's: without that there is no job control. One that somebody has stays
+/// his, and what is no terminal has nothing to give.
+fn control_terminal(plan: &Plan<'_>) {
+    if matches!(plan.room, Room::Own { .. }) {
+        // SAFETY: plain numbers.
+        unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+    }
 }
 
 /// Away with every privilege: bounding set, groups, ids, capabilities, and their way back.
@@ -286,13 +241,4 @@ fn say(plan: &Plan<'_>, step: SpawnStep, errno: i32) {
     let message = [step as u32, errno.cast_unsigned()];
     // SAFETY: eight bytes of a live array.
     unsafe { libc::write(plan.tell, message.as_ptr().cast(), 8) };
-}
-
-fn check(step: SpawnStep, result: i64) -> Step {
-    if result < 0 { Err((step, errno())) } else { Ok(()) }
-}
-
-fn errno() -> i32 {
-    // SAFETY: this thread's errno, in the child's copy of the address space.
-    unsafe { *libc::__errno_location() }
 }

@@ -123,7 +123,7 @@ fn copy(mount: &OwnedFd) -> Result<OwnedFd> {
 /// and those keep agents from listing the numbers. Without `gid` all are there for the group 0
 /// (`has_pid_permissions`, `fs/proc/base.c`); this is the largest, and nobody's.
 fn proc() -> io::Result<OwnedFd> {
-    let options = [("hidepid", "invisible"), ("gid", "4294967294"), ("subset", "pid")];
+    let options = [("hidepid", "invisible"), ("gid", "4294967294")];
     mount("proc", &options, MountAttrFlags::MOUNT_ATTR_NOEXEC)
 }
 

@@ -179,6 +179,10 @@ steps! {
     Proc = 5 => "mounting a private /proc", None;
     /// Private `/tmp`.
     Tmp = 6 => "mounting a private /tmp", None;
+    /// `/dev/shm`.
+    Shm = 22 => "mounting a private /dev/shm", None;
+    /// `/dev/pts` and `/dev/ptmx`.
+    Terminals = 23 => "making private terminals", None;
     /// Telling the daemon what was mounted.
     Report = 7 => "reporting the private mounts", None;
     /// The daemon's answer.

@@ -9,6 +9,7 @@ use crate::child::{self, Plan};
 use crate::commons::Part;
 use crate::handle::{self, Seen};
 use crate::lock::lock;
+use crate::rooms::{self, HAS_SHM, HAS_TERMINALS};
 use crate::seats::Seat;
 use crate::state::{Agent, Shared};
 use crate::{Error, Handle, Launch, Namespaces, Process, Result, SpawnStep, sys};
@@ -144,13 +145,13 @@ fn sit<'a>(
 
 /// The daemon's half of the conversation.
 fn accompany(child: &Waiting, pid: u32, stdio: &[OwnedFd], expected: &Expected) -> Result<()> {
-    match hear(&child.told)? {
-        Some((SpawnStep::Report, 0)) => {}
+    let made = match hear(&child.told)? {
+        Some((SpawnStep::Report, made)) => made,
         Some((step, errno)) => return Err(failed(step, io::Error::from_raw_os_error(errno))),
         None => return Err(failed(SpawnStep::Report, io::ErrorKind::UnexpectedEof.into())),
-    }
+    };
     expect(&child.shared, &child.agent, expected)?;
-    grant(&child.shared, &child.agent, pid, stdio)
+    grant(&child.shared, &child.agent, (pid, made), stdio)
 }
 
 /// One message of the child: step and errno.
@@ -189,17 +190,26 @@ fn expected(shared: &Shared, launch: &Launch) -> Result<Expected> {
 }
 
 /// What no rule names: the agent's own mounts, its standard files, the root to be looked at.
-fn grant(shared: &Shared, agent: &Agent, pid: u32, stdio: &[OwnedFd]) -> Result<()> {
+fn grant(shared: &Shared, agent: &Agent, (pid, made): (u32, i32), stdio: &[OwnedFd]) -> Result<()> {
     let error = |source| failed(SpawnStep::Grants, source);
     let mut private: Vec<(FileKey, u32)> = Vec::new();
     let tmp = if agent.strict { TMP_RIGHTS & !RIGHT_EXEC } else { TMP_RIGHTS };
-    for (mount, rights) in [("proc", RIGHT_READ | RIGHT_WRITE), ("tmp", tmp)] {
+    let both = RIGHT_READ | RIGHT_WRITE;
+    let mut own = vec![("proc", both), ("tmp", tmp)];
+    if made & HAS_SHM != 0 {
+        own.push(("dev/shm", TMP_RIGHTS & !RIGHT_EXEC));
+    }
+    if made & HAS_TERMINALS != 0 {
+        own.extend([("dev/pts", both), ("dev/ptmx", both)]);
+    }
+    for (mount, rights) in own {
         let path = format!("/proc/{pid}/root/{mount}");
         let fd = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| error(e.into()))?;
         let seen = handle::look(&shared.maps, fd.as_fd()).map_err(error)?;
         private.push((seen.node.key(), rights));
     }
+    private.push((own_limits(shared, agent)?, RIGHT_READ));
     private.push((shared.root().map_err(error)?, RIGHT_TRAVERSE));
     let mut kept = Vec::new();
     for fd in stdio {
@@ -209,6 +219,15 @@ fn grant(shared: &Shared, agent: &Agent, pid: u32, stdio: &[OwnedFd]) -> Result<
     let mut rights = lock(&agent.rights);
     rights.private = Some(set);
     shared.publish(agent, &mut rights)
+}
+
+/// Its control group, where programs look for how much they may use (`memory.max`, `cpu.max`).
+fn own_limits(shared: &Shared, agent: &Agent) -> Result<FileKey> {
+    let error = |e: io::Error| failed(SpawnStep::Grants, e);
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let domain = rustix::fs::openat(CWD, &agent.domain, flags, Mode::empty());
+    let domain = domain.map_err(|e| error(e.into()))?;
+    Ok(handle::look(&shared.maps, domain.as_fd()).map_err(error)?.node.key())
 }
 
 /// The rights that an open descriptor stands for, and a handle that keeps the file its own; none for
@@ -272,10 +291,10 @@ impl Room {
         }
     }
 
-    fn plan(&self, seat: &mut Seat) -> io::Result<child::Room<'_>> {
+    fn plan(&self, seat: &mut Seat) -> io::Result<rooms::Room<'_>> {
         Ok(match self {
-            Room::Own { tmp_options } => child::Room::Own { tmp_options },
-            Room::Shared(part) => child::Room::Shared {
+            Room::Own { tmp_options } => rooms::Room::Own { tmp_options },
+            Room::Shared(part) => rooms::Room::Shared {
                 tmp: seat.put(&part.tmp)?,
                 mounts: seat.put(&part.mounts)?,
                 ipc: seat.put(&part.ipc)?,

@@ -33,7 +33,7 @@ pub struct Agent {
     pub command: Vec<String>,
     /// System user to run as; none is the caller's.
     pub user: Option<String>,
-    /// Working directory; none is `/`.
+    /// Working directory; none is its own `/tmp`.
     pub cwd: Option<AbsPath>,
     /// Environment beside what the system sets.
     pub env: BTreeMap<String, String>,

@@ -10,6 +10,7 @@ mod mapped;
 mod net;
 mod reach;
 mod revoke;
+mod rooms;
 mod seal;
 mod shared;
 mod shares;
@@ -25,11 +26,12 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 16] = [
+pub const GROUPS: [(&str, Group); 17] = [
     ("mapped", mapped::run),
     ("hooks", hooks::run),
     ("launch", launch::run),
     ("shared", shared::run),
+    ("rooms", rooms::run),
     ("files", files::run),
     ("revoke", revoke::run),
     ("kept", kept::run),
@@ -46,6 +48,12 @@ pub const GROUPS: [(&str, Group); 16] = [
 
 /// The files that the scenarios are about.
 pub fn lay_out() -> Result<()> {
+    for dir in ["/dev/shm", "/dev/pts"] {
+        fs::create_dir_all(dir)?;
+    }
+    let devpts = ["mount", "-t", "devpts", "devpts", "/dev/pts"];
+    let mounted = std::process::Command::new("/bin/busybox").args(devpts).status()?;
+    anyhow::ensure!(mounted.success(), "no /dev/pts");
     for dir in ["/data/ok/a/b/c/d/e/f", "/data/no", "/data/exe", "/data/out", "/data/ro"] {
         fs::create_dir_all(dir)?;
     }

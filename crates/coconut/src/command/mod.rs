@@ -14,6 +14,7 @@ mod probe;
 mod run;
 mod spawn;
 mod stdio;
+mod terminal;
 
 use crate::cli::{self, Cli, Command};
 use crate::failure::{Done, Failure};

@@ -1,5 +1,6 @@
 //! `run`: a program as an agent in the foreground, with this terminal; its exit status is ours.
 
+use super::terminal::{Connected, Terminal};
 use super::{Context, agent_path, stdio};
 use crate::cli::Run;
 use crate::failure::{Done, Failure};
@@ -11,6 +12,7 @@ use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 
 /// What a foreground program would have been sent by its terminal or its parent.
@@ -33,7 +35,8 @@ pub fn run(cx: &Context, args: Run) -> Done {
     {
         *program = find(program)?;
     }
-    let lent = stdio::lend(&cx.socket)?;
+    let terminal = Terminal::make()?;
+    let lent = stdio::lend(&cx.socket, terminal.as_ref().map(|(_, theirs)| theirs))?;
     let request = SpawnRequest {
         source,
         args: command,
@@ -48,8 +51,16 @@ pub fn run(cx: &Context, args: Run) -> Done {
     let client = cx.client()?;
     let detail: AgentDetail = client.post("/v1/agents", &request)?;
     let aid = detail.agent.aid;
-    forward(signals, cx.socket.clone(), aid.to_string());
-    let exit: Exit = client.wait(&agent_path(&aid.to_string(), "/wait"))?;
+    // Its end is the agent's alone from here on: else the end of its output is never seen.
+    let connected = terminal.map(|(ours, _)| ours.connect()).transpose()?.map(Arc::new);
+    let shown = connected.as_ref().map(|connected| connected.show());
+    forward(signals, cx.socket.clone(), aid.to_string(), connected.clone());
+    let exit: Result<Exit, _> = client.wait(&agent_path(&aid.to_string(), "/wait"));
+    if let (Some(connected), Some(shown)) = (&connected, &shown) {
+        connected.finish(shown);
+        connected.restore();
+    }
+    let exit = exit?;
     if cx.out.json {
         // stdout is the program's.
         output::note("coconut.run/1", &Ran { aid, exit: &exit });
@@ -107,9 +118,14 @@ fn environment(mut given: Vec<String>) -> Vec<String> {
 }
 
 /// Sends on every signal until the process ends; one that cannot be sent finds the agent gone.
-fn forward(mut signals: Signals, socket: PathBuf, aid: String) {
+fn forward(mut signals: Signals, socket: PathBuf, aid: String, terminal: Option<Arc<Connected>>) {
     thread::spawn(move || {
         for signal in signals.forever() {
+            // The agent's own terminal tells it.
+            if let (SIGWINCH, Some(terminal)) = (signal, &terminal) {
+                terminal.resize();
+                continue;
+            }
             if let Ok(client) = Client::new(&socket) {
                 let _ =
                     client.post::<_, ()>(&agent_path(&aid, "/signal"), &SignalRequest { signal });

@@ -4,9 +4,10 @@ use crate::failure::Failure;
 use api::ErrorCode;
 use api::agent::Stdio;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::termios::isatty;
 use std::io::{IoSlice, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -24,8 +25,9 @@ fn beside(api_socket: &Path) -> PathBuf {
     standard.file_name().map_or(standard.to_owned(), |name| api_socket.with_file_name(name))
 }
 
-/// Sends descriptors 0, 1 and 2 with a fresh token and waits until coconutd has them.
-pub fn lend(api_socket: &Path) -> Result<Lent, Failure> {
+/// Sends descriptors 0, 1 and 2 with a fresh token and waits until coconutd has them; `terminal` in place of those
+/// that are one.
+pub fn lend(api_socket: &Path, terminal: Option<&OwnedFd>) -> Result<Lent, Failure> {
     let socket = beside(api_socket);
     let token = Uuid::new_v4();
     let unreachable = |source| {
@@ -33,7 +35,11 @@ pub fn lend(api_socket: &Path) -> Result<Lent, Failure> {
     };
     let mut connection = UnixStream::connect(&socket).map_err(unreachable)?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let own = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let descriptors = own.map(|fd| match terminal {
+        Some(terminal) if isatty(fd) => terminal.as_fd(),
+        _ => fd,
+    });
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));

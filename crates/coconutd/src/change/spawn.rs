@@ -91,6 +91,9 @@ fn take_stdio(daemon: &Daemon, caller: &Caller, request: &SpawnRequest) -> Answe
     })
 }
 
+/// Where an agent lives that says nothing else: its own, and empty.
+const HOME: &str = "/tmp";
+
 /// Everything that was decided before anything is made.
 struct Plan {
     caller: Caller,

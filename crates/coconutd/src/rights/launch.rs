@@ -35,10 +35,17 @@ pub fn given(stdio: &[OwnedFd; 3], namespaces: Namespaces, exec: Exec) -> Vec<Gi
         Given::new(FsRead, "/ (to look at it, nothing below)"),
         Given::new(FsRead, proc),
         Given::new(FsWrite, proc),
+        Given::new(FsRead, "its control group (its limits)"),
     ];
     let tmp = |kind| Given::new(kind, "/tmp (its own)");
     all.extend([FsRead, FsWrite, FsCreate, FsDelete].map(tmp));
     all.extend((exec == Exec::Readable).then(|| tmp(FsExec)));
+    let shm = |kind| Given::new(kind, "/dev/shm (its own)");
+    all.extend([FsRead, FsWrite, FsCreate, FsDelete].map(shm));
+    if namespaces == Namespaces::Own {
+        let terminals = |kind| Given::new(kind, "/dev/pts (terminals of its own)");
+        all.extend([FsRead, FsWrite].map(terminals));
+    }
     for (fd, name) in stdio.iter().zip(NAMES) {
         all.extend(standard(fd, name));
     }

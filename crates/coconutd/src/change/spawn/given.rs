@@ -1,6 +1,6 @@
 //! What a new agent is given: its records say it, its environment names it.
 
-use super::Plan;
+use super::{HOME, Plan};
 use crate::state::Inner;
 use abi::{AgentId, Capability, Kind, Verdict};
 use api::broker::BROKER_PORT;
@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use supervisor::Event;
 
+/// What git only reads, it does not lock: `git status` would write down what it saw (git(1)).
+const GIT_READS: (&str, &str) = ("GIT_OPTIONAL_LOCKS", "0");
 /// Where an agent's programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -88,8 +90,12 @@ impl Plan {
     pub(super) fn environment(&self) -> Vec<(OsString, OsString)> {
         let agent = &self.prepared.manifest.agent;
         let mut env: HashMap<String, String> = HashMap::new();
-        for (name, value) in [("PATH", PATH), ("HOME", "/tmp"), ("LANG", "C.UTF-8")] {
+        for (name, value) in [("PATH", PATH), ("HOME", HOME), ("LANG", "C.UTF-8")] {
             env.insert(name.to_owned(), value.to_owned());
+        }
+        let profiles = &self.prepared.manifest.profiles;
+        if profiles.iter().any(|profile| profile.name == "git") {
+            env.insert(GIT_READS.0.to_owned(), GIT_READS.1.to_owned());
         }
         env.extend(agent.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         let asked = self.env.iter().filter_map(|variable| variable.split_once('='));

@@ -1,6 +1,6 @@
 //! What is decided before anything is made: the program, the user, the rights, the standard files.
 
-use super::Plan;
+use super::{HOME, Plan};
 use crate::authority::{key, source, users};
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
@@ -42,7 +42,7 @@ pub(super) async fn plan(
     }
     let asked = request.cwd.clone().map(PathBuf::from);
     let own = manifest.agent.cwd.as_ref().map(|path| PathBuf::from(path.as_str()));
-    let cwd = asked.or(own).unwrap_or_else(|| PathBuf::from("/"));
+    let cwd = asked.or(own).unwrap_or_else(|| PathBuf::from(HOME));
     let env = request.env.clone();
     let uuid = Uuid::now_v7();
     let tenant = &manifest.agent.tenant;
