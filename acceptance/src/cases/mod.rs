@@ -16,6 +16,7 @@ mod lent;
 mod lifecycle;
 mod log;
 mod manifests;
+mod own;
 mod records;
 mod restart;
 mod rights;
@@ -54,6 +55,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         isolation::CASES,
         kept::CASES,
         strict::CASES,
+        own::CASES,
         shared::CASES,
         filesystems::CASES,
         broker::CASES,

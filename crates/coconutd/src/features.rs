@@ -23,7 +23,19 @@ pub fn list(found: &Features) -> Vec<Feature> {
             Level::Weaker,
             yes(found.shared_namespaces),
         ),
+        user_limits(&found.low_limits),
     ]
+}
+
+/// Whether an agent can use up what is counted by user, which all agents of that user share.
+fn user_limits(low: &[&str]) -> Feature {
+    let found = match low {
+        [] => "out of an agent's reach".to_owned(),
+        some => format!("one agent can use up: {}", some.join(", ")),
+    };
+    let mut feature = feature("user-limits", low.is_empty(), Level::Weaker, found);
+    feature.advice = (!low.is_empty()).then(|| "systemctl restart systemd-sysctl".to_owned());
+    feature
 }
 
 /// Whether each hook of this kernel has been thought about.

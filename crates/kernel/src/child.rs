@@ -105,6 +105,7 @@ fn run(plan: &Plan<'_>) -> Result<std::convert::Infallible, (SpawnStep, i32)> {
     let made = rooms::enter(&plan.room)?;
     stdio(plan)?;
     control_terminal(plan);
+    limits();
     privileges(plan)?;
     if plan.strict {
         filter()?;
@@ -199,6 +200,18 @@ fn control_terminal(plan: &Plan<'_>) {
     if matches!(plan.room, Room::Own { .. }) {
         // SAFETY: plain numbers.
         unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+    }
+}
+
+/// What is counted by user would be shared with all other agents of that user. What it stands for takes memory, which
+/// is the agent's own, and processes are counted by its control group.
+fn limits() {
+    let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    for resource in
+        [libc::RLIMIT_NPROC, libc::RLIMIT_SIGPENDING, libc::RLIMIT_MSGQUEUE, libc::RLIMIT_MEMLOCK]
+    {
+        // SAFETY: a live value. With a kernel that refuses it the limit is the daemon's.
+        unsafe { libc::setrlimit(resource, &raw const none) };
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Features {
     pub landlock_abi: u32,
     /// Agents can share namespaces (Linux 6.15).
     pub shared_namespaces: bool,
+    /// Limits that all agents of one user share, and that one of them could use up.
+    pub low_limits: Vec<&'static str>,
 }
 
 impl Features {
@@ -64,6 +66,7 @@ impl Features {
             sched_ext: Path::new("/sys/kernel/sched_ext").exists(),
             landlock_abi: crate::sys::landlock_abi(),
             shared_namespaces: crate::commons::supported(),
+            low_limits: low_limits(|name| read(&format!("/proc/sys/{name}"))),
         }
     }
 
@@ -84,6 +87,24 @@ impl Features {
         }
         missing
     }
+}
+
+/// What is counted by user, and from where on nobody reaches it before the memory that it takes; 0 is none.
+const BY_USER: [(&str, u64); 4] = [
+    ("fs/inotify/max_user_instances", 1 << 20),
+    ("fs/inotify/max_user_watches", 1 << 20),
+    ("fs/pipe-user-pages-soft", 0),
+    ("fs/epoll/max_user_watches", 1 << 20),
+];
+
+/// A limit that this kernel does not have is none.
+fn low_limits(read: impl Fn(&str) -> String) -> Vec<&'static str> {
+    let low = |(name, least): &(&str, u64)| match read(name).trim().parse::<u64>() {
+        Ok(now) if *least == 0 => now != 0,
+        Ok(now) => now < *least,
+        Err(_) => false,
+    };
+    BY_USER.iter().filter(|limit| low(limit)).map(|(name, _)| *name).collect()
 }
 
 fn read(path: &str) -> String {
@@ -109,5 +130,20 @@ mod tests {
         assert_eq!(lockdown("none [integrity] confidentiality\n"), Lockdown::Integrity);
         assert_eq!(lockdown("[none] integrity confidentiality\n"), Lockdown::None);
         assert_eq!(lockdown(""), Lockdown::Absent);
+    }
+
+    #[test]
+    fn limits_that_one_agent_can_reach_are_named() {
+        let all = |value: &'static str| low_limits(move |_| value.to_owned());
+        assert_eq!(
+            all("0\n"),
+            [
+                "fs/inotify/max_user_instances",
+                "fs/inotify/max_user_watches",
+                "fs/epoll/max_user_watches"
+            ]
+        );
+        assert_eq!(all("1073741824\n"), ["fs/pipe-user-pages-soft"]);
+        assert_eq!(all(""), [""; 0]);
     }
 }

@@ -123,6 +123,7 @@ fn daemon(status: &Status) -> Vec<Feature> {
             "`namespaces = \"shared\"` in [agent] needs Linux 6.15 or later",
         )
     }));
+    facts.extend(status.features.iter().filter(|feature| feature.name == "user-limits").cloned());
     if status.sealed {
         // The seal's own price: it makes no exception for PID 1.
         facts.push(fact(
