@@ -85,6 +85,14 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
                 let mut into = [0u8; 8];
                 answer(recv(fd(1), into.as_mut_ptr().cast(), 8, MSG_DONTWAIT))
             }
+            "wait-recv" => {
+                let mut into = [0u8; 8];
+                answer(recv(fd(1), into.as_mut_ptr().cast(), 8, 0))
+            }
+            "wait-read" => {
+                let mut into = [0u8; 8];
+                answer(read(fd(1), into.as_mut_ptr().cast(), 8))
+            }
             "listen" => listen_on(words[1], number(2) as u16),
             "accept" => answer(accept(fd(1), std::ptr::null_mut(), std::ptr::null_mut())),
             "unix" => unix_connect(words[1]),

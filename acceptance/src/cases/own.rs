@@ -55,8 +55,8 @@ except FileNotFoundError: print("none")
 "#;
 
 fn memory(world: &World) -> Result<String> {
-    let program = world.file("parallel.py", PARALLEL)?;
-    let read = format!("fs.read={program}");
+    let folder = program_folder(world, "parallel", PARALLEL)?;
+    let (program, read) = (format!("{folder}/program.py"), format!("fs.read={folder}"));
     let name = world.ctx.unique("parallel");
     let coconut = &world.ctx.coconut.program;
     let run =
@@ -85,6 +85,14 @@ fn memory(world: &World) -> Result<String> {
     fs::remove_file("/dev/shm/acceptance")?;
     ensure!(String::from_utf8_lossy(&free.stdout).trim() == "SECRET", "the control: {free:?}");
     Ok(String::new())
+}
+
+/// A folder with nothing but a program, which Python looks through.
+fn program_folder(world: &World, name: &str, text: &str) -> Result<String> {
+    let folder = world.ctx.work.join(name);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("program.py"), text)?;
+    Ok(folder.display().to_string())
 }
 
 /// The first line of a program.
@@ -220,8 +228,8 @@ fn budgets(world: &World) -> Result<String> {
 
 /// What the agent of one tenant gets, and another's beside it.
 fn beside_a_hog(world: &World) -> Result<[String; 2]> {
-    let program = world.file("takes.py", TAKES)?;
-    let read = format!("fs.read={program}");
+    let folder = program_folder(world, "takes", TAKES)?;
+    let (program, read) = (format!("{folder}/program.py"), format!("fs.read={folder}"));
     let words = |tenant: &'static str, what: &'static str| -> Vec<String> {
         let run = ["run", "--tenant", tenant, "--cap", "fs.read=@python", "--cap", &read, "--"];
         let all = [&run[..], &["/usr/bin/python3", &program, what]].concat();

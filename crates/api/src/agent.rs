@@ -2,6 +2,7 @@
 
 use abi::{AgentState, Capability};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -232,6 +233,49 @@ pub struct AgentDetail {
     #[serde(default)]
     #[schema(default = 0)]
     pub log_dropped: u64,
+}
+
+/// `GET /v1/agents/{id}/evidence`: an agent and all below it, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Evidence {
+    /// Nanoseconds since the UNIX epoch.
+    pub taken_ns: u64,
+    /// Records in the log at that moment; what came later has no part in it.
+    pub records: u64,
+    /// The agent itself first, parents before their children.
+    pub agents: Vec<EvidenceOf>,
+}
+
+/// One agent's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceOf {
+    /// What it is, and what it may do.
+    pub detail: AgentDetail,
+    /// Its last denials.
+    pub denials: ExplanationList,
+    /// Its processes; none of one that has ended.
+    pub processes: Vec<EvidenceProcess>,
+}
+
+/// A process, as proc(5) shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceProcess {
+    /// In the machine's PID namespace.
+    pub pid: u32,
+    /// Program and arguments, secrets masked as in the log.
+    pub command: Vec<String>,
+    /// The program's file.
+    pub program: String,
+    /// Working directory.
+    pub cwd: String,
+    /// Open descriptors by number, and what they are.
+    pub open: BTreeMap<u32, String>,
+    /// `status`.
+    pub status: String,
+    /// `maps`.
+    pub maps: String,
+    /// Where each thread waits in the kernel.
+    pub waits_in: BTreeMap<u32, String>,
 }
 
 /// `POST /v1/agents/{id}/grant` and `/revoke`.

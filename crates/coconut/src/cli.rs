@@ -73,8 +73,14 @@ pub enum Command {
         #[arg(long, short)]
         signal: Option<String>,
     },
-    /// Freeze an agent and deny it everything
-    Quarantine(Target),
+    /// Freeze an agent and all below it, deny them everything, cut their connections
+    Quarantine {
+        /// The agent
+        aid: String,
+        /// Write what they are into this new folder: rights, denials, processes, records, output
+        #[arg(long, value_name = "DIR")]
+        evidence: Option<PathBuf>,
+    },
     /// End an agent's quarantine
     Release(Target),
     /// What agents may do: list, grant, revoke

@@ -27,6 +27,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod events;
+pub mod evidence;
 pub mod features;
 pub mod feed;
 pub mod handed;

@@ -80,6 +80,17 @@ impl Owner {
         Ok(seen)
     }
 
+    /// Has its waiting calls begin anew; one that is frozen has them decided when it runs again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn interrupt(&self, states: &impl States, aid: AgentId) -> kernel::Result<()> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = if told.frozen { Ok(()) } else { states.kernel().interrupt(aid) };
+        drop(told);
+        done.and_then(|()| self.rest(states, aid))
+    }
+
     /// What came meanwhile.
     fn rest(&self, states: &impl States, aid: AgentId) -> kernel::Result<()> {
         if self.again.load(Ordering::SeqCst) { self.tell(states, aid) } else { Ok(()) }

@@ -6,7 +6,7 @@ use abi::{AgentId, AgentState};
 use futures_util::future::BoxFuture;
 use kernel::{
     Counters, EventReader, Exited, Footing, Found, Handle, Kernel, KernelRule, Launch, Mapping,
-    NewAgent, Process, Remains, Result, SetId, Standing,
+    NewAgent, Process, Remains, Result, SetId, Snapshot, Standing,
 };
 use manifest::AbsPath;
 use resolve::programs::{Leases, Program, ProgramError, Programs};
@@ -57,6 +57,9 @@ pub trait KernelPort: Send + Sync + 'static {
     fn make_room(&self, aid: AgentId, pids_max: Option<u64>) -> Result<()>;
     fn freeze(&self, aid: AgentId) -> Result<()>;
     fn thaw(&self, aid: AgentId) -> Result<()>;
+    fn interrupt(&self, aid: AgentId) -> Result<()>;
+    fn cut(&self, aid: AgentId) -> Result<usize>;
+    fn snapshot(&self, aid: AgentId) -> Result<Vec<Snapshot>>;
     fn kill(&self, aid: AgentId) -> Result<()>;
     fn set_weight(&self, aid: AgentId, weight: u32) -> Result<()>;
     fn set_tenant_weight(&self, tenant: &str, weight: u32) -> Result<()>;
@@ -154,6 +157,15 @@ impl KernelPort for Kernel {
     }
     fn freeze(&self, aid: AgentId) -> Result<()> {
         Kernel::freeze(self, aid)
+    }
+    fn interrupt(&self, aid: AgentId) -> Result<()> {
+        Kernel::interrupt(self, aid)
+    }
+    fn cut(&self, aid: AgentId) -> Result<usize> {
+        Kernel::cut(self, aid)
+    }
+    fn snapshot(&self, aid: AgentId) -> Result<Vec<Snapshot>> {
+        Kernel::snapshot(self, aid)
     }
     fn thaw(&self, aid: AgentId) -> Result<()> {
         Kernel::thaw(self, aid)

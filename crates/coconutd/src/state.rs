@@ -77,6 +77,8 @@ pub struct Info {
     pub namespaces: manifest::Namespaces,
     /// Where its code may come from.
     pub exec: manifest::Exec,
+    /// Whose quarantine reached it, if it is not its own.
+    pub held_with: Option<Uuid>,
     /// What it has from its launch on.
     pub launch: Vec<Given>,
     /// Nanoseconds since the UNIX epoch.

@@ -1,11 +1,13 @@
 //! The handle on the loaded policy.
 
 use crate::commons::{self, Commons};
+use crate::connections;
 use crate::launch::{self, Waiting};
 use crate::lock::lock;
 use crate::maps::{self, Maps};
 use crate::seats::Seats;
 use crate::sets::Sets;
+use crate::snapshot::{self, Snapshot};
 use crate::state::{Agents, Before, Discarded, Shared, take_away_later};
 use crate::{
     Counters, Error, EventReader, Features, Handle, KernelRule, Launch, LoadOptions, Mapping,
@@ -300,6 +302,14 @@ impl Kernel {
         self.write_freeze(aid, "0").map(|_| ())
     }
 
+    /// Has every call of the agent that waits begin anew, and be decided by what it holds now: a task that is to
+    /// be frozen leaves its call, as for a signal that nobody handles (`cgroup_freeze_task`), whether or not it gets as
+    /// far as being frozen. Not for one that is frozen: it would run.
+    pub fn interrupt(&self, aid: AgentId) -> Result<()> {
+        self.write_freeze(aid, "1")?;
+        self.thaw(aid)
+    }
+
     fn write_freeze(&self, aid: AgentId, value: &str) -> Result<PathBuf> {
         let agent = self.shared.agent(aid)?;
         let _still = lock(&agent.moving);
@@ -343,6 +353,16 @@ impl Kernel {
             all.extend(mappings::of(pid)?);
         }
         Ok(all)
+    }
+
+    /// Cuts the connections of all its processes; how many there were. Freeze the agent first, or it makes new ones.
+    pub fn cut(&self, aid: AgentId) -> Result<usize> {
+        self.processes(aid)?.into_iter().map(connections::cut).sum()
+    }
+
+    /// What its processes are at this moment.
+    pub fn snapshot(&self, aid: AgentId) -> Result<Vec<Snapshot>> {
+        Ok(self.processes(aid)?.into_iter().filter_map(snapshot::of).collect())
     }
 
     /// Process ids in the agent's cgroup.

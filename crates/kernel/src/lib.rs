@@ -11,6 +11,7 @@ mod cgroup;
 mod child;
 mod children;
 mod commons;
+mod connections;
 mod create;
 mod entries;
 mod error;
@@ -31,6 +32,7 @@ mod ring;
 mod rooms;
 mod seats;
 mod sets;
+mod snapshot;
 mod state;
 mod step;
 mod sys;
@@ -44,6 +46,7 @@ pub use features::{Features, Lockdown};
 pub use handle::{Handle, Node};
 pub use kernel::Kernel;
 pub use launch::Waiting;
+pub use snapshot::Snapshot;
 pub use sys::passed;
 pub use types::{
     Counters, KernelRule, KernelScope, Launch, LoadOptions, Mapping, Namespaces, NewAgent, Process,

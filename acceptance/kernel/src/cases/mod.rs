@@ -17,6 +17,7 @@ mod shares;
 mod strict;
 mod tasks;
 mod unix;
+mod waiting;
 
 use crate::world::World;
 use anyhow::Result;
@@ -26,7 +27,7 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 17] = [
+pub const GROUPS: [(&str, Group); 18] = [
     ("mapped", mapped::run),
     ("hooks", hooks::run),
     ("launch", launch::run),
@@ -35,6 +36,7 @@ pub const GROUPS: [(&str, Group); 17] = [
     ("files", files::run),
     ("revoke", revoke::run),
     ("kept", kept::run),
+    ("waiting", waiting::run),
     ("net", net::run),
     ("unix", unix::run),
     ("tasks", tasks::run),

@@ -6,6 +6,7 @@ use crate::render::{self, time::now_ns};
 use api::agent::{ExplanationList, SignalRequest};
 use api::{Agent, AgentDetail, AgentList, ErrorCode, Exit};
 use serde::Serialize;
+use std::path::Path;
 
 fn list(cx: &Context, all: bool) -> Result<AgentList, Failure> {
     Ok(cx.client()?.agents(all)?)
@@ -132,17 +133,28 @@ fn end(cx: &Context, aid: &str) -> Result<Option<(String, Exit)>, Failure> {
     }
 }
 
-/// `coconut quarantine` and `release`.
-pub fn set_quarantine(cx: &Context, aid: &str, on: bool) -> Done {
-    let (path, schema) = match on {
-        true => ("/quarantine", "coconut.quarantine/1"),
-        false => ("/release", "coconut.release/1"),
-    };
-    let agent: Agent = cx.client()?.post(&agent_path(aid, path), &())?;
-    cx.out.answer(schema, &agent, |_| {
-        format!("{} is {}\n", render::clean(&agent.name), agent.state.name())
+/// `coconut quarantine`.
+pub fn quarantine(cx: &Context, aid: &str, evidence: Option<&Path>) -> Done {
+    let agent: Agent = cx.client()?.post(&agent_path(aid, "/quarantine"), &())?;
+    if let Some(dir) = evidence {
+        super::evidence::collect(cx, aid, dir)?;
+    }
+    cx.out.answer("coconut.quarantine/1", &agent, |_| {
+        let written = evidence.map(|dir| format!("evidence is in {}\n", dir.display()));
+        told(&agent) + &written.unwrap_or_default()
     })?;
     Ok(0)
+}
+
+/// `coconut release`.
+pub fn release(cx: &Context, aid: &str) -> Done {
+    let agent: Agent = cx.client()?.post(&agent_path(aid, "/release"), &())?;
+    cx.out.answer("coconut.release/1", &agent, |_| told(&agent))?;
+    Ok(0)
+}
+
+fn told(agent: &Agent) -> String {
+    format!("{} is {}\n", render::clean(&agent.name), agent.state.name())
 }
 
 /// Signals by the names that people use; numbers up to 64 go through.

@@ -6,6 +6,7 @@ mod audit;
 mod caps;
 mod demo;
 mod doctor;
+mod evidence;
 mod keys;
 mod lanes;
 mod logs;
@@ -98,8 +99,8 @@ pub fn dispatch(cli: Cli) -> Done {
         Command::Wait(target) => agents::wait(cx, &target.aid),
         Command::Kill { all: true, .. } => agents::kill_all(cx),
         Command::Kill { aid, signal, .. } => agents::kill(cx, &aid, signal.as_deref()),
-        Command::Quarantine(target) => agents::set_quarantine(cx, &target.aid, true),
-        Command::Release(target) => agents::set_quarantine(cx, &target.aid, false),
+        Command::Quarantine { aid, evidence } => agents::quarantine(cx, &aid, evidence.as_deref()),
+        Command::Release(target) => agents::release(cx, &target.aid),
         Command::Cap(cap) => caps::cap(cx, cap),
         Command::Explain(target) => agents::explain(cx, &target.aid),
         Command::Lane(lane) => lanes::lane(cx, lane),

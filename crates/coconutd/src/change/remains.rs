@@ -22,6 +22,33 @@ impl Left {
     }
 }
 
+/// A call that waits was decided when it began: with what was taken gone it begins anew, and is decided by what is left.
+/// One for whom that cannot be done is ended.
+pub(super) fn decide_again(daemon: &Daemon, changes: &[Change]) -> Vec<AgentId> {
+    let mut ended = Vec::new();
+    for change in changes.iter().filter(|change| change.removed.iter().any(may_wait_by)) {
+        let owner = daemon.inner().info.get(&change.aid).map(|info| info.kernel.clone());
+        let Some(Err(error)) = owner.map(|owner| owner.interrupt(daemon, change.aid)) else {
+            continue;
+        };
+        if !matches!(error, kernel::Error::NoSuchAgent(_)) {
+            tracing::error!(aid = ?change.aid, %error, "cannot interrupt it; the agent is ended");
+            let reason = "a call by a right that was revoked could not be interrupted".to_owned();
+            reap::end(daemon, change.aid, &Ending::new(End::Revoked, reason));
+            ended.push(change.aid);
+        }
+    }
+    ended
+}
+
+/// Whether a call can wait by such a right: for a peer, or at a pipe, a terminal or another device.
+fn may_wait_by(taken: &Taken) -> bool {
+    matches!(
+        taken.rule.scope,
+        Scope::Fs { .. } | Scope::Net { .. } | Scope::NetRaw | Scope::Unix(_) | Scope::Device(_)
+    )
+}
+
 /// Shared memory cannot be checked again, nor pages in a pipe, watches, or descriptors that came over a connection:
 /// whoever has what was taken is ended. `left` has parents before their children. One after another: each that may
 /// have something mapped is frozen, read and thawed, which keeps a processor busy, and several at once took as long.

@@ -3,7 +3,7 @@
 //! The kernel is told from the leaves up: at no moment does a child hold what its parent lacks.
 
 use super::children::{processes, spawn_count};
-use super::remains::{Left, end_who_keeps};
+use super::remains::{Left, decide_again, end_who_keeps};
 use super::sets::{self, Made};
 use super::{blocking, lock, whole};
 use crate::caller::Caller;
@@ -192,9 +192,15 @@ pub async fn revoke(
                 Ok(enforce(&daemon, changes, &caller.name(), room, started))
             })?
         };
-        done.records.written().await?;
-        let ended = blocking(|| end_who_keeps(&daemon, &done.left));
-        Ok(report(&daemon, &done.changed, &ended, done.took))
+        let Done { changes, left, records, took } = done;
+        records.written().await?;
+        let ended = blocking(|| {
+            let mut ended = decide_again(&daemon, &changes);
+            ended.extend(end_who_keeps(&daemon, &left));
+            ended
+        });
+        let changed: Vec<AgentId> = changes.iter().map(|change| change.aid).collect();
+        Ok(report(&daemon, &changed, &ended, took))
     })
     .await
 }
@@ -234,7 +240,7 @@ fn revoke_refusal(error: RevokeError) -> Refusal {
 
 /// What a change took, once the kernel decides by it.
 struct Done {
-    changed: Vec<AgentId>,
+    changes: Vec<Change>,
     /// What was taken of those who may still have it.
     left: Vec<Left>,
     records: Durable,
@@ -273,7 +279,6 @@ fn enforce(
     let took = started.elapsed();
     made.reverse();
     left.reverse();
-    let changed = made.iter().map(Made::aid).collect();
     let changes: Vec<Change> = made.iter().map(|made| made.change.clone()).collect();
     let now = clock::boot_ns();
     let due = sets::book(daemon, made, now, |inner| {
@@ -284,7 +289,7 @@ fn enforce(
     // The books say what its end will make true.
     daemon.inner().supervisor.commit(&failed, now);
     daemon.remember();
-    Done { changed, left, records: room.pay(due), took }
+    Done { changes, left, records: room.pay(due), took }
 }
 
 fn removals(inner: &Inner, changes: &[Change], by: &str) -> Vec<Entry> {
@@ -352,15 +357,18 @@ async fn expire_one(daemon: Arc<Daemon>, aid: AgentId) -> Answer<()> {
                 Left::of(&made.change, sets::assign(&daemon, &made)?).into_iter().collect();
             let change = made.change.clone();
             let due = sets::book(&daemon, vec![made], clock::boot_ns(), |inner| {
-                room.owe(removals(inner, &[change], "expiry"))
+                room.owe(removals(inner, std::slice::from_ref(&change), "expiry"))
             });
             daemon.remember();
-            Ok(Some((left, room.pay(due))))
+            Ok(Some((change, left, room.pay(due))))
         })?
     };
-    let Some((left, records)) = done else { return Ok(()) };
+    let Some((change, left, records)) = done else { return Ok(()) };
     records.written().await?;
-    blocking(|| end_who_keeps(&daemon, &left));
+    blocking(|| {
+        decide_again(&daemon, &[change]);
+        end_who_keeps(&daemon, &left);
+    });
     Ok(())
 }
 

@@ -1,18 +1,16 @@
-//! Kill, signal, quarantine, release.
+//! Kill, signal, wait.
 
-use super::{blocking, lock, whole};
+use super::{blocking, whole};
 use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
-use crate::owner::Owner;
 use crate::reap;
-use crate::sink::{Due, Room};
 use crate::state::{Daemon, Ending};
 use abi::AgentId;
 use api::Exit;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use supervisor::{End, Event};
+use supervisor::End;
 
 /// Ends an agent and returns when nothing of it is left; its end is durable then.
 ///
@@ -80,75 +78,6 @@ fn is_handled(process: &OwnedFd, number: i32) -> bool {
     };
     let bit = u32::try_from(number - 1).ok().and_then(|n| 1u64.checked_shl(n)).unwrap_or(0);
     (set("SigCgt:") | set("SigIgn:")) & bit != 0
-}
-
-/// Freezes an agent; everything that it tries is denied until its release.
-///
-/// # Errors
-/// When it cannot be frozen in its state, or the kernel refuses: then it is as it was.
-pub async fn quarantine(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId) -> Answer<()> {
-    step(daemon, caller, aid, Event::Quarantine, Event::Release).await
-}
-
-/// Ends a quarantine.
-///
-/// # Errors
-/// When it is not quarantined, or the kernel refuses: then it still is.
-pub async fn release(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId) -> Answer<()> {
-    step(daemon, caller, aid, Event::Release, Event::Quarantine).await
-}
-
-/// One step in an agent's life; `back` undoes it where the kernel refuses.
-async fn step(
-    daemon: &Arc<Daemon>,
-    caller: Caller,
-    aid: AgentId,
-    event: Event,
-    back: Event,
-) -> Answer<()> {
-    let daemon = daemon.clone();
-    whole(&daemon.clone(), async move {
-        let room = daemon.sink.room().await?;
-        let records = {
-            let _tree = lock(&daemon, aid).await?;
-            blocking(|| -> Answer<_> {
-                let (owner, due) = decide(&daemon, &caller, aid, event, &room)?;
-                if let Err(error) = owner.tell_now(&*daemon, aid) {
-                    let _ = daemon.inner().supervisor.event(aid, back);
-                    if let Err(error) = owner.tell_now(&*daemon, aid) {
-                        tracing::error!(?aid, %error, "cannot take a failed step back");
-                    }
-                    return Err(error.into());
-                }
-                daemon.remember();
-                Ok(room.pay(due))
-            })?
-        };
-        records.written().await?;
-        Ok(())
-    })
-    .await
-}
-
-fn decide(
-    daemon: &Daemon,
-    caller: &Caller,
-    aid: AgentId,
-    event: Event,
-    room: &Room,
-) -> Answer<(Arc<Owner>, Due)> {
-    let mut inner = daemon.inner();
-    let done = inner.supervisor.event(aid, event)?;
-    let done = done.map_err(|illegal| Refusal::usage(illegal.to_string()))?;
-    let entry = done.map(|step| {
-        let mut entry = inner.state_entry(aid, step);
-        let (from, by) = (step.from.name().to_owned(), caller.name());
-        entry.body = record::body::State { from, by }.into();
-        entry
-    });
-    let owner = inner.info.get(&aid).map(|info| info.kernel.clone());
-    let owner = owner.ok_or_else(|| Refusal::failed("it has been forgotten"))?;
-    Ok((owner, room.owe(Vec::from_iter(entry))))
 }
 
 #[cfg(test)]

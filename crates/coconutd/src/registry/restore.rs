@@ -286,6 +286,7 @@ fn of_row(
         sets,
         numbers: numbers.collect(),
         namespaces: if row.shares { Namespaces::Shared } else { Namespaces::Own },
+        held_with: row.held_with,
         exec: if row.strict { Exec::Strict } else { Exec::Readable },
         launch: row.launch.into_iter().map(given).collect(),
         started_ns: row.started_ns,

@@ -33,6 +33,8 @@ pub struct InfoRow {
     #[serde(default)]
     pub strict: bool,
     #[serde(default)]
+    pub held_with: Option<uuid::Uuid>,
+    #[serde(default)]
     pub launch: Vec<(u32, String)>,
     pub started_ns: u64,
     #[serde(default)]

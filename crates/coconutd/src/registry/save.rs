@@ -199,6 +199,7 @@ fn row(info: &Info) -> InfoRow {
         owner: info.owner,
         pid: info.pid,
         shares: info.namespaces == manifest::Namespaces::Shared,
+        held_with: info.held_with,
         strict: info.exec == manifest::Exec::Strict,
         launch: info.launch.iter().map(|g| (g.kind as u32, g.object.clone())).collect(),
         started_ns: info.started_ns,

@@ -3,10 +3,10 @@
 use super::{Asked, Of, Sent, Shared, found};
 use crate::authority::access::{self, Act};
 use crate::caller::Caller;
-use crate::change::state;
+use crate::change::{quarantine as held, state};
 use crate::error::{Answer, Refusal};
 use crate::view;
-use api::agent::{ExplanationList, SignalRequest};
+use api::agent::{Evidence, ExplanationList, SignalRequest};
 use api::{Agent, AgentDetail, AgentList, Exit};
 use axum::Json;
 use axum::extract::{Path, State};
@@ -133,7 +133,23 @@ pub async fn kill(State(daemon): Shared, caller: Caller, Path(of): Path<Of>) -> 
     state::kill(&daemon, caller, aid).await.map(Json)
 }
 
-/// Freeze an agent and deny it everything.
+/// What an agent and all below it are at this moment, their processes included.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{id}/evidence",
+    params(Of),
+    responses((status = 200, body = Evidence, description = "Best of agents that stand still")),
+)]
+pub async fn evidence(
+    State(daemon): Shared,
+    caller: Caller,
+    Path(of): Path<Of>,
+) -> Answer<Json<Evidence>> {
+    let aid = access::agent(&daemon, &caller, &of.id, Act::Control)?;
+    found(tokio::task::block_in_place(|| crate::evidence::of(&daemon, aid)))
+}
+
+/// Freeze an agent and all below it, deny them everything, and cut their connections.
 #[utoipa::path(
     post,
     path = "/v1/agents/{id}/quarantine",
@@ -146,7 +162,7 @@ pub async fn quarantine(
     Path(of): Path<Of>,
 ) -> Answer<Json<Agent>> {
     let aid = access::agent(&daemon, &caller, &of.id, Act::Control)?;
-    state::quarantine(&daemon, caller, aid).await?;
+    held::quarantine(&daemon, caller, aid).await?;
     found(view::detail(&daemon, aid).map(|detail| detail.agent))
 }
 
@@ -163,6 +179,6 @@ pub async fn release(
     Path(of): Path<Of>,
 ) -> Answer<Json<Agent>> {
     let aid = access::agent(&daemon, &caller, &of.id, Act::Control)?;
-    state::release(&daemon, caller, aid).await?;
+    held::release(&daemon, caller, aid).await?;
     found(view::detail(&daemon, aid).map(|detail| detail.agent))
 }

@@ -74,6 +74,7 @@ fn described() -> OpenApiRouter<Arc<Daemon>> {
         .routes(routes!(output::logs))
         .routes(routes!(agents::signal))
         .routes(routes!(agents::kill))
+        .routes(routes!(agents::evidence))
         .routes(routes!(agents::quarantine))
         .routes(routes!(agents::release))
         .routes(routes!(caps::list))

@@ -174,6 +174,19 @@ impl KernelPort for Port {
         self.step("freeze")?;
         self.0.with(aid, |known| known.frozen = true)
     }
+    fn cut(&self, aid: AgentId) -> Result<usize> {
+        self.step("cut")?;
+        self.0.with(aid, |known| assert!(known.frozen, "it would connect again"))?;
+        Ok(0)
+    }
+    fn snapshot(&self, aid: AgentId) -> Result<Vec<kernel::Snapshot>> {
+        self.step("snapshot")?;
+        self.0.with(aid, |_| Vec::new())
+    }
+    fn interrupt(&self, aid: AgentId) -> Result<()> {
+        self.step("interrupt")?;
+        self.0.with(aid, |known| assert!(!known.frozen, "one that is frozen would run"))
+    }
     fn thaw(&self, aid: AgentId) -> Result<()> {
         self.step("thaw")?;
         self.0.with(aid, |known| known.frozen = false)

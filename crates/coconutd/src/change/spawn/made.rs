@@ -84,6 +84,7 @@ impl Plan {
             numbers: VecDeque::new(),
             namespaces,
             exec,
+            held_with: None,
             launch: launch::given(&self.stdio, namespaces, exec),
             started_ns: clock::wall_ns(),
             ended_ns: None,
