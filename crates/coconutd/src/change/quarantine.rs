@@ -7,7 +7,7 @@ use crate::owner::Owner;
 use crate::reap;
 use crate::sink::Room;
 use crate::state::{Daemon, Ending, Inner};
-use abi::{AgentId, AgentState};
+use abi::{AgentId, AgentState, Kind};
 use record::Entry;
 use std::sync::Arc;
 use supervisor::{End, Event, Transition};
@@ -172,9 +172,15 @@ impl Step<'_> {
             Ok(cut) => tracing::debug!(?aid, cut, "connections cut"),
             Err(kernel::Error::NoSuchAgent(_)) => {}
             Err(error) => {
-                tracing::error!(?aid, %error, "cannot cut its connections; it is ended");
-                let reason = "its connections could not be cut".to_owned();
-                reap::end(self.daemon, aid, &Ending::new(End::Failed, reason));
+                tracing::error!(?aid, %error, "cannot cut its connections");
+                // It stands still all the same, and its end would take away what is to be looked at.
+                let due = {
+                    let inner = self.daemon.inner();
+                    let mut entry = inner.entry(aid, Kind::Degraded);
+                    entry.object = format!("quarantined, and still connected: {error}");
+                    self.daemon.sink.owe(vec![entry])
+                };
+                self.daemon.sink.pay(due);
             }
         }
     }
