@@ -65,7 +65,7 @@ const PARTS: [(&str, &str, Run); 9] = [
     ("acceptance", "acceptance suite in the VM", vms::acceptance),
     (
         "uefi",
-        "the same suite but for budgets and limits, booted through UEFI on a verity root",
+        "what meets files, keys and the start, booted through UEFI on a verity root",
         vms::uefi,
     ),
 ];

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::undocumented_unsafe_blocks)] // every block is one system call, or the call that the attack is about
 
-use crate::ops::in_child;
+use crate::child::in_child;
 use crate::uring::answer;
 use libc::*;
 use std::ffi::CString;

@@ -8,6 +8,7 @@ mod address;
 mod adopt;
 mod bench;
 mod cases;
+mod child;
 mod code;
 mod hostile;
 mod ops;

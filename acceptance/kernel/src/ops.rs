@@ -6,6 +6,7 @@
 #![allow(clippy::undocumented_unsafe_blocks)] // every block is one system call on local memory
 
 use crate::address::address;
+use crate::child::in_child;
 use crate::uring::{self, answer};
 use libc::*;
 use std::ffi::CString;
@@ -239,26 +240,6 @@ unsafe fn stat_of(dir: c_int, path: &std::ffi::CStr, flags: c_int) -> i64 {
 unsafe fn map(fd: c_int, prot: c_int, flags: c_int) -> i64 {
     let at = unsafe { mmap(std::ptr::null_mut(), 4096, prot, flags, fd, 0) };
     if at == MAP_FAILED { answer(-1) } else { at as i64 }
-}
-
-/// Runs `body` in a child; its answer comes back through a pipe.
-pub fn in_child(body: impl FnOnce() -> i64) -> i64 {
-    unsafe {
-        let mut ends = [0; 2];
-        pipe(ends.as_mut_ptr());
-        let pid = fork();
-        if pid == 0 {
-            let result = body();
-            write(ends[1], (&raw const result).cast(), 8);
-            _exit(0);
-        }
-        close(ends[1]);
-        let mut result = i64::MIN;
-        read(ends[0], (&raw mut result).cast(), 8);
-        close(ends[0]);
-        waitpid(pid, std::ptr::null_mut(), 0);
-        result
-    }
 }
 
 unsafe fn exec(path: &CString) -> i64 {

@@ -5,9 +5,12 @@ use crate::world::{PATIENCE, World};
 use abi::AgentState;
 use anyhow::{Context as _, Result, ensure};
 use api::agent::{AgentDetail, AgentList};
+use demo::agent::{Agent, Spec};
 use demo::control::{Process, User};
 use demo::progress::Progress;
+use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 /// The table.
 pub const CASES: &[Case] = &[
@@ -57,6 +60,11 @@ pub const CASES: &[Case] = &[
         name: "lifecycle.identity",
         promise: "an agent has no capabilities, no_new_privs, its own PID namespace",
         run: identity,
+    },
+    Case {
+        name: "lifecycle.quarantine-tree",
+        promise: "a quarantine reaches all below, cuts what they are connected to, and keeps evidence",
+        run: quarantine_tree,
     },
     Case {
         name: "lifecycle.quarantine",
@@ -243,6 +251,74 @@ fn quarantine(world: &World) -> Result<String> {
     ensure!(state == AgentState::Active, "after its release it is {}", state.name());
     while_working("the agent, after its release", || used(&detail).unwrap_or(0), before + 1)?;
     Ok(String::new())
+}
+
+/// Connects, says so, and waits.
+const CONNECTED: &str = "import socket, sys; s = socket.create_connection((\"127.0.0.1\", int(sys.argv[1]))); \
+    print(\"connected\", flush=True); s.recv(1)";
+
+fn quarantine_tree(world: &World) -> Result<String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port().to_string();
+    let (parent, child) = (world.ctx.unique("parent"), world.ctx.unique("child"));
+    let net = format!("net.connect=127.0.0.1:{port}");
+    let text = format!(
+        "[agent]\nname = \"{parent}\"\ntenant = \"maya\"\ncommand = [\"/usr/bin/coconut\"]\n\n[capabilities]\n\
+         \"fs.read\" = [\"@python\"]\n\"net.connect\" = [\"127.0.0.1:{port}\"]\n\"agent.spawn\" = {{ count = 4 }}\n\
+         \"ipc.unix\" = [\"/run/coconut/api.sock\", \"/run/coconut/stdio.sock\"]\n"
+    );
+    let manifest = world.file(&format!("{parent}.toml"), &text)?;
+    let command = [
+        "run",
+        "--name",
+        &child,
+        "--tenant",
+        "maya",
+        "--cap",
+        "fs.read=@python",
+        "--cap",
+        &net,
+        "--",
+    ];
+    let program = ["/usr/bin/python3", "-c", CONNECTED, &port];
+    let spec = Spec {
+        name: parent.clone(),
+        manifest: Some(manifest.into()),
+        command: command.iter().chain(&program).map(|word| (*word).to_owned()).collect(),
+        ..Spec::default()
+    };
+    let agent = Agent::start(&world.ctx.coconut, spec)?;
+    agent.lines.next(PATIENCE)?.with_context(|| agent.complaints())?;
+    let (mut connection, _) = listener.accept()?;
+    connection.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let mut byte = [0u8; 1];
+    ensure!(connection.read(&mut byte).is_err(), "the control: the connection ends by itself");
+    let dir = world.ctx.work.join("evidence");
+    let to = dir.display().to_string();
+    world.expect(0, &["quarantine", &parent, "--evidence", &to])?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    ensure!(connection.read(&mut byte)? == 0, "the connection is not cut");
+    let state = world.ctx.coconut.show(&child)?.agent.state;
+    ensure!(state == AgentState::Quarantined, "the child is {}", state.name());
+    let text = std::fs::read_to_string(dir.join("agents.json"))?;
+    let evidence: api::agent::Evidence = serde_json::from_str(&text)?;
+    let processes = evidence.agents.iter().find(|one| one.detail.agent.name == child);
+    let processes = &processes.context("no evidence of the child")?.processes;
+    let python = processes.iter().find(|process| process.command.contains(&port));
+    let python = python.with_context(|| format!("{processes:?}"))?;
+    ensure!(python.open.values().any(|open| open.starts_with("socket:")), "{:?}", python.open);
+    ensure!(python.maps.contains("libc.so") && python.status.contains("python"), "{python:?}");
+    let records = std::fs::read_to_string(dir.join("records.jsonl"))?;
+    ensure!(
+        records.lines().filter(|line| line.contains("\"quarantined\"")).count() == 2,
+        "{records}"
+    );
+    // What lies there is not written over.
+    world.expect(2, &["quarantine", &child, "--evidence", &to])?;
+    world.expect(0, &["release", &parent])?;
+    let ran = agent.end(PATIENCE)?;
+    ensure!(ran.code == 0, "after its release: {}", ran.summary());
+    Ok(format!("{} processes", processes.len()))
 }
 
 /// Processor time of the control, in hundredths of a second, in which an agent would have done much.

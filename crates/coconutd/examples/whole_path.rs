@@ -5,7 +5,7 @@
 //! queue and its writer; only the ring is a channel. Needs root, as the daemon's tests do.
 #![allow(clippy::unwrap_used)] // a measurement falls over where it stands
 
-#[path = "../tests/fake/mod.rs"]
+#[path = "../tests/daemon/fake/mod.rs"]
 mod fake;
 
 use abi::event::{EVENT_USE, Event, Hook};

@@ -135,6 +135,7 @@ fn end(cx: &Context, aid: &str) -> Result<Option<(String, Exit)>, Failure> {
 
 /// `coconut quarantine`.
 pub fn quarantine(cx: &Context, aid: &str, evidence: Option<&Path>) -> Done {
+    evidence.map(super::evidence::make).transpose()?;
     let agent: Agent = cx.client()?.post(&agent_path(aid, "/quarantine"), &())?;
     if let Some(dir) = evidence {
         super::evidence::collect(cx, aid, dir)?;

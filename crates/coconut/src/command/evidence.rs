@@ -10,9 +10,8 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Writes `agents.json`, `records.jsonl` and what background agents wrote (`output-AID.log`) into a new folder.
+/// Writes `agents.json`, `records.jsonl` and what background agents wrote (`output-AID.log`) into a folder of [`make`].
 pub fn collect(cx: &Context, aid: &str, dir: &Path) -> Result<(), Failure> {
-    make(dir)?;
     let client = cx.client()?;
     let evidence: Evidence = client.get(&agent_path(aid, "/evidence"))?;
     write(dir, "agents.json", &to_json(&evidence)?)?;
@@ -42,8 +41,8 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
     text.map_err(|e| failed(anyhow::Error::new(e).context("cannot write the evidence as JSON")))
 }
 
-/// Where nothing lies: evidence of two days does not mix.
-fn make(dir: &Path) -> Result<(), Failure> {
+/// Makes the folder, where nothing may lie: evidence of two days does not mix.
+pub fn make(dir: &Path) -> Result<(), Failure> {
     let taken = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
     if taken {
         let text = format!("{} is not empty", dir.display());

@@ -1,16 +1,13 @@
 //! What a name leads to is what is compared: with the key that signed, with the parent, with what is
 //! held already.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::Running;
+use crate::fake::requests::ad_hoc;
 use abi::{AgentId, Kind};
 use api::agent::{CapabilityChange, CapabilityList, ChangeReport, ExplanationList, SpawnSource};
 use api::client::{Client, ClientError};
 use api::{AgentDetail, ErrorBody, ErrorCode, SpawnRequest};
 use attest::SecretKey;
-use fake::Running;
-use fake::requests::ad_hoc;
 use kernel::KernelScope;
 use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;

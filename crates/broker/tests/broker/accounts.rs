@@ -3,10 +3,8 @@
 //! is the witness; it knows nothing of accounts.
 //!
 //! `COCONUT_SOAK=10000` asks so many calls (2,000 otherwise).
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::chat;
 use api::broker::{LaneEvent, SettledCalls, Usage};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use coconut_broker::accounts::journal::Journal;
-use common::chat;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
@@ -107,7 +104,7 @@ impl Broker {
         let child = Command::new(env!("CARGO_BIN_EXE_coconut-broker"))
             .args(["--host-tenant", "maya", "--threads", "1", "--context", "512", "--slots", "3"])
             .arg("--model")
-            .arg(common::model_file())
+            .arg(crate::common::model_file())
             .arg("--coconutd")
             .arg(file("api.sock"))
             .arg("--accounts")

@@ -1,9 +1,7 @@
 //! Several backends side by side: each model goes to the backend that has it, and a backend that is slow, or away,
 //! holds up nobody who asks another.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::{Served, chat, embedded, json, policy, serve_routes, text};
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -13,7 +11,6 @@ use coconut_broker::callers::Sizes;
 use coconut_broker::identity::Identity;
 use coconut_broker::remote::Remote;
 use coconut_broker::route::{Route, Routes};
-use common::{Served, chat, embedded, json, policy, serve_routes, text};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -95,7 +92,7 @@ async fn each_model_goes_to_the_backend_that_has_it() {
     assert_eq!(said(&w.ask("both").await), "a+both", "of two the first");
     let missing = w.ask("nobody").await;
     assert_eq!((missing.0, &missing.1["error"]["code"]), (404, &json!("model_not_found")));
-    let list = json(common::get(&w.broker, "/v1/models").await).await;
+    let list = json(crate::common::get(&w.broker, "/v1/models").await).await;
     let ids: Vec<_> = list["data"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
     assert_eq!(ids, [model::NAME, "a", "both", "stuck"]);
     // A server may get another model while it runs.
@@ -132,11 +129,11 @@ async fn a_stuck_backend_holds_up_nobody_elses_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_away_is_named_and_missed_by_nobody_else() {
     let w = world().await;
-    assert_eq!(json(common::get(&w.broker, "/health").await).await["status"], "ok");
+    assert_eq!(json(crate::common::get(&w.broker, "/health").await).await["status"], "ok");
     assert_eq!(w.ask("a").await.0, 200, "everybody's models are known");
     w.second.abort();
     for _ in 0..15_000 {
-        let health = common::get(&w.broker, "/health").await;
+        let health = crate::common::get(&w.broker, "/health").await;
         assert_eq!(health.status(), 200, "others can answer");
         let said = json(health).await;
         if said["status"] == "degraded" {
@@ -168,11 +165,11 @@ async fn every_backends_numbers_are_told_apart() {
     ];
     // An account is settled when its answer has gone.
     for _ in 0..15_000 {
-        let metrics = text(common::get(&w.broker, "/metrics").await).await;
+        let metrics = text(crate::common::get(&w.broker, "/metrics").await).await;
         if lines.iter().all(|line| metrics.lines().any(|l| l == *line)) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("{}", text(common::get(&w.broker, "/metrics").await).await);
+    panic!("{}", text(crate::common::get(&w.broker, "/metrics").await).await);
 }

@@ -1,5 +1,4 @@
 //! A backend behind https: the certificate must be one that the machine trusts.
-#![allow(clippy::unwrap_used)]
 
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Bytes;

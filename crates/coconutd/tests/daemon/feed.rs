@@ -1,9 +1,8 @@
 //! The feed of changes: what there is and what changes make what there is then, at any time; who is too slow is told
 //! so and holds nobody up; an end is told once to everybody who waits for it.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::Running;
+use crate::fake::requests::ad_hoc;
 use abi::event::{EVENT_DENIAL, EVENT_USE, Event, Hook};
 use abi::{AgentId, AgentState};
 use api::agent::AgentDetail;
@@ -12,8 +11,6 @@ use api::lane::{LaneChange, LaneList};
 use api::{Agent, Exit};
 use coconutd::caller::Caller;
 use coconutd::feed::{Change, Listener};
-use fake::Running;
-use fake::requests::ad_hoc;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;

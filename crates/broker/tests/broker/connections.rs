@@ -1,9 +1,7 @@
 //! An agent that opens all the connections it can get, and another that asks meanwhile; with the
 //! control that has no limits.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::{Served, chat, embedded, policy, serve_within};
 use api::broker::{InferLimits, Lane, LaneEvent, Peer};
 use axum::extract::State;
 use axum::routing::get;
@@ -12,7 +10,6 @@ use coconut_broker::accounts::UsageLog;
 use coconut_broker::callers::{Key, Sizes};
 use coconut_broker::identity::Identity;
 use coconut_broker::identity::lanes::LaneBook;
-use common::{Served, chat, embedded, policy, serve_within};
 use connections::Limits;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,12 +1,9 @@
 //! A daemon ends as if it were killed, and another follows it on the same kernel: what the API shows is the same,
 //! and of what the kernel has nothing is lost or doubled.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::{Running, requests};
 use abi::{AgentId, AgentState};
 use api::agent::CapabilityChange;
-use fake::{Running, requests};
 use serde_json::Value;
 
 /// Everything that the API shows of the agents.
@@ -154,7 +151,7 @@ fn who_is_not_in_the_registry_is_ended_and_on_record() {
     let running = Running::start();
     let known = running.spawned("known", &[]);
     let stranger = AgentId::new(77, 3);
-    running.fake.agents.lock().unwrap().insert(stranger, fake::Known::default());
+    running.fake.agents.lock().unwrap().insert(stranger, crate::fake::Known::default());
     let running = running.followed();
     let agents: Vec<AgentId> = running.fake.agents.lock().unwrap().keys().copied().collect();
     assert_eq!(agents, [known]);

@@ -1,9 +1,8 @@
 //! Callers that take all they can get: connections, half-sent requests, descriptors, queries. Each
 //! with its control: the same without limits. Needs root, as the tests of the API do.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::Running;
+use crate::fake::requests::ad_hoc;
 use abi::AgentId;
 use api::audit::Record;
 use api::client::{Client, ClientError};
@@ -11,8 +10,6 @@ use api::{AgentDetail, AgentList};
 use coconutd::caller::Caller;
 use coconutd::callers::{Parts, Sizes};
 use connections::Limits;
-use fake::Running;
-use fake::requests::ad_hoc;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;

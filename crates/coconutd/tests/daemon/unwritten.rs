@@ -1,12 +1,9 @@
 //! What is done while nothing can be written to the registry: nobody gets a right back from the next daemon.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::{Running, requests};
 use abi::{AgentId, Capability, Kind};
 use api::agent::CapabilityChange;
 use api::{AgentDetail, Exit, Status};
-use fake::{Running, requests};
 use kernel::{KernelRule, KernelScope};
 use serde_json::Value;
 use std::collections::BTreeSet;

@@ -1,14 +1,11 @@
 //! Trees of agents under random steps, as the kernel sees them: after each of its calls, no child has
 //! a file, an address or a time that its parent lacks. What is asked is the sets that the kernel has,
 //! by nodes and not by names, whatever the daemon believes.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::Running;
 use abi::AgentId;
 use api::agent::{CapabilityChange, SpawnSource};
 use api::{AgentDetail, SpawnRequest};
-use fake::Running;
 use proptest::prelude::*;
 use std::path::Path;
 

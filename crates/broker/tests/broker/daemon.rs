@@ -1,9 +1,7 @@
 //! The broker's half of the protocol with coconutd, against a coconutd of this test's own: lanes,
 //! peers, limits, usage records; and that nobody is served while the lane stream is lost.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::{Served, chat, embedded, json, policy, serve};
 use api::broker::{InferLimits, Lane, LaneEvent, SettledCalls, Usage};
 use axum::body::Body;
 use axum::extract::State;
@@ -15,7 +13,6 @@ use coconut_broker::admission::Policy;
 use coconut_broker::identity::Identity;
 use coconut_broker::identity::lanes::LaneBook;
 use coconut_broker::remote::Remote;
-use common::{Served, chat, embedded, json, policy, serve};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
@@ -127,7 +124,8 @@ async fn world_of(backend: Arc<dyn Backend>, policy: Policy) -> World {
     let book = LaneBook::new(socket.clone(), Duration::from_millis(50));
     tokio::spawn(book.clone().follow());
     let identity = Identity::Daemon { book, host_tenant: None };
-    let broker = serve(backend, identity, common::to_daemon(socket, dir.path()), policy).await;
+    let broker =
+        serve(backend, identity, crate::common::to_daemon(socket, dir.path()), policy).await;
     World { daemon, events, broker, server, _dir: dir }
 }
 
@@ -339,7 +337,7 @@ async fn the_list_of_models_asks_who_it_is_too() {
     let w = world().await;
     let list = || async {
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", w.broker.port)).await.unwrap();
-        common::get_over(stream, "/v1/models").await
+        crate::common::get_over(stream, "/v1/models").await
     };
     assert_eq!(list().await.status(), 503, "before the lanes are known");
     w.events.send(lane(Some(limits()))).unwrap();

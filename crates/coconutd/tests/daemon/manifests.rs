@@ -1,14 +1,11 @@
 //! Who may start what: signatures, `--allow-unsigned`, and a foreground agent's own terminal.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::Running;
 use abi::Kind;
 use api::agent::{SpawnSource, Stdio};
 use api::client::ClientError;
 use api::{AgentDetail, ErrorBody, ErrorCode, Exit, SpawnRequest};
 use attest::SecretKey;
-use fake::Running;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::io::{IoSlice, Read};
 use std::mem::MaybeUninit;

@@ -1,12 +1,9 @@
 //! The broker with the embedded engine, over its sockets: answers, streams, errors, cancelling, sharing.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::{Served, chat, embedded, json, policy, serve, text};
 use coconut_broker::accounts::UsageLog;
 use coconut_broker::admission::Policy;
 use coconut_broker::identity::Identity;
-use common::{Served, chat, embedded, json, policy, serve, text};
 use http_body_util::BodyExt;
 use inference::{Embedded, Engine, EngineConfig, Job, Model};
 use ports::{Backend, Payment, Share};
@@ -94,7 +91,7 @@ async fn an_engine_that_is_gone_is_told_and_not_waited_for() {
         }
         fn charge(&self, _: u32) {}
     }
-    let model = Arc::new(Model::load(common::model_file()).unwrap());
+    let model = Arc::new(Model::load(crate::common::model_file()).unwrap());
     let config = EngineConfig { sequences: 2, context: 64, threads: 1, batch: 16, step: None };
     let engine = Engine::start(model.clone(), config).unwrap();
     let (parts, mut answer) = tokio::sync::mpsc::unbounded_channel();
@@ -114,7 +111,7 @@ async fn an_engine_that_is_gone_is_told_and_not_waited_for() {
     backend.gone().await;
     let identity = Identity::Standalone { trusted_header: None };
     let s = serve(backend, identity, UsageLog::none(), policy(1)).await;
-    let health = common::get(&s, "/health").await;
+    let health = crate::common::get(&s, "/health").await;
     assert_eq!(health.status(), 503);
     assert_eq!(s.post(CHAT, &chat(1, "")).await.status(), 502);
 }

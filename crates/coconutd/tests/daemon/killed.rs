@@ -1,12 +1,9 @@
 //! A daemon is killed at each step of each change, and another follows it: of a change that was acknowledged everything
 //! is there, of any other all or nothing, with its records, once.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::{Running, requests};
 use abi::{AgentId, AgentState, Kind};
 use api::agent::CapabilityChange;
-use fake::{Running, requests};
 use record::Record;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

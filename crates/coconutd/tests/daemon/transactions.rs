@@ -3,14 +3,11 @@
 //! The steps are not listed here. They are what the daemon asks of the kernel, of the look-ups and of
 //! the log while it makes a change; each is tried until one is not reached any more, so a new one is
 //! covered when it comes.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::Running;
+use crate::fake::requests::ad_hoc;
 use abi::{AgentId, AgentState, Kind};
 use api::agent::CapabilityChange;
-use fake::Running;
-use fake::requests::ad_hoc;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;

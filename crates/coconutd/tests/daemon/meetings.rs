@@ -1,13 +1,10 @@
 //! Two changes that meet: a parent loses a right at each step of its child's start.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::requests::ad_hoc;
+use crate::fake::{Meeting, Running};
 use abi::AgentId;
 use api::AgentDetail;
 use api::agent::{CapabilityChange, ChangeReport};
-use fake::requests::ad_hoc;
-use fake::{Meeting, Running};
 use kernel::{KernelRule, KernelScope};
 use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::channel;

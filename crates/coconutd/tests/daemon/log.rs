@@ -1,15 +1,12 @@
 //! The daemon and its log: one that was damaged keeps it from nothing, and is told; one that grows is pruned.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::Running;
 use abi::Kind;
 use api::Status;
 use api::status::LogState;
 use audit::{Filter, Reader, Retention, VerifyOptions, ViolationKind, Writer, WriterOptions, keys};
 use coconutd::config::Config;
 use coconutd::sink::own;
-use fake::Running;
 use record::Entry;
 use record::body::Degraded;
 use std::path::{Path, PathBuf};

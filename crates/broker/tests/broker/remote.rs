@@ -1,9 +1,7 @@
 //! The broker in front of another server, a model of one that does what the prompt says: what reaches it, what is
 //! counted, what the caller gets.
-#![allow(clippy::unwrap_used)]
 
-mod common;
-
+use crate::common::{Served, json, serve_within, text};
 use api::broker::Usage;
 use axum::Json;
 use axum::Router;
@@ -16,7 +14,6 @@ use coconut_broker::admission::Policy;
 use coconut_broker::callers::Sizes;
 use coconut_broker::identity::Identity;
 use coconut_broker::remote::Remote;
-use common::{Served, json, serve_within, text};
 use connections::Limits;
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
@@ -264,7 +261,7 @@ async fn a_busy_server_says_when_to_come_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_tells_when_the_server_is_gone() {
     let w = world(true).await;
-    let health = || async { common::get(&w.broker, "/health").await };
+    let health = || async { crate::common::get(&w.broker, "/health").await };
     assert_eq!(health().await.status(), 200);
     w.server.abort();
     while !w.server.is_finished() {

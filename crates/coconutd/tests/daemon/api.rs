@@ -1,16 +1,13 @@
 //! The API over its real UNIX socket, with a kernel that only remembers. Needs root: it is an
 //! operator's view.
-#![allow(clippy::unwrap_used)] // a test may fall over where it stands
 
-mod fake;
-
+use crate::fake::Running;
 use abi::event::{EVENT_DENIAL, Event, Hook};
 use abi::{AgentId, AgentState, Kind};
 use api::agent::{CapabilityChange, CapabilityList, ChangeReport, ExplanationList, SpawnSource};
 use api::client::{Client, ClientError};
 use api::lane::{LaneChange, LaneList};
 use api::{AgentDetail, AgentList, ErrorBody, ErrorCode, Exit, SpawnRequest};
-use fake::Running;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -376,6 +373,45 @@ fn quarantine_lanes_and_names() {
     assert_eq!(found.agent.aid, detail.agent.aid);
     assert_eq!(refused(client.get::<AgentDetail>("/v1/agents/nobody")).code, ErrorCode::NotFound);
     assert_eq!(lanes_of(&client).len(), 1);
+    running.stop();
+}
+
+#[test]
+fn a_quarantine_reaches_all_below_and_its_release_those_that_it_reached() {
+    let running = Running::start();
+    let client = running.client();
+    let parent = spawn(&client, "parent", &["agent.spawn=3", "fs.exec=/bin", "fs.exec=/usr/bin"]);
+    running.become_agent(Some(aid_of(&running, &parent)));
+    let (child, held) = (spawn(&client, "child", &[]), spawn(&client, "held", &[]));
+    running.become_agent(None);
+    let step = |name: &str, step: &str| {
+        client.post::<_, api::Agent>(&format!("/v1/agents/{name}/{step}"), &()).unwrap()
+    };
+    let states = || {
+        [&parent, &child, &held].map(|detail| {
+            let aid = aid_of(&running, detail);
+            let name = &detail.agent.name;
+            let told = client.get::<AgentDetail>(&format!("/v1/agents/{name}")).unwrap();
+            let frozen = running.fake.agents.lock().unwrap()[&aid].frozen;
+            assert_eq!(frozen, told.agent.state == AgentState::Quarantined, "{name}");
+            frozen
+        })
+    };
+    step("held", "quarantine");
+    step("parent", "quarantine");
+    assert_eq!(states(), [true; 3]);
+    let evidence: api::agent::Evidence = client.get("/v1/agents/parent/evidence").unwrap();
+    let of: Vec<_> = evidence.agents.iter().map(|one| one.detail.agent.aid).collect();
+    assert_eq!(of[0], parent.agent.aid);
+    assert!(of.len() == 3 && of.contains(&child.agent.aid) && of.contains(&held.agent.aid));
+    step("parent", "release");
+    assert_eq!(states(), [false, false, true], "its own quarantine is not its parent's");
+    // One of the reached that is released by itself is reached no more.
+    step("parent", "quarantine");
+    step("child", "release");
+    step("child", "quarantine");
+    step("parent", "release");
+    assert_eq!(states(), [false, true, true]);
     running.stop();
 }
 
