@@ -123,6 +123,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     events::start(&daemon, source, logged)?;
     adoption.agents.into_iter().for_each(|adopted| reap::take_up(&daemon, adopted));
     tokio::spawn(change::rights::expire(daemon.clone()));
+    tokio::spawn(change::oversteps::act(daemon.clone()));
     tokio::spawn(Registry::keep_up(Arc::downgrade(&daemon)));
     serve(&daemon)?;
     audit_log::check::start(&daemon)?;

@@ -88,6 +88,9 @@ impl Drain {
         }
         daemon.sink.record_all(entries);
         drop(whole);
+        if daemon.inner().supervisor.has_overstepped() {
+            daemon.overstepped.notify_one();
+        }
         // Told as it is by then: a quarantine that came in between stays one.
         for (owner, aid) in owners {
             if let Err(error) = owner.tell(daemon, aid) {

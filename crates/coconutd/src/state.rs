@@ -203,6 +203,8 @@ pub struct Daemon {
     pub drained: Notify,
     /// A look at the ring found nothing in it.
     pub emptied: Notify,
+    /// Told when an agent's denials have reached its limit.
+    pub overstepped: Notify,
     /// Told when something was given that may expire.
     pub expiry: Notify,
     /// Nanoseconds since the UNIX epoch.
@@ -280,6 +282,7 @@ impl Daemon {
             batch: Mutex::default(),
             drained: Notify::new(),
             emptied: Notify::new(),
+            overstepped: Notify::new(),
             expiry: Notify::new(),
             started_ns: clock::wall_ns(),
             sealed: AtomicBool::new(false),

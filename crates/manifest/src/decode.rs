@@ -3,13 +3,14 @@
 use crate::problem::{ManifestError, Problems};
 use crate::reader::{Item, Span, items};
 use crate::types::{
-    Agent, Children, Declared, Exec, Manifest, Memory, Namespaces, ProfileUse, is_name,
+    Agent, Children, Consequence, Declared, DenialLimit, Exec, Manifest, Memory, Namespaces,
+    ProfileUse, is_name,
 };
 use crate::{AbsPath, capabilities, limits, units};
 use std::collections::BTreeMap;
 use toml::de::DeTable;
 
-const SECTIONS: [&str; 4] = ["agent", "capabilities", "lane", "memory"];
+const SECTIONS: [&str; 5] = ["agent", "capabilities", "denials", "lane", "memory"];
 const AGENT_KEYS: [&str; 10] =
     ["name", "tenant", "command", "user", "cwd", "env", "children", "namespaces", "exec", "digest"];
 const NAME: &str =
@@ -50,7 +51,7 @@ fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Manifest> {
     let mut section_of_agent = 0..0;
     let mut found = capabilities::Found::default();
     let mut weight = 100;
-    let mut memory = Memory::default();
+    let (mut memory, mut denials) = (Memory::default(), None);
     for item in items(&table) {
         if !SECTIONS.contains(&item.key.as_str()) {
             problems.unknown_key(&item, "section", &SECTIONS);
@@ -65,6 +66,7 @@ fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Manifest> {
             }
             "capabilities" => found = capabilities::parse(section, problems),
             "lane" => weight = parse_lane(section, problems),
+            "denials" => denials = parse_denials(section, item.key_span.clone(), problems),
             _ => memory = parse_memory(section, problems),
         }
     }
@@ -84,7 +86,7 @@ fn parse(text: &str, problems: &mut Problems<'_>) -> Option<Manifest> {
         let (line, column) = problems.position(span.start);
         ProfileUse { name, line, column }
     });
-    Some(Manifest { agent: agent?, rules, profiles: profiles.collect(), weight, memory })
+    Some(Manifest { agent: agent?, rules, profiles: profiles.collect(), weight, memory, denials })
 }
 
 fn parse_agent(table: &DeTable<'_>, section: Span, problems: &mut Problems<'_>) -> Option<Agent> {
@@ -267,6 +269,30 @@ fn parse_lane(table: &DeTable<'_>, problems: &mut Problems<'_>) -> u32 {
     weight.and_then(|w| u32::try_from(w).ok()).unwrap_or(100)
 }
 
+fn parse_denials(
+    table: &DeTable<'_>,
+    section: Span,
+    problems: &mut Problems<'_>,
+) -> Option<DenialLimit> {
+    let (mut count, mut then) = (None, Consequence::Quarantine);
+    let list = items(table);
+    for item in &list {
+        match item.key.as_str() {
+            "limit" => count = problems.number(item, 1, limits::DENIALS),
+            "then" => {
+                let choices = [Consequence::Quarantine, Consequence::End];
+                let choices = choices.map(|choice| (choice.name(), choice));
+                then = parse_choice(item, choices, "denials can lead to", problems);
+            }
+            _ => problems.unknown_key(item, "key in [denials]", &["limit", "then"]),
+        }
+    }
+    if !list.iter().any(|item| item.key == "limit") {
+        problems.add(section, "[denials] has no `limit`".to_owned(), "limit = 100");
+    }
+    Some(DenialLimit { count: count?, then })
+}
+
 fn parse_memory(table: &DeTable<'_>, problems: &mut Problems<'_>) -> Memory {
     let mut memory = Memory::default();
     for item in items(table) {
@@ -312,7 +338,7 @@ mod documented {
     fn every_key_is_explained_and_shown() {
         let kinds = KINDS.map(|kind| kind.capability.name());
         let entries = ["expires", "models", "tokens_per_minute", "concurrency", "context", "count"];
-        let rest = ["weight", "hbm", "ram", "ssd", "path", "host"];
+        let rest = ["weight", "hbm", "ram", "ssd", "path", "host", "limit", "then"];
         let keys = AGENT_KEYS.iter().chain(&kinds).chain(&entries).chain(&rest);
         let examples = examples().concat();
         for key in keys {

@@ -37,6 +37,7 @@ pub use problem::{ManifestError, Problem};
 pub use profile::{Profile, ProfileError, Profiles};
 pub use rule::{AuditScope, FsRight, InferScope, NetRight, Rule, RuleError, Scope, UnixAddress};
 pub use types::{
-    Agent, Children, Declared, Digest, Exec, Manifest, Memory, Namespaces, ProfileUse, is_name,
+    Agent, Children, Consequence, Declared, DenialLimit, Digest, Exec, Manifest, Memory,
+    Namespaces, ProfileUse, is_name,
 };
 pub use units::{parse_duration, parse_size, print_duration, print_size};

@@ -18,6 +18,8 @@ pub const ARGUMENTS: usize = 256;
 pub const ARGUMENT_BYTES: usize = 32 * 1024;
 /// Largest weight of a lane (`cpu.weight` of cgroup v2 has the same range).
 pub const WEIGHT: u32 = 10_000;
+/// Largest number of denials that a manifest may name.
+pub const DENIALS: u64 = 1_000_000_000;
 /// Children that one agent may have at most.
 pub const CHILDREN: u32 = 10_000;
 /// Problems that are reported of one manifest.

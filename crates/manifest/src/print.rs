@@ -43,6 +43,10 @@ impl Manifest {
                 let _ = writeln!(text, "{tier} = \"{}\"", print_size(bytes));
             }
         }
+        if let Some(limit) = &self.denials {
+            let then = quoted(limit.then.name());
+            let _ = write!(text, "\n[denials]\nlimit = {}\nthen = {then}\n", limit.count);
+        }
         text
     }
 

@@ -20,6 +20,8 @@ pub struct Manifest {
     pub weight: u32,
     /// Memory tiers.
     pub memory: Memory,
+    /// What a number of denials leads to; none is nothing.
+    pub denials: Option<DenialLimit>,
 }
 
 /// The `[agent]` section.
@@ -104,6 +106,35 @@ impl Exec {
         match self {
             Self::Readable => "readable",
             Self::Strict => "strict",
+        }
+    }
+}
+
+/// The `[denials]` section: so many denials, of the agent's own and of all below it, lead to something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct DenialLimit {
+    /// How many; counted anew after a release.
+    pub count: u64,
+    /// What they lead to.
+    pub then: Consequence,
+}
+
+/// What happens to an agent that reaches a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Consequence {
+    /// It and all below it stand still until somebody releases it.
+    #[default]
+    Quarantine,
+    /// It is ended.
+    End,
+}
+
+impl Consequence {
+    /// As written in a manifest.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quarantine => "quarantine",
+            Self::End => "end",
         }
     }
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // helpers are test code outside of test functions
 
-use coconut_manifest::{Children, Exec, Manifest, Namespaces, Profiles, Rule, grant_covers};
+use coconut_manifest::{
+    Children, Consequence, DenialLimit, Exec, Manifest, Namespaces, Profiles, Rule, grant_covers,
+};
 use proptest::prelude::*;
 
 const RIGHT: &str = r#"
@@ -32,6 +34,10 @@ infer         = { models = ["*"], tokens_per_minute = 60000 }
 [lane]
 weight = 200
 
+[denials]
+limit = 20
+then = "end"
+
 [memory]
 hbm = "512MiB"
 ram = "256MiB"
@@ -57,6 +63,7 @@ fn everything_is_read() {
     assert_eq!(manifest.agent.exec, Exec::Strict);
     assert!(manifest.agent.digest.is_some());
     assert_eq!(manifest.weight, 200);
+    assert_eq!(manifest.denials, Some(DenialLimit { count: 20, then: Consequence::End }));
     assert_eq!(manifest.memory.ssd, Some(2 << 30));
     assert_eq!(manifest.profiles[0].name, "python");
     let rules: Vec<String> = manifest.rules.iter().map(|d| d.rule.to_string()).collect();
@@ -89,6 +96,19 @@ fn an_unknown_key_names_its_place_and_the_nearest_known_one() {
     assert_eq!(found[0].3.as_deref(), Some("did you mean `capabilities`?"));
     let found = problems("[agent]\nname = \"a\"\ntennant = \"t\"\ncommand = [\"/bin/true\"]\n");
     assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn denials_lead_to_what_a_manifest_says() {
+    let parsed = |more: &str| Manifest::parse("test.toml", &with(more)).unwrap().denials;
+    assert_eq!(parsed(""), None, "what says nothing leads to nothing");
+    let quarantine = DenialLimit { count: 5, then: Consequence::Quarantine };
+    assert_eq!(parsed("[denials]\nlimit = 5\n"), Some(quarantine));
+    for wrong in
+        ["[denials]\n", "[denials]\nlimit = 0\n", "[denials]\nlimit = 5\nthen = \"shrug\"\n"]
+    {
+        assert_eq!(problems(&with(wrong)).len(), 1, "{wrong}");
+    }
 }
 
 #[test]

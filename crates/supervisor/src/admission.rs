@@ -9,7 +9,7 @@ use crate::registry::Supervisor;
 use crate::sets::{Fate, HeldSet, RuleSet};
 use crate::weights::DEFAULT_WEIGHT;
 use abi::AgentId;
-use manifest::{Children, Memory, Rule, limits, print_size};
+use manifest::{Children, DenialLimit, Memory, Rule, limits, print_size};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -31,6 +31,8 @@ pub struct Admission {
     pub weight: u32,
     /// What it and all below it may use.
     pub memory: Memory,
+    /// What its denials lead to.
+    pub denial_limit: Option<DenialLimit>,
     /// All that it will hold, in the order of its rules' numbers.
     pub sets: Vec<Arc<RuleSet>>,
 }
@@ -117,6 +119,8 @@ impl Supervisor {
             children: BTreeSet::new(),
             below: 0,
             denials: Denials::default(),
+            denial_limit: new.denial_limit,
+            refused: 0,
             released: false,
         });
         Ok(aid)

@@ -4,7 +4,7 @@ use crate::denials::Denials;
 use crate::lifecycle::Lifecycle;
 use crate::sets::{Held, HeldSet, RuleSet};
 use abi::{AgentId, AgentState, Capability};
-use manifest::{Children, Memory, Rule, Scope};
+use manifest::{Children, DenialLimit, Memory, Rule, Scope};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -80,6 +80,10 @@ pub struct Agent {
     /// Living agents below it, however deep.
     pub(crate) below: u32,
     pub(crate) denials: Denials,
+    /// What its denials lead to.
+    pub(crate) denial_limit: Option<DenialLimit>,
+    /// Denials that count for it: its own and of all below it, since its last release.
+    pub(crate) refused: u64,
     pub(crate) released: bool,
 }
 

@@ -14,6 +14,7 @@ mod lifecycle;
 mod names;
 mod narrow;
 mod news;
+mod overstep;
 mod parts;
 mod registry;
 mod resolve;

@@ -56,6 +56,8 @@ pub struct Supervisor {
     pub(crate) unwritten: Unwritten,
     /// What was not told yet.
     pub(crate) news: News,
+    /// Whose denials have reached a limit, and nobody was told.
+    pub(crate) overstepped: Vec<AgentId>,
 }
 
 impl Supervisor {
@@ -74,6 +76,7 @@ impl Supervisor {
             keys,
             unwritten: Unwritten::default(),
             news: News::default(),
+            overstepped: Vec::new(),
         }
     }
 
@@ -207,6 +210,9 @@ impl Supervisor {
     ) -> Result<Result<Option<Transition>, IllegalTransition>, UnknownAgent> {
         let agent = if event.is_its_own() { self.counted(aid)? } else { self.get_mut(aid)? };
         let step = agent.lifecycle.apply(event);
+        if event == Event::Release && step.is_ok() {
+            agent.refused = 0;
+        }
         if let Ok(Some(step)) = &step
             && step.to.is_terminal()
         {
@@ -224,7 +230,9 @@ impl Supervisor {
         let agent = self.counted(aid)?;
         agent.denials.note(attempt);
         let transition = agent.lifecycle.apply(Event::Deny).unwrap_or(None);
-        Ok(Noted { transition, total: agent.denials.total() })
+        let total = agent.denials.total();
+        self.count_refused(aid);
+        Ok(Noted { transition, total })
     }
 
     /// Frees the slot of an ended agent, once the kernel has nothing of it left; whoever is

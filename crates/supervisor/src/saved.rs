@@ -10,7 +10,7 @@ use crate::registry::Supervisor;
 use crate::sets::{HeldSet, Inode, Place, RuleSet, SetKey, SetRule};
 use crate::unwritten::Unwritten;
 use abi::{AgentId, AgentState, Capability};
-use manifest::{Children, Memory, Origin, Rule};
+use manifest::{Children, Consequence, DenialLimit, Memory, Origin, Rule};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -45,6 +45,11 @@ pub struct SavedAgent {
     pub denials: u64,
     #[serde(default)]
     pub attempts: Vec<SavedAttempt>,
+    /// How many denials lead to its end, or else to its quarantine.
+    #[serde(default)]
+    pub denial_limit: Option<(u64, bool)>,
+    #[serde(default)]
+    pub refused: u64,
     #[serde(default)]
     pub released: bool,
 }
@@ -238,6 +243,8 @@ impl Supervisor {
             removed: agent.removed.iter().map(removed).collect(),
             denials: agent.denials.total(),
             attempts: agent.denials.latest().map(saved_attempt).collect(),
+            denial_limit: agent.denial_limit.map(|l| (l.count, l.then == Consequence::End)),
+            refused: agent.refused,
             released: agent.released,
         })
     }
@@ -299,11 +306,17 @@ impl Supervisor {
             children: BTreeSet::new(),
             below: 0,
             denials: Denials::at(saved.denials, saved.attempts.into_iter().map(attempt)),
+            denial_limit: saved.denial_limit.map(limit),
+            refused: saved.refused,
             released: saved.released,
         };
         self.take_up(agent);
         Ok(aid)
     }
+}
+
+fn limit((count, ends): (u64, bool)) -> DenialLimit {
+    DenialLimit { count, then: if ends { Consequence::End } else { Consequence::Quarantine } }
 }
 
 fn saved_attempt(attempt: &Attempt) -> SavedAttempt {

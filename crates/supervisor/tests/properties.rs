@@ -179,6 +179,7 @@ fn admit(
                 children,
                 weight: 100,
                 memory: Memory::default(),
+                denial_limit: None,
                 sets: vec![RuleSet::new(keys.fresh(), rules)],
             },
             now,

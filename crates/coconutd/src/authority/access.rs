@@ -176,6 +176,7 @@ pub fn recorded(
     {
         let entries = daemon.inner().refusal(*aid, capability, object, &refusal.0.error);
         daemon.sink.record_all(entries);
+        daemon.overstepped.notify_one();
     }
     refusal
 }

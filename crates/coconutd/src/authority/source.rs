@@ -275,6 +275,7 @@ fn ad_hoc(
         profiles: Vec::new(),
         weight: weight.unwrap_or(api::lane::DEFAULT_WEIGHT),
         memory: Memory::default(),
+        denials: None,
     };
     add(&mut manifest, capabilities)?;
     Ok(manifest)

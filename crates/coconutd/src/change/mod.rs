@@ -14,6 +14,7 @@
 //! | wait until the records are durable, answer | no |
 
 mod children;
+pub mod oversteps;
 pub mod quarantine;
 mod remains;
 pub mod rights;

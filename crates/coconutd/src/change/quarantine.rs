@@ -1,7 +1,6 @@
 //! Quarantine: an agent and all below it stand still, and what they are connected to is cut off.
 
 use super::{blocking, lock, whole};
-use crate::caller::Caller;
 use crate::error::{Answer, Refusal};
 use crate::owner::Owner;
 use crate::reap;
@@ -18,25 +17,25 @@ use uuid::Uuid;
 ///
 /// # Errors
 /// When it cannot be frozen in its state, or the kernel refuses: then it is as it was.
-pub async fn quarantine(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId) -> Answer<()> {
-    change(daemon, caller, aid, Event::Quarantine).await
+pub async fn quarantine(daemon: &Arc<Daemon>, by: String, aid: AgentId) -> Answer<()> {
+    change(daemon, by, aid, Event::Quarantine).await
 }
 
 /// Ends a quarantine; descendants that were reached by it go on, too.
 ///
 /// # Errors
 /// When it is not quarantined, or the kernel refuses: then it still is.
-pub async fn release(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId) -> Answer<()> {
-    change(daemon, caller, aid, Event::Release).await
+pub async fn release(daemon: &Arc<Daemon>, by: String, aid: AgentId) -> Answer<()> {
+    change(daemon, by, aid, Event::Release).await
 }
 
-async fn change(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, event: Event) -> Answer<()> {
+async fn change(daemon: &Arc<Daemon>, by: String, aid: AgentId, event: Event) -> Answer<()> {
     let daemon = daemon.clone();
     whole(&daemon.clone(), async move {
         let room = daemon.sink.room().await?;
         let records = {
             let _tree = lock(&daemon, aid).await?;
-            blocking(|| Step { daemon: &daemon, caller: &caller, aid, event }.take(room))?
+            blocking(|| Step { daemon: &daemon, by: &by, aid, event }.take(room))?
         };
         records.written().await?;
         Ok(())
@@ -47,7 +46,8 @@ async fn change(daemon: &Arc<Daemon>, caller: Caller, aid: AgentId, event: Event
 /// One step of an agent's, and of those below it.
 struct Step<'a> {
     daemon: &'a Daemon,
-    caller: &'a Caller,
+    /// Who wants it, for the record.
+    by: &'a str,
     aid: AgentId,
     event: Event,
 }
@@ -133,7 +133,7 @@ impl Step<'_> {
     ) {
         entries.extend(step.map(|step| {
             let mut entry = inner.state_entry(aid, step);
-            let (from, by) = (step.from.name().to_owned(), self.caller.name());
+            let (from, by) = (step.from.name().to_owned(), self.by.to_owned());
             entry.body = record::body::State { from, by }.into();
             entry
         }));

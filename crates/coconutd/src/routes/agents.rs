@@ -162,7 +162,7 @@ pub async fn quarantine(
     Path(of): Path<Of>,
 ) -> Answer<Json<Agent>> {
     let aid = access::agent(&daemon, &caller, &of.id, Act::Control)?;
-    held::quarantine(&daemon, caller, aid).await?;
+    held::quarantine(&daemon, caller.name(), aid).await?;
     found(view::detail(&daemon, aid).map(|detail| detail.agent))
 }
 
@@ -179,6 +179,6 @@ pub async fn release(
     Path(of): Path<Of>,
 ) -> Answer<Json<Agent>> {
     let aid = access::agent(&daemon, &caller, &of.id, Act::Control)?;
-    held::release(&daemon, caller, aid).await?;
+    held::release(&daemon, caller.name(), aid).await?;
     found(view::detail(&daemon, aid).map(|detail| detail.agent))
 }

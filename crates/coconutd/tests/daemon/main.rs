@@ -13,6 +13,7 @@ mod log;
 mod manifests;
 mod meetings;
 mod openapi;
+mod oversteps;
 mod rights;
 mod transactions;
 mod trees;

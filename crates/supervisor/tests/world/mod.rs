@@ -64,6 +64,7 @@ impl World {
             children: Children::End,
             weight: 100,
             memory: Memory::default(),
+            denial_limit: None,
             sets: vec![RuleSet::new(self.keys.fresh(), rules)],
         }
     }

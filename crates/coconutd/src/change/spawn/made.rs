@@ -55,6 +55,7 @@ impl Plan {
             children: manifest.agent.children,
             weight: manifest.weight,
             memory: manifest.memory,
+            denial_limit: manifest.denials,
             sets: self.wanted.sets.iter().map(|set| set.set().clone()).collect(),
         };
         let info = self.info(tree);
