@@ -28,6 +28,11 @@ pub const CASES: &[Case] = &[
         promise: "what the kernel counts by user no agent uses up for another",
         run: budgets,
     },
+    Case {
+        name: "own.moves",
+        promise: "`mv`, Python and git copy where a move would add rights, and nothing goes that may not",
+        run: moves,
+    },
     Case { name: "own.quiet", promise: "what starts daily starts without a denial", run: quiet },
 ];
 
@@ -50,7 +55,9 @@ if __name__ == "__main__":
 "#;
 const LOOK: &str = r#"
 from multiprocessing import shared_memory
-try: print(bytes(shared_memory.SharedMemory("acceptance", track=False).buf[:6]).decode())
+try:
+    segment = shared_memory.SharedMemory("acceptance", track=False)
+    print(bytes(segment.buf[:6]).decode())
 except FileNotFoundError: print("none")
 "#;
 
@@ -141,8 +148,10 @@ fn terminals(world: &World) -> Result<String> {
     for complaint in ["job control", "cannot set", "nappropriate ioctl"] {
         ensure!(!shell.contains(complaint), "{shell}");
     }
+    // What `script` itself types, for want of somebody who does, comes behind it.
     let size = on_a_terminal("/usr/bin/stty size")?;
-    ensure!(size.split_whitespace().count() == 2, "{size}");
+    let numbers = size.split_whitespace().map_while(|word| word.parse::<u32>().ok()).count();
+    ensure!(numbers == 2, "{size}");
     Ok(String::new())
 }
 
@@ -249,6 +258,64 @@ fn beside_a_hog(world: &World) -> Result<[String; 2]> {
     Ok([taken, victim.stdout.trim().to_owned()])
 }
 
+fn moves(world: &World) -> Result<String> {
+    let [from, to] = ["from", "to"].map(|name| world.ctx.work.join("moves").join(name));
+    let shown = |path: &std::path::Path| path.display().to_string();
+    for folder in [&from, &to] {
+        fs::create_dir_all(folder)?;
+        fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    }
+    for name in ["a", "b", "c"] {
+        fs::write(from.join(name), name)?;
+    }
+    let repository = shown(&from.join("repository"));
+    let init = Command::new("/usr/bin/git").args(["init", "-q", &repository]).status()?;
+    ensure!(init.success(), "no repository");
+    chown(&repository)?;
+    let (from_text, to_text) = (shown(&from), shown(&to));
+    let caps = [
+        "fs.read=@shell".to_owned(),
+        "fs.read=@python".to_owned(),
+        "fs.read=@git".to_owned(),
+        format!("fs.read={from_text}"),
+        format!("fs.delete={from_text}"),
+        format!("fs.read={to_text}"),
+        format!("fs.write={to_text}"),
+        format!("fs.delete={to_text}"),
+    ];
+    let run = |caps: &[String], command: &[&str]| {
+        let mut words = vec!["run"];
+        caps.iter().for_each(|cap| words.extend(["--cap", cap]));
+        words.push("--");
+        words.extend(command);
+        world.call(&words)
+    };
+    let [a, b, c] = ["a", "b", "c"].map(|name| (shown(&from.join(name)), shown(&to.join(name))));
+    let python = format!("import shutil; shutil.move({:?}, {:?})", b.0, b.1);
+    let clone = shown(&to.join("clone"));
+    for command in [
+        ["/usr/bin/mv", &a.0, &a.1].as_slice(),
+        &["/usr/bin/python3", "-c", &python],
+        &["/usr/bin/git", "clone", "-q", &repository, &clone],
+    ] {
+        let ran = run(&caps, command)?;
+        ensure!(ran.code == 0, "{}: {}", command.join(" "), ran.summary());
+    }
+    ensure!(to.join("a").exists() && to.join("b").exists(), "they did not arrive");
+    ensure!(!from.join("a").exists() && !from.join("b").exists(), "they are in both places");
+    // Without the right to remove it, it stays.
+    let ran = run(&[&caps[..4], &caps[5..]].concat(), &["/usr/bin/mv", &c.0, &c.1])?;
+    ensure!(ran.code != 0 && from.join("c").exists(), "it went without a right: {}", ran.summary());
+    Ok(String::new())
+}
+
+/// To the user that agents of root run as.
+fn chown(path: &str) -> Result<()> {
+    let done = Command::new("/usr/bin/chown").args(["-R", "coconut-agent:", path]).status()?;
+    ensure!(done.success(), "cannot give {path} away");
+    Ok(())
+}
+
 /// Profiles, and what is started with them.
 const DAILY: [(&str, &[&str]); 8] = [
     ("fs.read=@python", &["/usr/bin/python3", "-c", "pass"]),
@@ -286,12 +353,7 @@ fn quiet(world: &World) -> Result<String> {
     let repository = world.ctx.work.join("repository").display().to_string();
     let git = |words: &[&str]| Command::new("/usr/bin/git").args(words).output();
     ensure!(git(&["init", "-q", &repository])?.status.success(), "no repository");
-    ensure!(
-        Command::new("/usr/bin/chown")
-            .args(["-R", "coconut-agent:", &repository])
-            .status()?
-            .success()
-    );
+    chown(&repository)?;
     for (cap, command) in DAILY {
         let name = world.ctx.unique("daily");
         let read = format!("fs.read={repository}");

@@ -284,9 +284,9 @@ pub struct EvidenceProcess {
 pub struct CapabilityChange {
     /// `fs.read=/srv/input`, as in a manifest.
     pub capability: String,
-    /// Grants only: seconds after which it is void.
+    /// Grants only: milliseconds after which it is void.
     #[serde(default)]
-    pub expires_s: Option<u64>,
+    pub expires_ms: Option<u64>,
 }
 
 /// What a grant or revocation did.

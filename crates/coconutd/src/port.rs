@@ -14,6 +14,7 @@ use resolve::targets::{Absent, Handles, Resolver, RuleError};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ pub trait KernelPort: Send + Sync + 'static {
     fn freeze(&self, aid: AgentId) -> Result<()>;
     fn thaw(&self, aid: AgentId) -> Result<()>;
     fn interrupt(&self, aid: AgentId) -> Result<()>;
-    fn cut(&self, aid: AgentId) -> Result<usize>;
+    fn cut(&self, aid: AgentId, spared: &[PathBuf]) -> Result<usize>;
     fn snapshot(&self, aid: AgentId) -> Result<Vec<Snapshot>>;
     fn kill(&self, aid: AgentId) -> Result<()>;
     fn set_weight(&self, aid: AgentId, weight: u32) -> Result<()>;
@@ -161,8 +162,8 @@ impl KernelPort for Kernel {
     fn interrupt(&self, aid: AgentId) -> Result<()> {
         Kernel::interrupt(self, aid)
     }
-    fn cut(&self, aid: AgentId) -> Result<usize> {
-        Kernel::cut(self, aid)
+    fn cut(&self, aid: AgentId, spared: &[PathBuf]) -> Result<usize> {
+        Kernel::cut(self, aid, spared)
     }
     fn snapshot(&self, aid: AgentId) -> Result<Vec<Snapshot>> {
         Kernel::snapshot(self, aid)

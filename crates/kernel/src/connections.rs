@@ -1,14 +1,18 @@
 //! Cuts what an agent is connected to: whoever is at the other end sees the end.
 
 use crate::{Error, Result};
-use rustix::net::{AddressFamily, Shutdown, SocketAddrAny, getpeername, shutdown, sockopt};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketAddrAny, SocketAddrUnix, getpeername, shutdown, sockopt,
+};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::fs;
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-/// Cuts the connections of one process; how many there were. What waits for connections goes on waiting: nobody is at
+/// Cuts the connections of one process, but for those to a UNIX socket of these paths; how many there were. What waits for connections goes on waiting: nobody is at
 /// its other end. Neither is at one without a name, which was inherited or made by `socketpair`.
-pub(crate) fn cut(pid: u32) -> Result<usize> {
+pub(crate) fn cut(pid: u32, spared: &[PathBuf]) -> Result<usize> {
     let action = "cut connections";
     let process = match Pid::from_raw(pid.cast_signed()) {
         Some(process) => process,
@@ -30,19 +34,19 @@ pub(crate) fn cut(pid: u32) -> Result<usize> {
     for number in sockets {
         // One that was closed meanwhile needs no cutting.
         let Ok(socket) = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) else { continue };
-        if is_connection(&socket) && shutdown(&socket, Shutdown::Both).is_ok() {
+        if is_connection(&socket, spared) && shutdown(&socket, Shutdown::Both).is_ok() {
             cut += 1;
         }
     }
     Ok(cut)
 }
 
-fn is_connection(socket: &OwnedFd) -> bool {
+fn is_connection(socket: &OwnedFd, spared: &[PathBuf]) -> bool {
     if sockopt::socket_acceptconn(socket).unwrap_or(true) {
         return false;
     }
     match getpeername(socket) {
-        Ok(Some(peer)) => is_somebody(&peer),
+        Ok(Some(peer)) => is_somebody(&peer) && !is_one_of(&peer, spared),
         _ => false,
     }
 }
@@ -51,6 +55,12 @@ fn is_connection(socket: &OwnedFd) -> bool {
 fn is_somebody(peer: &SocketAddrAny) -> bool {
     let nobody = size_of::<libc::sa_family_t>();
     peer.address_family() != AddressFamily::UNIX || peer.addr_len() as usize > nobody
+}
+
+fn is_one_of(peer: &SocketAddrAny, spared: &[PathBuf]) -> bool {
+    let unix = SocketAddrUnix::try_from(peer.clone()).ok();
+    let path = unix.as_ref().and_then(SocketAddrUnix::path);
+    path.is_some_and(|path| spared.iter().any(|one| one.as_os_str().as_bytes() == path.to_bytes()))
 }
 
 #[cfg(test)]
@@ -65,10 +75,12 @@ mod tests {
         let path = dir.path().join("socket");
         let (tcp, unix) =
             (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
-        let is = |socket: OwnedFd| is_connection(&socket);
+        let is = |socket: OwnedFd| is_connection(&socket, &[]);
         assert!(is(TcpStream::connect(tcp.local_addr().unwrap()).unwrap().into()));
         assert!(is(tcp.accept().unwrap().0.into()));
         assert!(is(UnixStream::connect(&path).unwrap().into()));
+        let to_one = OwnedFd::from(UnixStream::connect(&path).unwrap());
+        assert!(!is_connection(&to_one, std::slice::from_ref(&path)), "that one is spared");
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert!(!is(udp.try_clone().unwrap().into()), "it sends to anybody");
         udp.connect("127.0.0.1:9").unwrap();

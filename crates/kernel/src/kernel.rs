@@ -355,9 +355,10 @@ impl Kernel {
         Ok(all)
     }
 
-    /// Cuts the connections of all its processes; how many there were. Freeze the agent first, or it makes new ones.
-    pub fn cut(&self, aid: AgentId) -> Result<usize> {
-        self.processes(aid)?.into_iter().map(connections::cut).sum()
+    /// Cuts the connections of all its processes, but for those to UNIX sockets of these paths; how many there were.
+    /// Freeze the agent first, or it makes new ones.
+    pub fn cut(&self, aid: AgentId, spared: &[PathBuf]) -> Result<usize> {
+        self.processes(aid)?.into_iter().map(|pid| connections::cut(pid, spared)).sum()
     }
 
     /// What its processes are at this moment.

@@ -181,7 +181,7 @@ pub enum RuleError {
     Path(#[from] PathError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    #[error("`{0}` is no duration; write 90s, 10m, 2h or 7d")]
+    #[error("`{0}` is no duration; write 250ms, 90s, 10m, 2h or 7d")]
     Duration(String),
     #[error("`{0}` cannot be granted: {1}")]
     Value(String, &'static str),

@@ -3,19 +3,21 @@
 use crate::limits;
 use std::time::Duration;
 
-const DURATIONS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+/// In milliseconds.
+const DURATIONS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZES: [(&str, u64); 5] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Reads `90s`, `10m`, `2h` or `7d`; whole numbers, more than zero, at most ten years.
+/// Reads `250ms`, `90s`, `10m`, `2h` or `7d`; whole numbers, more than zero, at most ten years.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let seconds = parse(text, &DURATIONS)?;
-    (1..=limits::EXPIRY_SECONDS).contains(&seconds).then(|| Duration::from_secs(seconds))
+    let span = parse(text, &DURATIONS)?;
+    (1..=limits::EXPIRY_MS).contains(&span).then(|| Duration::from_millis(span))
 }
 
-/// Writes a duration in its largest whole unit; fractions of a second are dropped.
+/// Writes a duration in its largest whole unit; fractions of a millisecond are dropped.
 pub fn print_duration(duration: Duration) -> String {
-    print(duration.as_secs(), &DURATIONS)
+    print(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS)
 }
 
 /// Reads `512MiB`, `2GiB`, `64KiB` or `1024B`; whole numbers of bytes.
@@ -47,7 +49,7 @@ mod tests {
 
     #[test]
     fn both_ways() {
-        for text in ["90s", "10m", "25h", "7d"] {
+        for text in ["250ms", "1500ms", "90s", "10m", "25h", "7d"] {
             assert_eq!(print_duration(parse_duration(text).unwrap()), text);
         }
         for text in ["512MiB", "2GiB", "0B", "1025B"] {

@@ -12,14 +12,14 @@ pub fn cap(cx: &Context, cap: Cap) -> Done {
     match cap {
         Cap::Ls(target) => ls(cx, &target.aid),
         Cap::Grant { aid, capability, expires } => {
-            let expires_s = expires
-                .map(|text| time::parse_span(&text).map(|ns| ns.div_ceil(1_000_000_000)))
+            let expires_ms = expires
+                .map(|text| time::parse_span(&text).map(|ns| ns.div_ceil(1_000_000)))
                 .transpose()
                 .map_err(|e| Failure::new(ErrorCode::Usage, e))?;
-            change(cx, &aid, "grant", &CapabilityChange { capability, expires_s })
+            change(cx, &aid, "grant", &CapabilityChange { capability, expires_ms })
         }
         Cap::Revoke { aid, capability } => {
-            change(cx, &aid, "revoke", &CapabilityChange { capability, expires_s: None })
+            change(cx, &aid, "revoke", &CapabilityChange { capability, expires_ms: None })
         }
     }
 }

@@ -168,7 +168,11 @@ impl Step<'_> {
         let owner = self.daemon.inner().info.get(&aid).map(|info| info.kernel.clone());
         let kernel = &self.daemon.kernel;
         let Some(owner) = owner else { return };
-        match owner.while_frozen(self.daemon, aid, || kernel.cut(aid)).and_then(|cut| cut) {
+        // By these it holds its children, whose life is none of its connections.
+        let config = &self.daemon.config;
+        let spared = [config.api_socket(), config.stdio_socket()];
+        match owner.while_frozen(self.daemon, aid, || kernel.cut(aid, &spared)).and_then(|cut| cut)
+        {
             Ok(cut) => tracing::debug!(?aid, cut, "connections cut"),
             Err(kernel::Error::NoSuchAgent(_)) => {}
             Err(error) => {

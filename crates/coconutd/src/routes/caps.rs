@@ -48,8 +48,8 @@ pub async fn grant(
 ) -> Answer<Json<ChangeReport>> {
     let aid = access::agent(&daemon, &caller, &of.id, Act::Grant)?;
     let mut rule = parse_rule(&wanted.capability)?;
-    if let Some(seconds) = wanted.expires_s {
-        rule = rule.clipped(Some(Duration::from_secs(seconds)));
+    if let Some(span) = wanted.expires_ms {
+        rule = rule.clipped(Some(Duration::from_millis(span)));
     }
     rights::grant(&daemon, caller, aid, rule).await.map(Json)
 }
@@ -69,7 +69,7 @@ pub async fn revoke(
     Sent(wanted): Sent<CapabilityChange>,
 ) -> Answer<Json<ChangeReport>> {
     let aid = access::agent(&daemon, &caller, &of.id, Act::Revoke)?;
-    if wanted.expires_s.is_some() {
+    if wanted.expires_ms.is_some() {
         return Err(Refusal::usage("a revocation has no expiry"));
     }
     let rule = parse_rule(&wanted.capability)?;

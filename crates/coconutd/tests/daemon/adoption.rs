@@ -47,9 +47,9 @@ fn same(after: &Value, before: &Value) {
     assert_eq!(after.len(), before.len());
 }
 
-fn change(running: &Running, what: &str, aid: AgentId, rule: &str, expires_s: Option<u64>) {
+fn change(running: &Running, what: &str, aid: AgentId, rule: &str, expires_ms: Option<u64>) {
     let uuid = running.daemon.uuid_of(aid).unwrap();
-    let body = CapabilityChange { capability: rule.into(), expires_s };
+    let body = CapabilityChange { capability: rule.into(), expires_ms };
     let path = format!("/v1/agents/{uuid}/{what}");
     let _: Value = running.client().post(&path, &body).unwrap();
 }
@@ -92,7 +92,7 @@ fn what_is_known_of_agents_outlives_the_daemon() {
     let quiet = running.spawned("quiet", &[&read]);
     let ended = running.spawned("ended", &[]);
     change(&running, "grant", quiet, &write, None);
-    change(&running, "grant", quiet, "net.connect=192.0.2.1:443", Some(3_600));
+    change(&running, "grant", quiet, "net.connect=192.0.2.1:443", Some(3_600_000));
     change(&running, "revoke", parent, &read, None);
     act(&running, "quarantine", quiet);
     act(&running, "kill", ended);

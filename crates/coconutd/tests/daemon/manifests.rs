@@ -211,3 +211,38 @@ fn a_foreground_agent_ends_with_the_leash_whichever_daemon_there_is() {
         running.stop();
     }
 }
+
+#[test]
+fn a_child_is_as_strict_as_its_parent() {
+    let running = Running::start();
+    let client = running.client();
+    let text = |exec: &str| {
+        format!(
+            "[agent]\nname = \"maker\"\ntenant = \"omar\"\ncommand = [\"/usr/bin/sleep\", \"60\"]\nexec = \"{exec}\"\n\
+             [capabilities]\n\"agent.spawn\" = {{ count = 2 }}\n\"fs.exec\" = [\"/usr/bin\"]\n"
+        )
+    };
+    for exec in ["readable", "strict"] {
+        let parent: AgentDetail =
+            client.post("/v1/agents", &request(&text(exec), None, true)).unwrap();
+        let aid_of = |detail: &AgentDetail| {
+            running.daemon.inner().supervisor.by_uuid(detail.agent.aid).unwrap().aid
+        };
+        running.become_agent(Some(aid_of(&parent)));
+        let source = SpawnSource::AdHoc {
+            tenant: "omar".into(),
+            name: None,
+            capabilities: Vec::new(),
+            weight: None,
+        };
+        let args = vec!["/usr/bin/sleep".into(), "60".into()];
+        let wanted = SpawnRequest { source, args, ..request("", None, false) };
+        let child: AgentDetail = client.post("/v1/agents", &wanted).unwrap();
+        running.become_agent(None);
+        let strict =
+            |detail: &AgentDetail| running.fake.agents.lock().unwrap()[&aid_of(detail)].strict;
+        let want = exec == "strict";
+        assert_eq!([&parent, &child].map(strict), [want; 2], "{exec}");
+    }
+    running.stop();
+}

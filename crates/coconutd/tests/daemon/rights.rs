@@ -184,7 +184,7 @@ fn a_replaced_file_is_told_and_the_command_that_is_named_mends_it() {
     let command = told.command.unwrap();
     let capability = command.split('\'').nth(1).unwrap().to_owned();
     assert_eq!(capability, rule, "{command}");
-    let change = CapabilityChange { capability, expires_s: None };
+    let change = CapabilityChange { capability, expires_ms: None };
     let done: ChangeReport = running.client().post("/v1/agents/reader/grant", &change).unwrap();
     assert_eq!(done.changed.len(), 1);
     assert!(file_of(&running, aid, &conf));
@@ -343,7 +343,7 @@ fn a_granted_right_brings_what_it_implies() {
         let from_start = implied(running.spawned(&told, &[right]));
         let aid = running.spawned(&asked, &[]);
         assert!(implied(aid).is_empty(), "the control: {right}");
-        let change = CapabilityChange { capability: right.into(), expires_s: None };
+        let change = CapabilityChange { capability: right.into(), expires_ms: None };
         let path = format!("/v1/agents/{asked}/grant");
         for _ in 0..2 {
             running.client().post::<_, ChangeReport>(&path, &change).unwrap();

@@ -32,6 +32,7 @@ pub struct Known {
     pub frozen: bool,
     pub denials: u64,
     pub weight: u32,
+    pub strict: bool,
     /// Nobody of it runs any more.
     pub killed: bool,
     /// A daemon that follows another has taken it up.

@@ -140,6 +140,7 @@ impl KernelPort for Port {
             parent: agent.parent,
             sets: sets.to_vec(),
             weight: agent.weight,
+            strict: agent.strict,
             ..Known::default()
         };
         self.0.agents.lock().unwrap().insert(agent.aid, known);
@@ -174,7 +175,7 @@ impl KernelPort for Port {
         self.step("freeze")?;
         self.0.with(aid, |known| known.frozen = true)
     }
-    fn cut(&self, aid: AgentId) -> Result<usize> {
+    fn cut(&self, aid: AgentId, _: &[std::path::PathBuf]) -> Result<usize> {
         self.step("cut")?;
         self.0.with(aid, |known| assert!(known.frozen, "it would connect again"))?;
         Ok(0)
