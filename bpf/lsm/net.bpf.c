@@ -208,6 +208,32 @@ static __always_inline int decide_connect(struct KernelAgent *a, struct socket *
 	return report_address(a, k, sock->type, hook_use | (__u64)family << 32, ruling_of(cover));
 }
 
+/* Takes back what a datagram socket was connected to. Of a stream tcp_peers still has to hear that it was one. */
+static __always_inline int disconnects(struct sock *sk)
+{
+	struct socket_note *note = note_of(sk, 0);
+
+	if (note)
+		note->outgoing = 0;
+	return 0;
+}
+
+/*
+ * A datagram socket that is connected to port 0 sends nothing yet: getaddrinfo() does so with each address that it
+ * found, to see by which of its own it would be reached (RFC 6724). What is sent then is decided (recheck_socket).
+ */
+static __always_inline int asks_for_route(struct KernelAgent *a, struct sock *sk)
+{
+	struct socket_note *note = note_of(sk, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!note)
+		return -EACCES;
+	note->owner = a->aid;
+	note->checked = 0;
+	note->outgoing = 1;
+	return 0;
+}
+
 SEC("lsm/socket_connect")
 int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int length)
 {
@@ -225,7 +251,9 @@ int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int 
 	net_key(&k, NET_CONNECT);
 	family = read_address(&k, address, length, false);
 	if (family == AF_UNSPEC)
-		return 0; /* takes a connection back */
+		return sock->type == SOCK_DGRAM ? disconnects(sk) : 0;
+	if (sock->type == SOCK_DGRAM && !k.port)
+		return asks_for_route(a, sk);
 	return decide_connect(a, sock, sk, &k, family, DENIAL(SOCKET_CONNECT, 0),
 			      USE(SOCKET_CONNECT, 0));
 }
@@ -315,7 +343,7 @@ static __always_inline int recheck_socket(struct KernelAgent *a, struct socket *
 		local_key(&k, sk);
 		asked = k;
 		cover = local_cover(a, &k);
-	} else if (peer_port) {
+	} else if (peer_port || (note && note->outgoing && sock->type == SOCK_DGRAM)) {
 		net_key(&k, NET_CONNECT);
 		peer_key(&k, sk);
 		asked = k;

@@ -15,6 +15,10 @@ pub fn act(words: &[&str]) -> i64 {
     let fd = |i: usize| number(i) as c_int;
     unsafe {
         match words.first().copied().unwrap_or("") {
+            "disconnect" => {
+                let nowhere = [0u8; 16];
+                answer(connect(fd(1), nowhere.as_ptr().cast(), 16))
+            }
             "terminal" => terminal(),
             "terminals" => (0..).take_while(|_| terminal() >= 0).count() as i64,
             "sigio" => sigio(fd(1), fd(2)),

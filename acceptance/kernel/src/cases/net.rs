@@ -65,6 +65,25 @@ fn udp(w: &World) -> Result<()> {
     w.denied(&a, &format!("recv {s}"), EACCES, Hook::SocketRecvmsg);
     let s = w.allowed(&b, &format!("socket 2 {SOCK_DGRAM} 0"));
     w.allowed(&b, &format!("sendto {s} 127.0.0.1 1002"));
+    w.end(&a)?;
+    routes(w)
+}
+
+/// Port 0 asks for a route, as getaddrinfo() does; nothing is sent there, by whatever right.
+fn routes(w: &World) -> Result<()> {
+    let a = w.agent(&[net(NetBind, "0.0.0.0", 0, 0), net(NetConnect, "127.0.0.1", 32, 1001)])?;
+    for address in ["127.0.0.1", "127.0.0.2", "::1"] {
+        let s = w.allowed(&a, &format!("udp {address} 0"));
+        w.denied(&a, &format!("send {s}"), EACCES, Hook::SocketSendmsg);
+    }
+    w.denied(&a, "connect 127.0.0.1 0", EACCES, Hook::SocketConnect);
+    let s = w.allowed(&a, "udp 127.0.0.1 1001");
+    w.allowed(&a, &format!("disconnect {s}"));
+    w.allowed(&a, &format!("sendto {s} 127.0.0.1 1001"));
+    w.same("what answers may be heard", &a.tell(&format!("recv {s}")), &-i64::from(libc::EAGAIN));
+    let b = w.outsider()?;
+    let s = w.allowed(&b, "udp 127.0.0.1 0");
+    w.check("the control sends", b.tell(&format!("send {s}")) > 0, String::new);
     w.end(&a)
 }
 
