@@ -70,7 +70,7 @@ fn everything_is_read() {
     assert!(rules.contains(&"fs.read=/srv/secret;expires=10m".to_owned()), "{rules:?}");
     assert!(rules.contains(&"net.connect=10.0.0.0/8:*;expires=1h".to_owned()));
     assert!(rules.contains(&"infer=*;tokens_per_minute=60000".to_owned()));
-    assert_eq!(manifest.rules[0].line, 14);
+    assert_eq!(manifest.rules[0].line, 15);
 }
 
 #[test]
@@ -83,6 +83,7 @@ fn printing_and_reading_give_the_same() {
         list
     };
     assert_eq!(rules(&once), rules(&twice));
+    assert_eq!(once.denials, twice.denials);
     assert_eq!((once.agent, once.weight, once.memory), (twice.agent, twice.weight, twice.memory));
 }
 
