@@ -89,6 +89,7 @@ enum {
 #define S_IFSOCK 0140000
 #define S_IFLNK 0120000
 #define S_IFBLK 0060000
+#define S_IROTH 4
 #define S_IFREG 0100000
 #define S_IFDIR 0040000
 #define S_IFCHR 0020000

@@ -9,6 +9,9 @@ static __always_inline int decide_path(struct KernelAgent *a, const struct path 
 		return report_path(a, path, DENIAL(QUARANTINE, 0), 0);
 	if (is_control_fs(path->dentry->d_sb->s_magic))
 		return report_path(a, path, DENIAL(CGROUP_WRITE, all), 0);
+	/* The mode of what is no process's is one for every /proc. */
+	if (path->dentry->d_sb->s_magic == PROC_MAGIC && is_machines(as(dentry, path->dentry), true))
+		return report_path(a, path, DENIAL(PROC_READ, all), 0);
 	if (enough(rights_of(cover_path(a, path, all, 0)), all, 0))
 		return 0;
 	return report_path(a, path, what, 0);

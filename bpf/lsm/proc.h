@@ -36,6 +36,12 @@ static __noinline bool tells_of_network(const void *name)
 	return IS(n, "dev") || IS(n, "if_inet6") || IS(n, "route") || IS(n, "ipv6_route");
 }
 
+/* What only root may read (tcp_fastopen_key) is not for an agent that runs as root. */
+static __always_inline bool is_for_everybody(struct inode *inode)
+{
+	return inode && (inode->i_mode & S_IROTH);
+}
+
 /* Whether a file of /proc tells, or changes, what is no agent's own. A global function, verified once. */
 __noinline int is_machines(struct dentry *d __arg_untrusted, int changes)
 {
@@ -52,7 +58,8 @@ __noinline int is_machines(struct dentry *d __arg_untrusted, int changes)
 		if (above == next) {
 			bpf_probe_read_kernel(&first, 1, d->d_name.name);
 			if (first < '0' || first > '9')
-				return changes || !tells_of_machine(d->d_name.name);
+				return changes || !tells_of_machine(d->d_name.name) ||
+				       !is_for_everybody(file->d_inode);
 			return in_net && (changes || !tells_of_network(file->d_name.name));
 		}
 		in_net |= is_name(above->d_name.name, "net", 4);

@@ -82,6 +82,14 @@ fn machine(w: &World, a: &Actor, out: &Actor) {
     let line = "put /proc/sys/kernel/sysctl_writes_strict 1";
     w.denied(a, line, EACCES, Hook::ProcRead);
     w.allowed(out, line);
+    // Who runs as root may do neither more: change what everybody sees, or read what only root may.
+    w.denied(a, "chmod /proc/swaps", EACCES, Hook::ProcRead);
+    w.denied(a, "chmod /proc/net/arp", EACCES, Hook::ProcRead);
+    w.allowed(out, "chmod /proc/swaps");
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+    w.check("it is as it was", fs::set_permissions("/proc/swaps", everybody).is_ok(), String::new);
+    w.denied(a, "get /proc/sys/kernel/cad_pid", EACCES, Hook::ProcRead);
+    w.allowed(out, "get /proc/sys/kernel/cad_pid");
 }
 
 /// Where programs look for how much they may use.
