@@ -19,11 +19,15 @@ pub fn collect(cx: &Context, aid: &str, dir: &Path) -> Result<(), Failure> {
     for one in &evidence.agents {
         let aid = one.detail.agent.aid;
         let its = aid.to_string();
+        let mut all = Vec::new();
         client.records(&[("agent", its.as_str())], None, |record| {
-            records.extend(serde_json::to_vec(&record).unwrap_or_default());
-            records.push(b'\n');
+            all.push(record);
             ControlFlow::Continue(())
         })?;
+        for record in &all {
+            records.extend(serde_json::to_vec(record).map_err(no_json)?);
+            records.push(b'\n');
+        }
         if one.detail.log_file.is_some() {
             let mut output = Vec::new();
             client.bytes(&agent_path(&aid.to_string(), "/logs"), |data| {
@@ -37,8 +41,11 @@ pub fn collect(cx: &Context, aid: &str, dir: &Path) -> Result<(), Failure> {
 }
 
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-    let text = serde_json::to_vec_pretty(value);
-    text.map_err(|e| failed(anyhow::Error::new(e).context("cannot write the evidence as JSON")))
+    serde_json::to_vec_pretty(value).map_err(no_json)
+}
+
+fn no_json(error: serde_json::Error) -> Failure {
+    failed(anyhow::Error::new(error).context("cannot write the evidence as JSON"))
 }
 
 /// Makes the folder, where nothing may lie: evidence of two days does not mix.

@@ -4,6 +4,7 @@ use super::{blocking, quarantine};
 use crate::reap;
 use crate::state::{Daemon, Ending};
 use abi::AgentId;
+use futures_util::future::join_all;
 use manifest::{Consequence, DenialLimit};
 use std::sync::Arc;
 use supervisor::End;
@@ -12,9 +13,8 @@ use supervisor::End;
 pub async fn act(daemon: Arc<Daemon>) {
     loop {
         let due = daemon.inner().supervisor.take_overstepped();
-        for (aid, limit) in due {
-            act_on(&daemon, aid, limit).await;
-        }
+        // Trees do not wait for each other.
+        join_all(due.into_iter().map(|(aid, limit)| act_on(&daemon, aid, limit))).await;
         daemon.overstepped.notified().await;
     }
 }

@@ -54,7 +54,8 @@ struct Step<'a> {
 
 /// Whom it reaches: the agent itself first, parents before their children.
 struct Reached {
-    agents: Vec<(AgentId, Arc<Owner>)>,
+    /// With whose quarantine had reached it before.
+    agents: Vec<(AgentId, Arc<Owner>, Option<Uuid>)>,
     /// Those that are only being started cannot be stopped, and must not start.
     doomed: Vec<AgentId>,
 }
@@ -66,14 +67,14 @@ impl Step<'_> {
             let (reached, entries) = self.decide(&mut inner)?;
             (reached, room.owe(entries))
         };
-        let [(aid, owner), below @ ..] = reached.agents.as_slice() else {
+        let [(aid, owner, _), below @ ..] = reached.agents.as_slice() else {
             return Err(Refusal::failed("it has been forgotten"));
         };
         if let Err(error) = owner.tell_now(self.daemon, *aid) {
             self.take_back(&reached);
             return Err(error.into());
         }
-        for (aid, owner) in below {
+        for (aid, owner, _) in below {
             if let Err(error) = owner.tell_now(self.daemon, *aid) {
                 self.end(*aid, &error.to_string());
             }
@@ -82,7 +83,7 @@ impl Step<'_> {
             self.end(*aid, "it was being started");
         }
         if self.event == Event::Quarantine {
-            reached.agents.iter().for_each(|(aid, _)| self.cut(*aid));
+            reached.agents.iter().for_each(|(aid, ..)| self.cut(*aid));
         }
         self.daemon.remember();
         Ok(room.pay(due))
@@ -138,8 +139,9 @@ impl Step<'_> {
             entry
         }));
         if let Some(info) = inner.info.get_mut(&aid) {
-            info.held_with = by.filter(|_| self.event == Event::Quarantine);
-            reached.agents.push((aid, info.kernel.clone()));
+            let with = by.filter(|_| self.event == Event::Quarantine);
+            let before = std::mem::replace(&mut info.held_with, with);
+            reached.agents.push((aid, info.kernel.clone(), before));
         }
     }
 
@@ -149,8 +151,13 @@ impl Step<'_> {
             Event::Quarantine => Event::Release,
             _ => Event::Quarantine,
         };
-        for (aid, owner) in &reached.agents {
-            let _ = self.daemon.inner().supervisor.event(*aid, back);
+        for (aid, owner, before) in &reached.agents {
+            let mut inner = self.daemon.inner();
+            let _ = inner.supervisor.event(*aid, back);
+            if let Some(info) = inner.info.get_mut(aid) {
+                info.held_with = *before;
+            }
+            drop(inner);
             if let Err(error) = owner.tell_now(self.daemon, *aid) {
                 tracing::error!(?aid, %error, "cannot take a failed step back");
             }
@@ -158,8 +165,12 @@ impl Step<'_> {
     }
 
     fn end(&self, aid: AgentId, why: &str) {
-        tracing::error!(?aid, why, "it cannot be quarantined as its ancestor is; it is ended");
-        let reason = format!("an ancestor was quarantined, and it could not be: {why}");
+        let what = match self.event {
+            Event::Quarantine => "quarantined",
+            _ => "released",
+        };
+        tracing::error!(?aid, what, why, "it cannot be what its ancestor was; it is ended");
+        let reason = format!("an ancestor was {what}, and it could not be: {why}");
         reap::end(self.daemon, aid, &Ending::new(End::Failed, reason));
     }
 
