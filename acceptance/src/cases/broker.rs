@@ -2,6 +2,7 @@
 
 use super::Case;
 use crate::world::{PATIENCE, World};
+use abi::AgentState;
 use anyhow::{Context as _, Result, ensure};
 use demo::agent::{Agent, Spec};
 
@@ -34,6 +35,11 @@ pub const CASES: &[Case] = &[
         name: "broker.revoked",
         promise: "an agent whose `infer` is revoked loses the stream that it has open",
         run: revoked,
+    },
+    Case {
+        name: "broker.waiting",
+        promise: "an agent that waits for a model is shown so, and goes on when the answer is there",
+        run: waiting,
     },
 ];
 
@@ -177,30 +183,67 @@ fn stream(world: &World) -> Result<String> {
 
 /// A stream of far more tokens than are computed until it is cut off. How far it came is what the engine did,
 /// however slow the machine is. The control, `broker.stream`, runs to its end.
-fn revoked(world: &World) -> Result<String> {
-    const TOKENS: u64 = 3000;
-    let long = format!("{{\"stream\":true,\"ignore_eos\":true,\"max_tokens\":{TOKENS},");
+/// An agent that has begun to hear an answer of so many tokens, and sleeps when it is over.
+fn storyteller(world: &World, tokens: u64) -> Result<Agent> {
+    let long = format!("{{\"stream\":true,\"ignore_eos\":true,\"max_tokens\":{tokens},");
     let body = body(world)?.replacen("\"max_tokens\":4,", "", 1).replacen('{', &long, 1);
     let url = format!("{TCP}/chat/completions");
-    let words =
-        ["/usr/bin/curl", "-sS", "-N", &url, "-H", "Content-Type: application/json", "-d", &body];
+    let ask = format!(
+        "/usr/bin/curl -sS -N {url} -H 'Content-Type: application/json' -d '{body}'; echo over; sleep 600"
+    );
     let spec = Spec {
         name: world.ctx.unique("storyteller"),
         tenant: "maya".to_owned(),
         caps: ["fs.read=@shell", "infer"].map(str::to_owned).into(),
-        command: words.map(str::to_owned).into(),
+        command: ["/bin/sh", "-c", &ask].map(str::to_owned).into(),
         ..Spec::default()
     };
-    let name = spec.name.clone();
     let agent = Agent::start(&world.ctx.coconut, spec)?;
     let first = agent.lines.next(PATIENCE)?.with_context(|| agent.complaints())?;
     ensure!(first.starts_with("data: {"), "no stream: {first}");
+    Ok(agent)
+}
+
+/// What it is told until its call is over.
+fn rest_of(agent: &Agent) -> Result<String> {
+    let mut rest = String::new();
+    while let Some(line) = agent.lines.next(PATIENCE)?.filter(|line| line != "over") {
+        rest += &line;
+        rest.push('\n');
+    }
+    Ok(rest)
+}
+
+fn waiting(world: &World) -> Result<String> {
+    let agent = storyteller(world, 60)?;
+    let state = || Ok::<_, anyhow::Error>(world.ctx.coconut.show(&agent.name)?.agent.state);
+    world.until("it to be shown as waiting", || Ok(state()? == AgentState::InferenceBlocked))?;
+    let rest = rest_of(&agent)?;
+    ensure!(rest.contains("[DONE]"), "no answer: {rest}");
+    world.until("it to go on", || Ok(state()? == AgentState::Active))?;
+    let aid = world.ctx.coconut.show(&agent.name)?.agent.aid.to_string();
+    let mut steps = Vec::new();
+    world.until("the records of both steps", || {
+        let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "state"])?;
+        steps = records.into_iter().map(|record| record.object).collect();
+        Ok(steps.last().is_some_and(|last| last == "active") && steps.len() > 2)
+    })?;
+    let waits = steps.iter().filter(|step| *step == "inference-blocked").count();
+    ensure!(waits == 1, "one call, and these steps: {steps:?}");
+    world.expect(0, &["kill", &agent.name])?;
+    Ok(String::new())
+}
+
+fn revoked(world: &World) -> Result<String> {
+    const TOKENS: u64 = 3000;
+    let agent = storyteller(world, TOKENS)?;
+    let name = agent.name.clone();
     let held: serde_json::Value = world.ctx.coconut.json(&["cap", "ls", &name])?;
     let held = held["capabilities"].as_array().context("no capabilities")?;
     let right = held.iter().find(|right| right["kind"] == "infer").context("no `infer`")?;
     let right = right["capability"].as_str().context("it has no text")?;
     world.expect(0, &["cap", "revoke", &name, right])?;
-    let rest = agent.lines.rest(PATIENCE)?.join("\n");
+    let rest = rest_of(&agent)?;
     ensure!(rest.contains("capability_revoked"), "the stream went on: {rest}");
     ensure!(!rest.contains("[DONE]"), "the stream came to its end");
     let aid = world.ctx.coconut.show(&name)?.agent.aid.to_string();
@@ -212,5 +255,6 @@ fn revoked(world: &World) -> Result<String> {
         Ok(written > 0)
     })?;
     ensure!(written < TOKENS, "all {written} tokens were written");
+    world.expect(0, &["kill", &name])?;
     Ok(format!("({written} of {TOKENS} tokens)"))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /v1/broker/lanes` | endless NDJSON of [`LaneEvent`]: every live lane, `Synced`, then changes |
 //! | `GET /v1/broker/peer?client=IP:PORT&server=IP:PORT` | [`Peer`], from the kernel; 404 if no agent owns the client end |
+//! | `POST /v1/broker/waiting` with [`Waiting`] | 204: from now on those agents wait for a model, or no longer |
 //! | `POST /v1/broker/usage` with [`SettledCalls`] | 204 once the records are in the log, each once however often it is sent |
 
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,18 @@ pub enum LaneEvent {
     },
     /// Every lane that was live at the start of the stream has been sent.
     Synced,
+}
+
+/// Whose calls are under way: the agents that wait for a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Waiting {
+    /// Nobody waits but those named here: the broker begins anew.
+    pub afresh: bool,
+    /// Wait from now on.
+    pub began: Vec<Uuid>,
+    /// Wait no longer.
+    pub ended: Vec<Uuid>,
 }
 
 /// Calls that are over, in the order in which they were settled.

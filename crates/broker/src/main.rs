@@ -178,7 +178,7 @@ fn identity(args: &Args) -> anyhow::Result<(Identity, UsageLog)> {
     let book = LaneBook::new(socket.clone(), lanes::PATIENCE);
     tokio::spawn(book.clone().follow());
     let host_tenant = args.host_tenant.clone();
-    let usage = UsageLog::to_daemon(socket, Arc::new(journal), left);
+    let usage = UsageLog::to_daemon(socket, Arc::new(journal), left, book.watch());
     Ok((Identity::Daemon { book, host_tenant }, usage))
 }
 

@@ -122,6 +122,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     daemon.sink.flush().await;
     events::start(&daemon, source, logged)?;
     adoption.agents.into_iter().for_each(|adopted| reap::take_up(&daemon, adopted));
+    daemon.nobody_waits().await;
     tokio::spawn(change::rights::expire(daemon.clone()));
     tokio::spawn(change::oversteps::act(daemon.clone()));
     tokio::spawn(Registry::keep_up(Arc::downgrade(&daemon)));

@@ -12,7 +12,7 @@
 //! | [`registry`] | what the next daemon needs to know |
 //! | [`output`] | what background agents write |
 //! | [`sink`], [`audit_log`] | the way into the log |
-//! | [`state`], [`view`], [`lanes`] | what is known, and how it is shown |
+//! | [`state`], [`view`], [`lanes`], [`waits`] | what is known, and how it is shown |
 //! | [`feed`], [`news`] | what changes of it, for everybody who is told |
 //! | [`port`] | what is needed of kernel and machine |
 
@@ -50,5 +50,6 @@ pub mod stdio;
 pub mod translate;
 pub mod tree;
 pub mod view;
+pub mod waits;
 
 pub use authority::{access, trust};

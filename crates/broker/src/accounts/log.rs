@@ -3,6 +3,7 @@
 
 use super::delivery;
 use super::journal::{Journal, Settled, Slot};
+use super::waits::{self, Waits};
 use crate::openai::ApiError;
 use api::broker::Usage;
 use ports::Tokens;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 /// Records that may wait before new calls are refused.
 const MOST_WAITING: usize = 20_000;
@@ -26,6 +28,8 @@ struct Inner {
     open: AtomicUsize,
     /// Records that coconutd has not acknowledged.
     waiting: Arc<AtomicUsize>,
+    /// Whose those are that are open.
+    waits: Arc<Waits>,
 }
 
 enum To {
@@ -43,7 +47,12 @@ pub struct Entry {
 
 impl UsageLog {
     fn to(to: To) -> Self {
-        Self(Arc::new(Inner { to, open: AtomicUsize::new(0), waiting: Arc::default() }))
+        Self::with(to, Arc::default())
+    }
+
+    fn with(to: To, waiting: Arc<AtomicUsize>) -> Self {
+        let (open, waits) = (AtomicUsize::new(0), Arc::default());
+        Self(Arc::new(Inner { to, open, waiting, waits }))
     }
 
     /// Without a daemon: records only go to our own log, at level debug.
@@ -62,18 +71,25 @@ impl UsageLog {
         (Self::to(To::Channel(sender)), receiver)
     }
 
-    /// Sends records to coconutd, first those that `journal` holds from before; must be called within a tokio
-    /// runtime.
-    pub fn to_daemon(socket: PathBuf, journal: Arc<Journal>, left: Vec<Settled>) -> Self {
+    /// Sends records to coconutd, first those that `journal` holds from before, and who waits for a model while
+    /// the stream of lanes is there; must be called within a tokio runtime.
+    pub fn to_daemon(
+        socket: PathBuf,
+        journal: Arc<Journal>,
+        left: Vec<Settled>,
+        synced: watch::Receiver<bool>,
+    ) -> Self {
         let (sender, receiver) = unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(left.len()));
         for settled in left {
             // The receiver lives as long as the process.
             let _ = sender.send(settled);
         }
-        tokio::spawn(delivery::deliver(socket, journal.clone(), receiver, waiting.clone()));
-        let to = To::Daemon(journal, sender);
-        Self(Arc::new(Inner { to, open: AtomicUsize::new(0), waiting }))
+        let deliver = delivery::deliver(socket.clone(), journal.clone(), receiver, waiting.clone());
+        tokio::spawn(deliver);
+        let log = Self::with(To::Daemon(journal, sender), waiting);
+        tokio::spawn(waits::tell(socket, log.0.waits.clone(), synced));
+        log
     }
 
     /// Refuses a new call while too many records wait.
@@ -100,6 +116,7 @@ impl UsageLog {
             _ => None,
         };
         self.0.open.fetch_add(1, Relaxed);
+        self.0.waits.began(record.agent);
         Ok(Entry { log: self.clone(), slot })
     }
 
@@ -157,6 +174,7 @@ impl Entry {
             }
         }
         self.log.0.open.fetch_sub(1, Relaxed);
+        self.log.0.waits.ended(record.agent);
     }
 }
 

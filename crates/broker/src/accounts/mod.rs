@@ -11,6 +11,7 @@ mod account;
 mod delivery;
 pub mod journal;
 mod log;
+pub mod waits;
 
 pub use account::Account;
 pub use log::UsageLog;

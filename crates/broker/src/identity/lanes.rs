@@ -125,6 +125,11 @@ impl LaneBook {
         *self.synced.borrow()
     }
 
+    /// Says whether the stream is there, each time that it comes or goes.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
+    }
+
     /// Waits for the stream where it is lost.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! peers, limits, usage records; and that nobody is served while the lane stream is lost.
 
 use crate::common::{Served, chat, embedded, json, policy, serve};
-use api::broker::{InferLimits, Lane, LaneEvent, SettledCalls, Usage};
+use api::broker::{InferLimits, Lane, LaneEvent, SettledCalls, Usage, Waiting};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,6 +18,7 @@ use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use ports::Backend;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -35,6 +36,8 @@ struct Daemon {
     peer: Mutex<Option<Uuid>>,
     stream: Mutex<Option<UnboundedReceiver<LaneEvent>>>,
     usage: Mutex<Vec<Usage>>,
+    /// Who waits, as told so far.
+    waiting: Mutex<Option<BTreeSet<Uuid>>>,
 }
 
 async fn lanes(State(d): State<Arc<Daemon>>) -> Result<Body, StatusCode> {
@@ -52,6 +55,17 @@ async fn peer(State(d): State<Arc<Daemon>>) -> Result<Json<api::broker::Peer>, S
 
 async fn usage(State(d): State<Arc<Daemon>>, Json(told): Json<SettledCalls>) -> StatusCode {
     d.usage.lock().unwrap().extend(told.calls);
+    StatusCode::NO_CONTENT
+}
+
+async fn waiting(State(d): State<Arc<Daemon>>, Json(told): Json<Waiting>) -> StatusCode {
+    let mut waiting = d.waiting.lock().unwrap();
+    if told.afresh {
+        *waiting = Some(BTreeSet::new());
+    }
+    let Some(waiting) = &mut *waiting else { return StatusCode::BAD_REQUEST };
+    waiting.extend(told.began);
+    waiting.retain(|agent| !told.ended.contains(agent));
     StatusCode::NO_CONTENT
 }
 
@@ -118,14 +132,15 @@ async fn world_of(backend: Arc<dyn Backend>, policy: Policy) -> World {
         .route("/v1/broker/lanes", get(lanes))
         .route("/v1/broker/peer", get(peer))
         .route("/v1/broker/usage", post(usage))
+        .route("/v1/broker/waiting", post(waiting))
         .with_state(daemon.clone());
     let listener = UnixListener::bind(&socket).unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     let book = LaneBook::new(socket.clone(), Duration::from_millis(50));
     tokio::spawn(book.clone().follow());
+    let usage = crate::common::to_daemon(socket, dir.path(), book.watch());
     let identity = Identity::Daemon { book, host_tenant: None };
-    let broker =
-        serve(backend, identity, crate::common::to_daemon(socket, dir.path()), policy).await;
+    let broker = serve(backend, identity, usage, policy).await;
     World { daemon, events, broker, server, _dir: dir }
 }
 
@@ -347,4 +362,36 @@ async fn the_list_of_models_asks_who_it_is_too() {
     w.events.send(lane(None)).unwrap();
     w.until(403).await;
     assert_eq!(list().await.status(), 403);
+}
+
+/// Looks until those who wait, as the daemon knows it, are these.
+async fn until_waiting(w: &World, who: &[Uuid]) {
+    let wanted = Some(who.iter().copied().collect());
+    for _ in 0..PATIENCE {
+        if *w.daemon.waiting.lock().unwrap() == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{:?} wait, not {wanted:?}", w.daemon.waiting.lock().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_model_is_told_and_told_anew_to_a_daemon_that_has_forgotten() {
+    let mut w = world_of(endless().await, policy(1)).await;
+    w.events.send(lane(Some(limits()))).unwrap();
+    w.events.send(LaneEvent::Synced).unwrap();
+    until_waiting(&w, &[]).await;
+    let asking = w.broker.post_tcp(CHAT, &chat(4, r#","stream":true"#), None).await;
+    until_waiting(&w, &[AGENT]).await;
+    // The next daemon knows nothing.
+    let (events, receiver) = unbounded_channel();
+    *w.daemon.waiting.lock().unwrap() = None;
+    *w.daemon.stream.lock().unwrap() = Some(receiver);
+    w.events = events;
+    w.events.send(lane(Some(limits()))).unwrap();
+    w.events.send(LaneEvent::Synced).unwrap();
+    until_waiting(&w, &[AGENT]).await;
+    drop(asking);
+    until_waiting(&w, &[]).await;
 }

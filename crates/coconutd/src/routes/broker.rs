@@ -9,7 +9,7 @@ use crate::error::{Answer, Refusal};
 use crate::feed::Listener;
 use crate::state::Daemon;
 use api::ErrorCode;
-use api::broker::{LaneEvent, Peer, SettledCalls};
+use api::broker::{LaneEvent, Peer, SettledCalls, Waiting};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -18,6 +18,7 @@ use axum::response::Response;
 use futures_util::stream;
 use serde::Deserialize;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use utoipa::IntoParams;
 
 fn allowed(daemon: &Daemon, caller: &Caller) -> Answer<()> {
@@ -42,6 +43,10 @@ fn allowed(daemon: &Daemon, caller: &Caller) -> Answer<()> {
 )]
 pub async fn lanes(State(daemon): Shared, caller: Caller) -> Answer<Response> {
     allowed(&daemon, &caller)?;
+    let broker = match caller {
+        Caller::Broker { .. } => Some(Follows(daemon.clone())),
+        _ => None,
+    };
     let (lanes, changes) = {
         let inner = daemon.inner();
         let now = clock::boot_ns();
@@ -50,18 +55,51 @@ pub async fn lanes(State(daemon): Shared, caller: Caller) -> Answer<Response> {
     };
     let all = lanes.into_iter().map(|lane| LaneEvent::Set { lane }).chain([LaneEvent::Synced]);
     let first = all.flat_map(|event| line(&event)).collect();
-    streamed(NDJSON, stream::unfold((Some(first), changes), next))
+    streamed(NDJSON, stream::unfold((Some(first), changes, broker), next))
 }
 
-type Changes = (Option<Vec<u8>>, Listener<LaneEvent>);
+type Changes = (Option<Vec<u8>>, Listener<LaneEvent>, Option<Follows>);
 
-async fn next((first, mut changes): Changes) -> Option<(Result<Bytes, std::io::Error>, Changes)> {
+async fn next(
+    (first, mut changes, broker): Changes,
+) -> Option<(Result<Bytes, std::io::Error>, Changes)> {
     if let Some(first) = first {
-        return Some((Ok(first.into()), (None, changes)));
+        return Some((Ok(first.into()), (None, changes, broker)));
     }
     // The end of its stream tells a broker that it has to begin anew.
     let (_, event) = changes.next().await.ok()?;
-    Some((Ok(line(&*event)), (None, changes)))
+    Some((Ok(line(&*event)), (None, changes, broker)))
+}
+
+/// A broker follows the lanes; when it does no more, nobody waits for it.
+struct Follows(Arc<Daemon>);
+
+impl Drop for Follows {
+    fn drop(&mut self) {
+        let daemon = self.0.clone();
+        // Without a runtime the daemon is ending, and the next one begins with nobody who waits.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { daemon.nobody_waits().await });
+        }
+    }
+}
+
+/// Who waits for a model from now on, and who no longer.
+#[utoipa::path(
+    post,
+    path = "/v1/broker/waiting",
+    request_body = Waiting,
+    responses((status = 204, description = "Shown so")),
+    extensions(("x-coconut-caller" = json!("broker"))),
+)]
+pub async fn waiting(
+    State(daemon): Shared,
+    caller: Caller,
+    Sent(told): Sent<Waiting>,
+) -> Answer<StatusCode> {
+    allowed(&daemon, &caller)?;
+    daemon.book_waits(told).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -88,6 +88,7 @@ fn described() -> OpenApiRouter<Arc<Daemon>> {
         .routes(routes!(broker::lanes))
         .routes(routes!(broker::peer))
         .routes(routes!(broker::usage))
+        .routes(routes!(broker::waiting))
 }
 
 async fn nowhere(request: Request) -> Refusal {

@@ -495,3 +495,43 @@ fn a_daemon_that_nobody_holds_is_gone() {
     });
     assert!(gone, "{} still hold it", daemon.strong_count());
 }
+
+#[test]
+fn who_waits_for_a_model_is_shown_so_and_each_step_is_on_record() {
+    let running = Running::start();
+    let client = running.client();
+    let [one, two] = ["one", "two"].map(|name| spawn(&client, name, &["infer"]).agent.aid);
+    let tell = |told: api::broker::Waiting| {
+        client.post::<_, Option<()>>("/v1/broker/waiting", &told).unwrap();
+    };
+    let waits = || {
+        [one, two].map(|aid| {
+            let shown: AgentDetail = client.get(&format!("/v1/agents/{aid}")).unwrap();
+            shown.agent.state == AgentState::InferenceBlocked
+        })
+    };
+    tell(api::broker::Waiting { began: vec![one, two, one], ..Default::default() });
+    assert_eq!(waits(), [true, true]);
+    tell(api::broker::Waiting { ended: vec![one, uuid::Uuid::from_u128(7)], ..Default::default() });
+    assert_eq!(waits(), [false, true]);
+    // A broker that begins anew: whom it does not name does not wait.
+    tell(api::broker::Waiting { afresh: true, began: vec![one], ended: Vec::new() });
+    assert_eq!(waits(), [true, false]);
+    // One that is frozen waits for nothing that it would be given.
+    let aid = one;
+    let step = |what: &str| {
+        client.post::<_, api::Agent>(&format!("/v1/agents/{aid}/{what}"), &()).unwrap()
+    };
+    assert_eq!(step("quarantine").state, AgentState::Quarantined);
+    tell(api::broker::Waiting { ended: vec![one], ..Default::default() });
+    assert_eq!(step("release").state, AgentState::Active);
+    let of_two = records(&client, "?agent=two&kind=state");
+    let steps: Vec<&str> = of_two.iter().map(|record| record.object.as_str()).collect();
+    assert_eq!(&steps[steps.len() - 2..], ["inference-blocked", "active"]);
+    running.become_agent(Some(aid_of(&running, &client.get("/v1/agents/two").unwrap())));
+    let told = api::broker::Waiting { afresh: true, ..Default::default() };
+    let denied = refused(client.post::<_, Option<()>>("/v1/broker/waiting", &told));
+    assert_eq!(denied.code, ErrorCode::Denied, "it is the broker's alone to say");
+    running.become_agent(None);
+    running.stop();
+}

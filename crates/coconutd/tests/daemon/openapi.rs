@@ -112,8 +112,11 @@ fn refusal_of(client: &Client, method: &str, path: &str, operation: &Value) -> S
     }
     let content = &operation["responses"]["200"]["content"];
     let streams = content.is_object() && content["application/json"].is_null();
-    // What the broker's route reads before it looks who sends it; nothing that another route takes.
-    let nothing = json!({ "journal": uuid::Uuid::nil(), "first": 1, "calls": [] });
+    // What the broker's routes read before they look who sends it; nothing that another route takes.
+    let nothing = match path.as_str() {
+        "/v1/broker/waiting" => json!({ "afresh": false, "began": [], "ended": [] }),
+        _ => json!({ "journal": uuid::Uuid::nil(), "first": 1, "calls": [] }),
+    };
     let answer = match method {
         "get" if streams => client.bytes(&path, |_| ControlFlow::Break(())),
         "get" => client.get::<Value>(&path).map(|_| ()),

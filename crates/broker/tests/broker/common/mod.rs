@@ -20,6 +20,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::watch;
 
 /// The model's file, made once a test binary.
 pub fn model_file() -> &'static Path {
@@ -98,9 +99,9 @@ pub fn policy(slots: usize) -> Policy {
 }
 
 /// A log that goes to a coconutd, with a journal of its own below `folder`.
-pub fn to_daemon(socket: PathBuf, folder: &Path) -> UsageLog {
+pub fn to_daemon(socket: PathBuf, folder: &Path, synced: watch::Receiver<bool>) -> UsageLog {
     let (journal, left) = Journal::open(folder).unwrap();
-    UsageLog::to_daemon(socket, Arc::new(journal), left)
+    UsageLog::to_daemon(socket, Arc::new(journal), left, synced)
 }
 
 impl Served {
