@@ -201,6 +201,26 @@
 #define GUARDED_CGROUPS 8
 
 /**
+ * Folders that are the daemon's own.
+ */
+#define OWN_FOLDERS 4
+
+/**
+ * Folders on the way to them, a power of two.
+ */
+#define OWN_ABOVE 16
+
+/**
+ * File systems that those lie on.
+ */
+#define OWN_DEVICES 4
+
+/**
+ * Disks and partitions beneath the daemon's own folders, a power of two.
+ */
+#define OWN_DISKS 16
+
+/**
  * Why a measured program is not let in as the daemon ([`crate::event::Hook::Admission`]'s `wanted`): PID 1
  * did not start it.
  */
@@ -458,6 +478,7 @@ enum Hook
   HOOK_FILE_IOCTL_CHANGE = 69,
   HOOK_CODE_MEMORY = 70,
   HOOK_PROC_READ = 71,
+  HOOK_EGRESS = 72,
 };
 #if __STDC_VERSION__ >= 202311L
 typedef enum Hook Hook;
@@ -988,6 +1009,22 @@ struct Policy {
    * A file that nobody but the daemon opens: the log's secret key.
    */
   struct FileKey secret;
+  /**
+   * Folders in which only the daemon changes anything.
+   */
+  struct FileKey own[OWN_FOLDERS];
+  /**
+   * Folders above them, which stay where they are.
+   */
+  struct FileKey own_above[OWN_ABOVE];
+  /**
+   * Device numbers (`s_dev`) of the file systems of both; what lies elsewhere needs no look.
+   */
+  uint32_t own_devices[OWN_DEVICES];
+  /**
+   * Block devices (`major << 20 | minor`) beneath, to which nobody writes.
+   */
+  uint32_t own_disks[OWN_DISKS];
 };
 
 /**
@@ -1067,4 +1104,4 @@ struct Resolved {
 /**
  * Every hook, in order of its number.
  */
-#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, Hook_Admission, Hook_FileSigio, Hook_FileLock, Hook_FileFcntl, Hook_SbStatfs, Hook_SocketSetsockopt, Hook_Syslog, Hook_SbRemount, Hook_TunDevice, Hook_SctpBindConnect, Hook_KernelLoad, Hook_ProcWrite, Hook_FileIoctlChange, Hook_CodeMemory, Hook_ProcRead, }
+#define Hook_ALL { Hook_FileOpen, Hook_FilePermission, Hook_MmapFile, Hook_FileMprotect, Hook_FileReceive, Hook_FileTruncate, Hook_InodeGetattr, Hook_InodeSetattr, Hook_PathMknod, Hook_PathMkdir, Hook_PathUnlink, Hook_PathRmdir, Hook_PathRename, Hook_PathLink, Hook_PathSymlink, Hook_PathChmod, Hook_PathChown, Hook_PathTruncate, Hook_BprmCheck, Hook_SocketCreate, Hook_SocketConnect, Hook_SocketBind, Hook_SocketListen, Hook_SocketSendmsg, Hook_SocketRecvmsg, Hook_UnixFind, Hook_UnixStreamConnect, Hook_UnixMaySend, Hook_TaskKill, Hook_PtraceAccess, Hook_PtraceTraceme, Hook_UringSqpoll, Hook_UringOverrideCreds, Hook_UringCmd, Hook_Bpf, Hook_SbMount, Hook_SbUmount, Hook_MoveMount, Hook_PerfEventOpen, Hook_KernelModule, Hook_KeyPermission, Hook_UsernsCreate, Hook_CgroupWrite, Hook_Quarantine, Hook_FileIoctl, Hook_InodeXattr, Hook_Lockdown, Hook_TaskPrctl, Hook_Sysctl, Hook_Capable, Hook_TaskControl, Hook_SocketAccept, Hook_PathNotify, Hook_InodeReadlink, Hook_CgroupMove, Hook_Pivotroot, Hook_Admission, Hook_FileSigio, Hook_FileLock, Hook_FileFcntl, Hook_SbStatfs, Hook_SocketSetsockopt, Hook_Syslog, Hook_SbRemount, Hook_TunDevice, Hook_SctpBindConnect, Hook_KernelLoad, Hook_ProcWrite, Hook_FileIoctlChange, Hook_CodeMemory, Hook_ProcRead, Hook_Egress, }

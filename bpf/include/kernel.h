@@ -171,6 +171,7 @@ struct super_block {
 struct inode {
 	umode_t i_mode;
 	struct super_block *i_sb;
+	dev_t i_rdev;
 	__u64 i_ino;
 	unsigned int i_nlink;
 	void *i_private;
@@ -395,6 +396,23 @@ struct unix_sock {
 struct io_uring_cmd;
 
 #pragma clang attribute pop
+
+/* What a program about packets is given (uapi/linux/bpf.h): its layout is part of the ABI. */
+struct bpf_sock;
+struct __sk_buff {
+	__u32 len;
+	__u32 until_cb[11];
+	__u32 cb[5];
+	__u32 until_data[2];
+	__u32 data;
+	__u32 data_end;
+	__u32 until_flow_keys[15];
+	__u64 flow_keys;
+	__u64 tstamp;
+	__u32 wire_len;
+	__u32 gso_segs;
+	struct bpf_sock *sk;
+};
 
 /* A timer, work for a task and the state of a loop over tasks; their sizes are part of the ABI. */
 struct bpf_timer {

@@ -54,16 +54,20 @@ static __noinline struct KernelAgent *agent_above(struct cgroup *c)
 	return NULL;
 }
 
-/* The agent that a task belongs to, or NULL. */
-static __always_inline struct KernelAgent *agent_of(struct task_struct *t)
+/* The agent that a cgroup belongs to, or NULL. */
+static __always_inline struct KernelAgent *agent_in(struct cgroup *c)
 {
-	struct cgroup *c = t->cgroups->dfl_cgrp;
-
 	if (c->level < (int)policy.agent_level)
 		return NULL;
 	if (c->level == (int)policy.agent_level)
 		return bpf_cgrp_storage_get(&agents, c, NULL, 0);
 	return agent_above(c);
+}
+
+/* The agent that a task belongs to, or NULL. */
+static __always_inline struct KernelAgent *agent_of(struct task_struct *t)
+{
+	return agent_in(t->cgroups->dfl_cgrp);
 }
 
 /* The agent that acts, or NULL for everybody else and while the daemon's own code prepares it. */

@@ -115,6 +115,9 @@ struct socket_note {
 	__u16 local_port;
 	/* The file whose rule let the agent connect it, as in `kept`; 0 for none. */
 	__u32 via;
+	/* The lists of rights at the last packet that might leave, and at the last that might not; zero for none. */
+	__u64 left;
+	__u64 stopped;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -182,14 +185,14 @@ struct {
 	__type(value, __u64);
 } throttled SEC(".maps");
 
-/* Per CPU: events made, events that found no room. */
+/* Per CPU: events made, events that found no room; what leaves on the wire is counted apart, for it interrupts. */
 struct tally {
 	__u64 sequence;
 	__u64 lost;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct tally);
 } tallies SEC(".maps");

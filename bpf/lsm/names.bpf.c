@@ -46,7 +46,7 @@ int BPF_PROG(path_mknod, const struct path *dir, struct dentry *d, umode_t mode,
 	__u64 what;
 
 	if (!a)
-		return 0;
+		return outsider_names(dir, d);
 	if (kind == S_IFCHR || kind == S_IFBLK)
 		return report_name(a, dir, d, FORBIDDEN(PATH_MKNOD, RIGHT_CREATE));
 	what = judge_name(a, dir, d, RIGHT_CREATE, 0, DENIAL(PATH_MKNOD, RIGHT_CREATE));
@@ -105,7 +105,7 @@ int BPF_PROG(path_symlink, const struct path *dir, struct dentry *d, const char 
 	struct KernelAgent *a = current_agent();
 
 	if (!a)
-		return 0;
+		return outsider_names(dir, d);
 	return decide_name(a, dir, d, RIGHT_CREATE, 0, DENIAL(PATH_SYMLINK, RIGHT_CREATE));
 }
 
@@ -203,7 +203,7 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
 	int refused;
 
 	if (!a)
-		return 0;
+		return outsider_names(dir, new) ?: outsider_alters(old, BROKEN_SEAL(PATH_LINK, RIGHT_CREATE));
 	refused = decide_name(a, dir, new, RIGHT_CREATE, 0, DENIAL(PATH_LINK, RIGHT_CREATE));
 	if (refused)
 		return refused;
@@ -396,7 +396,9 @@ static __always_inline int decide_dentry(struct dentry *d, __u32 all, __u32 any,
 {
 	struct KernelAgent *a = current_agent();
 
-	if (!a || on_behalf())
+	if (!a)
+		return all ? outsider_alters(d, BROKEN_SEAL(INODE_SETATTR, RIGHT_WRITE)) : 0;
+	if (on_behalf())
 		return 0;
 	d = as(dentry, d);
 	if (d->d_sb->s_flags & SB_KERNMOUNT)
@@ -413,7 +415,7 @@ SEC("lsm/inode_setattr")
 int BPF_PROG(inode_setattr, struct mnt_idmap *idmap, struct dentry *d, struct iattr *attr)
 {
 	/* Mode, owner and size were decided by path; what is left are the times. */
-	if (attr->ia_valid & (ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_SIZE))
+	if ((attr->ia_valid & (ATTR_MODE | ATTR_UID | ATTR_GID | ATTR_SIZE)) && current_agent())
 		return 0;
 	return decide_dentry(d, RIGHT_WRITE, 0, DENIAL(INODE_SETATTR, RIGHT_WRITE));
 }

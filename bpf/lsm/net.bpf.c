@@ -271,6 +271,8 @@ int BPF_PROG(socket_bind, struct socket *sock, struct sockaddr *address, int len
 		return 0;
 	if (unlikely(quarantined(a)))
 		return report_plain(a, DENIAL(QUARANTINE, 0), 0);
+	if (sk->__sk_common.skc_family == AF_UNIX)
+		return decide_abstract(a, address, length);
 	if (!is_inet(sk))
 		return 0;
 	net_key(&k, NET_BIND);

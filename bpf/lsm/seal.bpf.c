@@ -164,6 +164,29 @@ static __noinline int outsider_opens_secret(struct file *f)
 	return report_path(NULL, &f->f_path, BROKEN_SEAL(FILE_OPEN, RIGHT_READ), 0);
 }
 
+/* A disk beneath the daemon's folders, or a file in them. */
+static __noinline int outsider_opens_own(struct file *f)
+{
+	struct inode *inode = as(inode, f->f_inode);
+
+	if ((inode->i_mode & S_IFMT) == S_IFBLK) {
+		if (!is_own_disk(inode->i_rdev) || by_daemon())
+			return 0;
+	} else if (!has_own(inode->i_sb) || !lies_in_own(f->f_path.dentry) || by_daemon()) {
+		return 0;
+	}
+	return report_path(NULL, &f->f_path, BROKEN_SEAL(FILE_OPEN, RIGHT_WRITE), 0);
+}
+
+/* Size, mode, owner, times or attributes of a file in the daemon's folders. */
+static __noinline int outsider_alters(struct dentry *d, __u64 what)
+{
+	d = as(dentry, d);
+	if (!policy.sealed || !has_own(d->d_sb) || !lies_in_own(d) || by_daemon())
+		return 0;
+	return report_dentry(NULL, d, NULL, what);
+}
+
 static __always_inline int outsider_opens(struct file *f)
 {
 	if (!policy.sealed)
@@ -174,7 +197,9 @@ static __always_inline int outsider_opens(struct file *f)
 		if (refused)
 			return refused;
 	}
-	return f->f_mode & FMODE_WRITE ? outsider_changes_file(f) : outsider_reads_proc(f);
+	if (f->f_mode & FMODE_WRITE)
+		return outsider_changes_file(f) ?: outsider_opens_own(f);
+	return outsider_reads_proc(f);
 }
 
 /* For what was opened before the seal was closed. */
@@ -185,12 +210,22 @@ static __always_inline int outsider_writes(struct file *f)
 	return outsider_changes_file(f);
 }
 
-/* Making, removing or renaming a pin or a cgroup of the slice. */
+/* A name in the daemon's folders, or of a folder on the way to them. */
+static __noinline int outsider_names_own(const struct path *dir, struct dentry *d)
+{
+	if (!policy.sealed || !(lies_in_own(d) || leads_to_own(d)) || by_daemon())
+		return 0;
+	return report_name(NULL, dir, d, BROKEN_SEAL(PATH_UNLINK, RIGHT_DELETE));
+}
+
+/* Making, removing or renaming a pin or a cgroup of the slice, or what is the daemon's own. */
 static __always_inline int outsider_names(const struct path *dir, struct dentry *d)
 {
 	struct dentry *parent = as(dentry, dir->dentry);
 	unsigned long magic = parent->d_sb->s_magic;
 
+	if (has_own(parent->d_sb))
+		return outsider_names_own(dir, d);
 	if (magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC)
 		return 0;
 	if (!sealed_to_current())
@@ -245,8 +280,9 @@ static __always_inline int outsider_covers(const struct path *at)
 {
 	struct dentry *d = as(dentry, at->dentry);
 	unsigned long magic = d->d_sb->s_magic;
+	bool own = has_own(d->d_sb) && (leads_to_own(d) || lies_in_own(d));
 
-	if (magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC && magic != PROC_MAGIC)
+	if (magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC && magic != PROC_MAGIC && !own)
 		return 0;
 	if (!sees_same_mounts(mount_of(at->mnt)) || (magic == PROC_MAGIC && !is_process_list(d)))
 		return 0;

@@ -17,21 +17,23 @@ static __always_inline bool same_agent(struct sock *other)
 	return as(sock, other)->sk_cgrp_data.cgroup == mine;
 }
 
+/* The abstract name in an address; 0 for none. The empty one is a name, too. */
+static __always_inline int read_abstract(struct AbstractKey *k, const void *from, int length)
+{
+	if (length <= SUN_PATH_OFFSET || length > SUN_PATH_OFFSET + 1 + ABSTRACT_NAME_MAX)
+		return 0;
+	k->len = length - SUN_PATH_OFFSET - 1;
+	if (k->len)
+		bpf_probe_read_kernel(k->name, k->len & 127 ?: 1, from + SUN_PATH_OFFSET + 1);
+	return 1;
+}
+
 /* The abstract name of a bound socket; 0 for none. */
 static __always_inline int abstract_name(struct AbstractKey *k, struct unix_address *address)
 {
-	int length;
-
 	if (!address)
 		return 0;
-	length = address->len;
-	if (length <= SUN_PATH_OFFSET + 1 || length > SUN_PATH_OFFSET + 1 + ABSTRACT_NAME_MAX)
-		return 0;
-	k->len = length - SUN_PATH_OFFSET - 1;
-	bpf_probe_read_kernel(k->name, k->len & 127 ?: 1,
-			      (void *)address + bpf_core_type_size(struct unix_address) +
-				      SUN_PATH_OFFSET + 1);
-	return 1;
+	return read_abstract(k, (void *)address + bpf_core_type_size(struct unix_address), address->len);
 }
 
 /* What the agent's sets say about an abstract name. A global function, verified once. */
@@ -194,4 +196,25 @@ static __always_inline int recheck_unix(struct KernelAgent *a, struct sock *sk, 
 	if (!peer)
 		return 0;
 	return decide_unix(a, peer, what);
+}
+
+/*
+ * A name of all is taken by who may use it. Else an agent could wait at the name of another, or of a service that
+ * has not started yet. A path is made (path_mknod); a name that the kernel chooses is nobody's (autobind).
+ */
+static __always_inline int decide_abstract(struct KernelAgent *a, struct sockaddr *address, int length)
+{
+	struct AbstractKey k = {};
+	__u64 cover;
+	char first = 1;
+
+	if (length <= SUN_PATH_OFFSET)
+		return 0;
+	bpf_probe_read_kernel(&first, sizeof(first), (void *)address + SUN_PATH_OFFSET);
+	if (first || !read_abstract(&k, address, length))
+		return 0;
+	cover = abstract_cover(a->list, &k);
+	if (!cover)
+		return report_abstract(a, &k, DENIAL(SOCKET_BIND, AF_UNIX), 0);
+	return report_abstract(a, &k, USE(SOCKET_BIND, AF_UNIX), ruling_of(cover));
 }

@@ -82,6 +82,12 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
             }
             "send" => answer(send(fd(1), b"hi".as_ptr().cast(), 2, MSG_NOSIGNAL)),
             "write" => answer(write(fd(1), b"hi".as_ptr().cast(), 2)),
+            "fill" => fill(fd(1)),
+            "autobind" => {
+                let s = socket(AF_UNIX, SOCK_STREAM, 0);
+                let family = AF_UNIX as sa_family_t;
+                answer(bind(s, (&raw const family).cast(), 2))
+            }
             "recv" => {
                 let mut into = [0u8; 8];
                 answer(recv(fd(1), into.as_mut_ptr().cast(), 8, MSG_DONTWAIT))
@@ -292,6 +298,18 @@ fn send_to(s: c_int, host: &str, port: u16, flags: c_int) -> i64 {
     let (address, length) = address(host, port);
     unsafe {
         answer(sendto(s, b"hi".as_ptr().cast(), 2, flags, (&raw const address).cast(), length))
+    }
+}
+
+/// Sends until nothing more goes in; how many bytes those were.
+fn fill(s: c_int) -> i64 {
+    let (block, mut sent) = (vec![b'x'; 65536], 0);
+    loop {
+        let flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+        match unsafe { send(s, block.as_ptr().cast(), block.len(), flags) } {
+            n if n > 0 => sent += n as i64,
+            _ => return sent,
+        }
     }
 }
 

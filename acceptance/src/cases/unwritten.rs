@@ -1,7 +1,6 @@
 //! What is done while nothing can be written down for the next daemon.
 
 use super::Case;
-use super::records::Filler;
 use super::restart::{UNIT, again, books_are_true, count, counter, daemon, follower};
 use crate::unit::systemctl;
 use crate::world::World;
@@ -20,10 +19,9 @@ pub const CASES: &[Case] = &[Case {
 /// Where the daemon writes down what the next one needs to know.
 const REGISTRY: &str = "/run/coconut/registry";
 
-/// There is no room in the registry, for so long.
-struct Full {
-    _filler: Filler,
-}
+/// There is no room in the registry, for so long. Its file system is as large as what is in it: nobody but the daemon
+/// puts anything there.
+struct Full;
 
 impl Drop for Full {
     fn drop(&mut self) {
@@ -38,8 +36,9 @@ fn registry_of(size: &str) -> Result<()> {
 }
 
 fn full_registry(world: &World) -> Result<Full> {
-    registry_of("16m")?;
-    let full = Full { _filler: Filler::fill(Path::new(REGISTRY))? };
+    let stat = rustix::fs::statvfs(REGISTRY)?;
+    let full = Full;
+    registry_of(&((stat.f_blocks - stat.f_bfree) * stat.f_frsize).to_string())?;
     // What the database's own files have room for is used up; a tenant's weight is of no agent.
     let mut weight = 1;
     world.until("the registry to be full", || {

@@ -9,6 +9,15 @@ pub const ABOVE_MAX: usize = 40;
 /// Ancestors of the daemon's cgroup that are guarded.
 pub const GUARDED_CGROUPS: usize = 8;
 
+/// Folders that are the daemon's own.
+pub const OWN_FOLDERS: usize = 4;
+/// Folders on the way to them, a power of two.
+pub const OWN_ABOVE: usize = 16;
+/// File systems that those lie on.
+pub const OWN_DEVICES: usize = 4;
+/// Disks and partitions beneath the daemon's own folders, a power of two.
+pub const OWN_DISKS: usize = 16;
+
 /// Switches that the programs read on every decision; one instance, mapped into the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -66,6 +75,14 @@ pub struct Policy {
     pub layout: u64,
     /// A file that nobody but the daemon opens: the log's secret key.
     pub secret: FileKey,
+    /// Folders in which only the daemon changes anything.
+    pub own: [FileKey; OWN_FOLDERS],
+    /// Folders above them, which stay where they are.
+    pub own_above: [FileKey; OWN_ABOVE],
+    /// Device numbers (`s_dev`) of the file systems of both; what lies elsewhere needs no look.
+    pub own_devices: [u32; OWN_DEVICES],
+    /// Block devices (`major << 20 | minor`) beneath, to which nobody writes.
+    pub own_disks: [u32; OWN_DISKS],
 }
 
 /// Why a measured program is not let in as the daemon ([`crate::event::Hook::Admission`]'s `wanted`): PID 1

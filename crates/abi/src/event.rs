@@ -92,11 +92,12 @@ pub enum Hook {
     FileIoctlChange = 69,
     CodeMemory = 70,
     ProcRead = 71,
+    Egress = 72,
 }
 
 impl Hook {
     /// Every hook, in order of its number.
-    pub const ALL: [Hook; 71] = [
+    pub const ALL: [Hook; 72] = [
         Self::FileOpen,
         Self::FilePermission,
         Self::MmapFile,
@@ -168,6 +169,7 @@ impl Hook {
         Self::FileIoctlChange,
         Self::CodeMemory,
         Self::ProcRead,
+        Self::Egress,
     ];
 }
 

@@ -20,8 +20,9 @@ use api::status::Feature;
 use connections::Patience;
 use manifest::Profiles;
 use record::{Entry, body};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -82,6 +83,7 @@ pub async fn start(start: Start, kernel: Arc<dyn KernelPort>) -> anyhow::Result<
     let source = kernel.events().context("the kernel's event ring")?;
     let secret = audit_log::key_file(&config)?;
     kernel.keep_secret(secret).context("cannot keep the log key from others")?;
+    kernel.keep_folders(own_folders(&config)?).context("cannot keep the daemon's folders")?;
     kernel.seal().context("cannot seal the policy")?;
     let keys = Arc::new(SetKeys::default());
     let rights = Room::new(kernel.clone(), keys.clone());
@@ -175,6 +177,18 @@ fn prepare_folders(config: &Config) -> anyhow::Result<()> {
     }
     share_with_broker(config);
     Ok(())
+}
+
+/// Folders in which only coconutd changes anything: the log, its keys, agents' output, the registry.
+fn own_folders(config: &Config) -> anyhow::Result<Vec<OwnedFd>> {
+    let registry = Registry::folder(&config.run);
+    let folders = [&config.audit, &config.keys, &config.agent_logs, &registry];
+    let open = |folder: &PathBuf| -> std::io::Result<OwnedFd> {
+        std::fs::create_dir_all(folder)?;
+        Ok(std::fs::File::open(folder)?.into())
+    };
+    let opened = folders.map(|folder| open(folder).with_context(|| folder.display().to_string()));
+    opened.into_iter().collect()
 }
 
 /// All output together takes a tenth of its file system at most: the audit log may lie there, too.

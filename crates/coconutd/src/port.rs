@@ -39,6 +39,7 @@ pub trait KernelPort: Send + Sync + 'static {
     fn adopted(&self) -> bool;
     fn seal(&self) -> Result<()>;
     fn keep_secret(&self, file: OwnedFd) -> Result<()>;
+    fn keep_folders(&self, folders: Vec<OwnedFd>) -> Result<()>;
     fn handle(&self, fd: OwnedFd) -> Result<Handle>;
     fn make_set(&self, rules: &[KernelRule]) -> Result<SetId>;
     fn follow(
@@ -116,6 +117,9 @@ impl KernelPort for Kernel {
     }
     fn keep_secret(&self, file: OwnedFd) -> Result<()> {
         Kernel::keep_secret(self, file)
+    }
+    fn keep_folders(&self, folders: Vec<OwnedFd>) -> Result<()> {
+        Kernel::keep_folders(self, folders)
     }
     fn handle(&self, fd: OwnedFd) -> Result<Handle> {
         Kernel::handle(self, fd)

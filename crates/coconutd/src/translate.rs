@@ -73,7 +73,8 @@ pub fn body(event: &Event, said: &Said, rule: Option<u32>) -> Attempt {
     Attempt {
         op: said.operation.clone(),
         comm: said.program.clone(),
-        pid: Some(event.pid.into()),
+        // A packet is sent on by nobody.
+        pid: (event.pid != 0).then(|| event.pid.into()),
         errno,
         rule: rule.map(u64::from),
         ..Attempt::default()
@@ -101,8 +102,10 @@ fn operation(code: u32) -> String {
 fn capability(hook: Hook, wanted: u32) -> Capability {
     use Hook::*;
     match hook {
-        SocketSendmsg | SocketRecvmsg if wanted == u32::from(AF_UNIX) => Capability::IpcUnix,
-        SocketConnect | SocketSendmsg | SocketRecvmsg => Capability::NetConnect,
+        SocketBind | SocketSendmsg | SocketRecvmsg if wanted == u32::from(AF_UNIX) => {
+            Capability::IpcUnix
+        }
+        SocketConnect | SocketSendmsg | SocketRecvmsg | Egress => Capability::NetConnect,
         SocketBind | SocketListen | SocketAccept => Capability::NetBind,
         SocketCreate => Capability::NetRaw,
         UnixFind | UnixStreamConnect | UnixMaySend => Capability::IpcUnix,
@@ -143,7 +146,9 @@ fn object(event: &Event, hook: Option<Hook>) -> String {
     let bytes = &event.object[..length];
     match hook {
         // A UNIX socket's path or name.
-        Some(Hook::SocketSendmsg | Hook::SocketRecvmsg) if event.wanted == u32::from(AF_UNIX) => {
+        Some(Hook::SocketBind | Hook::SocketSendmsg | Hook::SocketRecvmsg)
+            if event.wanted == u32::from(AF_UNIX) =>
+        {
             text(bytes)
         }
         Some(Hook::SocketCreate) if bytes.is_empty() => format!("family {}", event.wanted),
@@ -154,7 +159,8 @@ fn object(event: &Event, hook: Option<Hook>) -> String {
             | Hook::SocketSendmsg
             | Hook::SocketRecvmsg
             | Hook::SocketAccept
-            | Hook::SocketCreate,
+            | Hook::SocketCreate
+            | Hook::Egress,
         ) => address(bytes),
         _ => text(bytes),
     }

@@ -87,16 +87,21 @@ impl EventReader {
 
     /// Events that found no room, and are not on record yet; they are from now on, for every daemon.
     pub fn lost(&mut self) -> Result<u64> {
+        // What calls and what packets come to.
+        let lost: u64 = [0u32, 1].map(|of| self.lost_of(of)).into_iter().sum::<Result<u64>>()?;
+        let told = self.kernel.maps.policy.lost_told().swap(lost, Ordering::SeqCst);
+        Ok(lost.saturating_sub(told))
+    }
+
+    fn lost_of(&self, tally: u32) -> Result<u64> {
         let all = self
             .kernel
             .maps
             .tallies
-            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .lookup_percpu(&tally.to_ne_bytes(), MapFlags::ANY)
             .map_err(|source| Error::Map { action: "read", map: "tallies", source })?;
         let lost = |cpu: &Vec<u8>| cpu.get(8..16).and_then(|b| u64::read_from_bytes(b).ok());
-        let lost: u64 = all.unwrap_or_default().iter().filter_map(lost).sum();
-        let told = self.kernel.maps.policy.lost_told().swap(lost, Ordering::SeqCst);
-        Ok(lost.saturating_sub(told))
+        Ok(all.unwrap_or_default().iter().filter_map(lost).sum())
     }
 
     fn take(&mut self, sink: &mut impl FnMut(&Event, u64)) -> usize {

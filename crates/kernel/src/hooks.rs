@@ -406,7 +406,7 @@ mod tests {
         }
         let end = out.trim_end_matches(",\n").len();
         out.truncate(end);
-        out.push_str("\n\nBeside them, not hooks of security modules: `cgroup_attach_task`, `cap_capable`, `do_file_open`, `vfs_rename`,\n`sched_process_exit`, `task_newtask` and `inet_sock_set_state`.\n\n## Noted\n\n| hook | why |\n|---|---|\n");
+        out.push_str("\n\nBeside them, not hooks of security modules: `cgroup_attach_task`, `cap_capable`, `do_file_open`, `vfs_rename`,\n`sched_process_exit`, `task_newtask`, `inet_sock_set_state`, and each packet that leaves a socket of an agent's (`cgroup_skb/egress`).\n\n## Noted\n\n| hook | why |\n|---|---|\n");
         for (hook, why) in NOTES {
             let _ = writeln!(out, "| `{hook}` | {why} |");
         }

@@ -40,6 +40,7 @@ pub struct Kernel {
     /// Where its control groups are looked for.
     _hierarchy: OwnedFd,
     secret: Mutex<Option<OwnedFd>>,
+    own: Mutex<Vec<Handle>>,
 }
 
 /// The control groups on a mount that lies nowhere: what others mount over `/sys`, take away or make read-only there
@@ -137,6 +138,7 @@ impl Kernel {
             before,
             _hierarchy: hierarchy,
             secret: Mutex::default(),
+            own: Mutex::default(),
         })
     }
 
@@ -169,6 +171,13 @@ impl Kernel {
         let node = seen.map_err(|source| Error::Path { path, source })?.node;
         self.shared.maps.policy.set_secret(node.key());
         *lock(&self.secret) = Some(file);
+        Ok(())
+    }
+
+    /// Once the seal is closed nobody else changes what lies in these folders, moves them, mounts over them, or writes
+    /// to the disks beneath.
+    pub fn keep_folders(&self, folders: Vec<OwnedFd>) -> Result<()> {
+        *lock(&self.own) = crate::own::publish(&self.shared.maps, folders)?;
         Ok(())
     }
 

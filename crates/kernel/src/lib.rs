@@ -28,6 +28,7 @@ mod lock;
 mod mappings;
 mod maps;
 mod object;
+mod own;
 mod ring;
 mod rooms;
 mod seats;

@@ -8,7 +8,7 @@ use libbpf_rs::btf::{Btf, TypeId};
 use libbpf_rs::{Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
 use std::collections::HashSet;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 #[repr(C, align(8))]
@@ -55,7 +55,7 @@ pub(crate) fn load(options: &LoadOptions) -> Result<Programs> {
     let mut object = open.load().map_err(|source| Error::Bpf { action: "load", source })?;
     let maps = take_maps(&object)?;
     make_folder(&options.pin_dir)?;
-    let links = attach(&object, &weaker, &options.pin_dir)?;
+    let links = attach(&object, &weaker, options)?;
     pin_all(&mut object, &maps_dir(options))?;
     Ok(Programs { maps, links, weaker: without_substitute(&weaker) })
 }
@@ -271,16 +271,29 @@ fn missing(name: &str) -> Error {
     Error::Invalid(format!("the compiled kernel programs lack {name}"))
 }
 
-fn attach(object: &Object, weaker: &[String], dir: &Path) -> Result<Vec<Link>> {
+/// The one program that hangs on the slice, not on a hook of the whole kernel.
+const EGRESS: &str = "cgroup_skb/egress";
+
+fn attach(object: &Object, weaker: &[String], options: &LoadOptions) -> Result<Vec<Link>> {
     let mut links = Vec::new();
+    let path = options.cgroup_root.join(&options.slice);
+    let slice = fs::File::open(&path).map_err(|source| Error::File {
+        action: "open the cgroup",
+        path,
+        source,
+    })?;
     for program in object.progs_mut() {
         let name = program.name().to_string_lossy().into_owned();
         if program.section() == "syscall" || weaker.contains(&name) {
             continue;
         }
-        let mut link =
-            program.attach().map_err(|source| Error::Bpf { action: "attach", source })?;
-        link.pin(dir.join(&name)).map_err(|source| Error::Bpf { action: "pin", source })?;
+        let link = match program.section() == EGRESS {
+            true => program.attach_cgroup(slice.as_raw_fd()),
+            false => program.attach(),
+        };
+        let mut link = link.map_err(|source| Error::Bpf { action: "attach", source })?;
+        link.pin(options.pin_dir.join(&name))
+            .map_err(|source| Error::Bpf { action: "pin", source })?;
         links.push(link);
     }
     Ok(links)

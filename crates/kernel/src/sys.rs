@@ -76,6 +76,30 @@ impl SharedPolicy {
         self.long(offset_of!(Policy, secret.ino)).store(file.ino, ORDER);
     }
 
+    /// Which folders are the daemon's own, and what they lie on.
+    pub fn set_own(&self, own: &Policy) {
+        let files = [
+            (offset_of!(Policy, own), &own.own[..]),
+            (offset_of!(Policy, own_above), &own.own_above[..]),
+        ];
+        for (at, list) in files {
+            for (i, file) in list.iter().enumerate() {
+                let at = at + i * size_of::<abi::caps::FileKey>();
+                self.long(at + offset_of!(abi::caps::FileKey, dev)).store(file.dev, ORDER);
+                self.long(at + offset_of!(abi::caps::FileKey, ino)).store(file.ino, ORDER);
+            }
+        }
+        let words = [
+            (offset_of!(Policy, own_devices), &own.own_devices[..]),
+            (offset_of!(Policy, own_disks), &own.own_disks[..]),
+        ];
+        for (at, list) in words {
+            for (i, device) in list.iter().enumerate() {
+                self.word(at + i * size_of::<u32>()).store(*device, ORDER);
+            }
+        }
+    }
+
     /// The ring is nearly empty: what each agent may put there is counted anew.
     pub fn next_round(&self) {
         self.word(offset_of!(Policy, round)).fetch_add(1, ORDER);

@@ -99,6 +99,10 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             next_set,
             lost_told,
             secret,
+            own,
+            own_above,
+            own_devices,
+            own_disks,
             layout
         }
     );

@@ -18,6 +18,7 @@ mod strict;
 mod tasks;
 mod unix;
 mod waiting;
+mod wire;
 
 use crate::world::World;
 use anyhow::Result;
@@ -27,7 +28,7 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 18] = [
+pub const GROUPS: [(&str, Group); 19] = [
     ("mapped", mapped::run),
     ("hooks", hooks::run),
     ("launch", launch::run),
@@ -38,6 +39,7 @@ pub const GROUPS: [(&str, Group); 18] = [
     ("kept", kept::run),
     ("waiting", waiting::run),
     ("net", net::run),
+    ("wire", wire::run),
     ("unix", unix::run),
     ("tasks", tasks::run),
     ("strict", strict::run),

@@ -1,6 +1,6 @@
 //! The seal: root outside every agent can no longer touch policy, daemon or agents.
 
-use crate::world::{World, await_that, on};
+use crate::world::{Actor, World, await_that, on};
 use abi::Capability::FsRead;
 use abi::event::{EVENT_SEAL, Hook};
 use anyhow::Result;
@@ -52,6 +52,7 @@ pub fn run(w: &World) -> Result<()> {
     fs::write("/data/secret", "secret")?;
     w.kernel.keep_secret(fs::File::open("/data/secret")?.into())?;
     w.allowed(&root, "open /data/secret 0");
+    let own = own(w, &root)?;
     w.allowed(&root, "getfd 1");
     let image = w.allowed(&root, "open /data/ok/f 0");
     w.same(
@@ -115,8 +116,14 @@ pub fn run(w: &World) -> Result<()> {
         "vm-read 1".to_owned(),
     ];
     w.allowed(&root, "link /data/secret /data/again");
-    for line in &forbidden {
+    for line in forbidden.iter().chain(&own) {
         w.sealed(&root, line, EPERM);
+    }
+    // Reading is free, and so is what lies beside.
+    w.allowed(&root, "get /data/mine/own/f");
+    w.allowed(&root, "list /data/mine/own");
+    for line in changes("/data/mine/beside") {
+        w.allowed(&root, &line);
     }
     // The signal is not sent, whoever writes; the call that would have sent it knows nothing of that.
     for signal in [libc::SIGSTOP, libc::SIGKILL, libc::SIGIO] {
@@ -198,4 +205,58 @@ fn moved_out(w: &World, root: &crate::world::Actor) -> Result<()> {
     let events = w.await_more(before, moved);
     w.same("and that is recorded", &events, &1);
     w.end(&a)
+}
+
+/// What changes a folder's content, each once.
+fn changes(folder: &str) -> Vec<String> {
+    let lines = [
+        "open DIR/f 1",
+        "put DIR/f x",
+        "put DIR/new x",
+        "truncate DIR/f",
+        "chmod DIR/f",
+        "chown DIR/f",
+        "utimes DIR/f",
+        "setxattr DIR/f",
+        "mkdir DIR/dir/new",
+        "mkfifo DIR/fifo",
+        "symlink /data DIR/way",
+        "link DIR/f /data/OUT",
+        "rename DIR/g DIR/h",
+        "rename DIR/h /data/OUT-h",
+        "rename /data/OUT-h DIR/h",
+        "unlink DIR/h",
+        "rmdir DIR/empty",
+        "mount DIR/dir",
+        "rename DIR /data/OUT-dir",
+    ];
+    let out = folder.rsplit('/').next().unwrap_or_default();
+    lines.map(|line| line.replace("DIR", folder).replace("OUT", out)).into()
+}
+
+/// The daemon's own folder, and what nobody else does with it once the seal is closed.
+fn own(w: &World, root: &Actor) -> Result<Vec<String>> {
+    for folder in ["own", "beside", "before"] {
+        for dir in ["dir", "empty"] {
+            fs::create_dir_all(format!("/data/mine/{folder}/{dir}"))?;
+        }
+        for file in ["f", "g"] {
+            fs::write(format!("/data/mine/{folder}/{file}"), "hello")?;
+        }
+    }
+    w.kernel.keep_folders(vec![fs::File::open("/data/mine/own")?.into()])?;
+    for line in changes("/data/mine/before") {
+        w.allowed(root, &line);
+    }
+    for line in ["put /data/mine/own/f early", "mkdir /data/elsewhere"] {
+        w.allowed(root, line);
+    }
+    fs::write("/data/out-h", "hello")?;
+    let above = ["mount /data/mine", "rename /data/mine /data/moved", "mount /data/mine/own"];
+    let replaced = "rename /data/elsewhere /data/mine/own";
+    // There it never gets so far that there is an `h`.
+    let possible = |line: &String| !line.contains("/data/own-h") && !line.starts_with("unlink");
+    let changes = changes("/data/mine/own").into_iter().filter(possible);
+    let more = [replaced, "rename /data/out-h /data/mine/own/h", "unlink /data/mine/own/g"];
+    Ok(changes.chain(above.into_iter().chain(more).map(str::to_owned)).collect())
 }

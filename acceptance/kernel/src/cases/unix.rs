@@ -42,8 +42,6 @@ pub fn run(w: &World) -> Result<()> {
     // Its own sockets need no right but the one to make the name.
     w.allowed(&a, "unix-listen /tmp/own");
     w.allowed(&a, "unix /tmp/own");
-    w.allowed(&a, "unix-listen @own");
-    w.allowed(&a, "unix @own");
     w.allowed(&a, "unix-listen /data/ok/mine");
     w.allowed(&a, "unix /data/ok/mine");
     // What is connected lives as long as the right.
@@ -53,5 +51,28 @@ pub fn run(w: &World) -> Result<()> {
     w.denied(&a, &format!("send {s}"), EACCES, Hook::SocketSendmsg);
     w.denied(&a, &format!("recv {s}"), EACCES, Hook::SocketRecvmsg);
     w.denied(&a, &format!("send {t}"), EACCES, Hook::SocketSendmsg);
+    w.end(&a)?;
+    names(w)
+}
+
+/// A name of all is taken by who may use it; else one would wait at another's.
+fn names(w: &World) -> Result<()> {
+    let named = |name: &[u8]| rule(IpcUnix, KernelScope::UnixAbstract(name.to_vec()));
+    let long = "n".repeat(107);
+    let a = w.agent(&[named(b"own"), named(long.as_bytes())])?;
+    let b = w.outsider()?;
+    for name in ["own", long.as_str()] {
+        w.allowed(&a, &format!("unix-listen @{name}"));
+        w.allowed(&a, &format!("unix @{name}"));
+    }
+    for name in ["", "ow", "own2", &long[1..]] {
+        w.denied(&a, &format!("unix-listen @{name}"), EACCES, Hook::SocketBind);
+        w.allowed(&b, &format!("unix-listen @{name}"));
+        w.denied(&a, &format!("unix @{name}"), EACCES, Hook::UnixStreamConnect);
+        w.allowed(&b, &format!("unix @{name}"));
+    }
+    w.allowed(&a, "autobind");
+    w.apply(&a, &[])?;
+    w.denied(&a, "unix-listen @own", EACCES, Hook::SocketBind);
     w.end(&a)
 }

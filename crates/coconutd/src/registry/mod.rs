@@ -25,7 +25,7 @@ pub use save::Tenants;
 use stale::Stale;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The format of the tables. Bodies are JSON, whose readers skip what they do not know.
@@ -91,12 +91,17 @@ struct Open {
 pub type Through = Box<dyn FnOnce(&Connection) + Send>;
 
 impl Registry {
+    /// Where it lies below `folder`.
+    pub fn folder(folder: &Path) -> PathBuf {
+        folder.join("registry")
+    }
+
     /// Opens the registry below `folder`; `fresh` throws away what lies there, which is of agents that are gone.
     ///
     /// # Errors
     /// When it cannot be opened, or is of a version that this daemon does not read.
     pub fn open(folder: &Path, fresh: bool, keeper: Arc<dyn Keeper>) -> anyhow::Result<Self> {
-        let folder = folder.join("registry");
+        let folder = Self::folder(folder);
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

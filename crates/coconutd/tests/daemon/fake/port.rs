@@ -81,6 +81,9 @@ impl KernelPort for Port {
     fn keep_secret(&self, _: OwnedFd) -> Result<()> {
         self.step("keep_secret")
     }
+    fn keep_folders(&self, _: Vec<OwnedFd>) -> Result<()> {
+        self.step("keep_folders")
+    }
     fn seal(&self) -> Result<()> {
         self.step("seal")
     }
