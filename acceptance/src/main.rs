@@ -3,9 +3,12 @@
 //! One line for each case, `PASS name` or `FAIL name: why`, and last `N passed, N failed`. A case
 //! about security has its control within: the same without Coconut must show the harm.
 
+mod campaign;
 mod cases;
+mod grounds;
 mod known;
 mod mounted;
+mod techniques;
 mod unit;
 mod world;
 

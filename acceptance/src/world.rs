@@ -1,5 +1,6 @@
 //! What cases share: the command line, the probe, a place to work, and one attack that many judge.
 
+use crate::campaign::Campaign;
 use anyhow::{Context as _, Result, ensure};
 use demo::Context;
 use demo::agent::{Agent, Spec};
@@ -22,6 +23,7 @@ pub struct World {
     /// Command line, probe and places, as the demonstrations use them.
     pub ctx: Context,
     attack: OnceLock<Result<Attack, String>>,
+    campaign: OnceLock<Result<Campaign, String>>,
 }
 
 /// One attack by an agent and its control.
@@ -50,7 +52,7 @@ impl World {
             work,
             say: Say { quiet: true },
         };
-        Ok(World { ctx, attack: OnceLock::new() })
+        Ok(World { ctx, attack: OnceLock::new(), campaign: OnceLock::new() })
     }
 
     /// The attack of the isolation cases; made once.
@@ -70,6 +72,17 @@ impl World {
             make().map_err(|e| format!("{e:#}"))
         });
         made.as_ref().map_err(|e| anyhow::anyhow!("the attack could not be made: {e}"))
+    }
+
+    /// Every technique of the attack cases; made once.
+    ///
+    /// # Errors
+    /// As [`World::attack`].
+    pub fn campaign(&self) -> Result<&Campaign> {
+        let made = self.campaign.get_or_init(|| {
+            crate::campaign::fight(&self.ctx).map_err(|e| format!("{e:#}"))
+        });
+        made.as_ref().map_err(|e| anyhow::anyhow!("the techniques could not be tried: {e}"))
     }
 
     /// `coconut …`, to its end.

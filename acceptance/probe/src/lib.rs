@@ -21,6 +21,10 @@ pub struct Outcome {
     pub signal: Option<i32>,
     /// What it got, or at which step it was refused.
     pub evidence: String,
+    /// `CLOCK_REALTIME` nanoseconds before it, which is the clock of the audit records.
+    pub begun_ns: u64,
+    /// The same after it.
+    pub ended_ns: u64,
 }
 
 /// [`Outcome::evidence`] of an attempt that neither succeeded nor was refused within its limit.
@@ -141,6 +145,8 @@ mod tests {
             errno: Some(errno.into()),
             signal: None,
             evidence: String::new(),
+            begun_ns: 0,
+            ended_ns: 0,
         };
         assert!(ended("EACCES").refused() && ended("ENOENT").refused());
         assert!(NO_REFUSAL.iter().all(|errno| !ended(errno).refused()));

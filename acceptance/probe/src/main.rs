@@ -35,6 +35,9 @@ enum Command {
         /// Wait for this file to be readable or this many seconds, then begin.
         #[arg(long)]
         pause: Option<u64>,
+        /// Call the process of each attempt by its number and name, as its records will show.
+        #[arg(long)]
+        label: bool,
     },
     /// Hold a secret in memory, in the environment and in an open file until told to end
     Victim {
@@ -47,6 +50,9 @@ enum Command {
         /// Put the secret into the user's keyring under this name.
         #[arg(long)]
         key: Option<String>,
+        /// Put it into shared memory, queues and files under names made of this number.
+        #[arg(long)]
+        ipc: Option<i32>,
     },
     /// Use something in a loop until it is refused, and say when that was
     Hold(hold::Hold),
@@ -78,13 +84,15 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::List => attempts::list(),
-        Command::Try { attempts, limit, pause } => {
+        Command::Try { attempts, limit, pause, label } => {
             if let Some(seconds) = pause {
                 std::thread::sleep(std::time::Duration::from_secs(seconds));
             }
-            attempts::try_all(&attempts, std::time::Duration::from_secs(limit))?;
+            attempts::try_all(&attempts, std::time::Duration::from_secs(limit), label)?;
         }
-        Command::Victim { secret, file, key } => victim::wait(&secret, &file, key.as_deref())?,
+        Command::Victim { secret, file, key, ipc } => {
+            victim::wait(&secret, &file, key.as_deref(), ipc)?;
+        }
         Command::Hold(hold) => return hold.run(),
         Command::Sleep { seconds } => {
             println!("{{\"pid\":{}}}", std::process::id());

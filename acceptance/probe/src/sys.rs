@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 type Got<T> = io::Result<T>;
 
-fn checked(result: libc::c_long) -> Got<i64> {
+/// The result of a system call, or its error.
+pub fn checked(result: libc::c_long) -> Got<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -330,6 +331,12 @@ impl Mapping {
         // SAFETY: `index` is reduced to the page that was mapped; the mapping lives as long as we.
         unsafe { self.0.add(index % 4096).read_volatile() }
     }
+}
+
+/// Nanoseconds since the UNIX epoch, the clock of the audit records.
+pub fn wall_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
 /// Nanoseconds of `CLOCK_BOOTTIME`, the clock of the audit records' kernel time.

@@ -1,17 +1,20 @@
 //! The other side of an attack: a process with something worth stealing.
 
+use crate::attempts::neighbours::Shared;
 use crate::{say, sys};
 use anyhow::Context;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// Holds the secret wherever secrets lie, says where, and waits until stdin is closed or a signal comes.
-pub fn wait(secret: &str, file: &Path, key: Option<&str>) -> anyhow::Result<()> {
+pub fn wait(secret: &str, file: &Path, key: Option<&str>, ipc: Option<i32>) -> anyhow::Result<()> {
     let open = std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
     if let Some(name) = key {
         sys::key_plant(&std::ffi::CString::new(name)?, secret.as_bytes())
             .context("plant a key in the user's keyring")?;
     }
+    let shared = ipc.map(|number| Shared::plant(number, secret)).transpose();
+    let _shared = shared.context("share it by names")?;
     sys::allow_tracers();
     // A heap copy that nothing moves: other processes are given its address.
     let held: Box<[u8]> = secret.as_bytes().into();

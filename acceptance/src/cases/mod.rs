@@ -1,6 +1,7 @@
 //! Every case: a stable name, the promise that it keeps, and how.
 
 mod accounts;
+mod attacks;
 mod audit;
 mod authority;
 mod broker;
@@ -53,6 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         rights::CASES,
         lent::CASES,
         isolation::CASES,
+        attacks::CASES,
         kept::CASES,
         strict::CASES,
         own::CASES,

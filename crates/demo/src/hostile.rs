@@ -16,9 +16,11 @@ use std::time::Duration;
 /// Longest wait for one line of a probe. What takes so long does not go on any more.
 pub const PATIENCE: Duration = STALLED;
 /// Cgroups for the control's attacks; removed afterwards.
-const SCRATCH: &str = "/sys/fs/cgroup/coconut-demo-control";
-const READABLE: &str = "/usr/bin/id";
-const HIDDEN: &str = "/usr/bin/env";
+pub const SCRATCH: &str = "/sys/fs/cgroup/coconut-demo-control";
+/// A program that an attacker may read and not run.
+pub const READABLE: &str = "/usr/bin/id";
+/// One that it may not even read.
+pub const HIDDEN: &str = "/usr/bin/env";
 
 /// One side: its scene, and the attacks on it.
 pub struct Side {
@@ -208,7 +210,10 @@ fn start_victim(ctx: &Context, scene: &Scene, namespaces: Namespaces) -> Result<
 }
 
 /// The victim's process as everybody outside sees it.
-fn host_pid(detail: &AgentDetail) -> Result<u32> {
+///
+/// # Errors
+/// When there is none in its cgroup.
+pub fn host_pid(detail: &AgentDetail) -> Result<u32> {
     let procs = std::fs::read_to_string(Path::new(&detail.cgroup).join("cgroup.procs"));
     let procs = procs.with_context(|| detail.cgroup.clone())?;
     let is_probe = |pid: &u32| {
@@ -257,10 +262,11 @@ fn attack(
 }
 
 /// Two cgroups outside Coconut, for the control.
-struct Scratch;
+pub struct Scratch;
 
 impl Scratch {
-    fn make() -> Scratch {
+    /// Makes them, where the caller is root.
+    pub fn make() -> Scratch {
         for dir in ["own", "other"] {
             // Fails for everybody but root; then no control of root is made either.
             let _ = std::fs::create_dir_all(format!("{SCRATCH}/{dir}"));

@@ -177,6 +177,8 @@ mod tests {
             errno: errno.map(str::to_owned),
             signal: None,
             evidence: evidence.into(),
+            begun_ns: 0,
+            ended_ns: 0,
         }
     }
 

@@ -4,9 +4,15 @@
 //! the harm done; an error is the refusal.
 
 pub mod files;
+pub mod holds;
 pub mod limits;
+pub mod machine;
+pub mod names;
+pub mod neighbours;
 pub mod network;
 pub mod process;
+pub mod rings;
+pub mod sockets;
 pub mod system;
 pub mod uring;
 
@@ -18,6 +24,15 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
+
+/// One system call with these arguments; its result, or the error.
+macro_rules! syscall {
+    ($number:expr $(, $argument:expr)* $(,)?) => {
+        // SAFETY: one system call on memory of the caller, which outlives it.
+        $crate::sys::checked(unsafe { libc::syscall($number, $($argument),*) })
+    };
+}
+use syscall;
 
 /// What an attempt got, or the error that refused it.
 pub type Got = io::Result<String>;
@@ -43,7 +58,7 @@ impl<'a> Target<'a> {
 
     /// The n-th part for a syscall.
     pub fn c_path(&self, n: usize) -> io::Result<CString> {
-        CString::new(self.text(n)?).map_err(io::Error::other)
+        c_text(self.text(n)?)
     }
 
     /// The n-th part as a number or address.
@@ -69,10 +84,16 @@ pub struct Attempt {
 pub fn all() -> impl Iterator<Item = &'static Attempt> {
     let tables = [
         files::ATTEMPTS,
+        names::ATTEMPTS,
+        holds::ATTEMPTS,
         uring::ATTEMPTS,
+        rings::ATTEMPTS,
         network::ATTEMPTS,
+        sockets::ATTEMPTS,
         process::ATTEMPTS,
+        neighbours::ATTEMPTS,
         system::ATTEMPTS,
+        machine::ATTEMPTS,
         limits::ATTEMPTS,
     ];
     tables.into_iter().flatten()
@@ -85,8 +106,9 @@ pub fn list() {
     }
 }
 
-/// Makes each attempt and prints its line.
-pub fn try_all(specs: &[String], limit: Duration) -> anyhow::Result<()> {
+/// Makes each attempt and prints its line. `label`: the process of each is called by its number and name, which a
+/// record of what it was refused shows.
+pub fn try_all(specs: &[String], limit: Duration, label: bool) -> anyhow::Result<()> {
     let mut found = Vec::new();
     for spec in specs {
         let (name, argument) = spec.split_once('=').unwrap_or((spec, ""));
@@ -95,13 +117,20 @@ pub fn try_all(specs: &[String], limit: Duration) -> anyhow::Result<()> {
         };
         found.push((attempt, argument));
     }
-    for (attempt, argument) in found {
-        say(&try_one(attempt, argument, limit)?)?;
+    for (number, (attempt, argument)) in found.into_iter().enumerate() {
+        let label = label.then(|| format!("{number}.{}", attempt.name));
+        say(&try_one(attempt, argument, limit, label.as_deref())?)?;
     }
     Ok(())
 }
 
-fn try_one(attempt: &Attempt, argument: &str, limit: Duration) -> anyhow::Result<Outcome> {
+fn try_one(
+    attempt: &Attempt,
+    argument: &str,
+    limit: Duration,
+    label: Option<&str>,
+) -> anyhow::Result<Outcome> {
+    let begun_ns = sys::wall_ns();
     let outcome = |ok, errno, signal, evidence| Outcome {
         attempt: attempt.name.to_owned(),
         target: argument.to_owned(),
@@ -109,8 +138,13 @@ fn try_one(attempt: &Attempt, argument: &str, limit: Duration) -> anyhow::Result
         errno,
         signal,
         evidence,
+        begun_ns,
+        ended_ns: sys::wall_ns(),
     };
     let ended = sys::in_child(limit, || {
+        if let Some(name) = label.and_then(|label| c_text(label).ok()) {
+            let _ = rustix::thread::set_name(&name);
+        }
         let outcome = match (attempt.run)(&Target::new(argument)) {
             Ok(evidence) => outcome(true, None, None, evidence),
             Err(e) => outcome(false, e.raw_os_error().map(errno_name), None, e.to_string()),
@@ -122,6 +156,11 @@ fn try_one(attempt: &Attempt, argument: &str, limit: Duration) -> anyhow::Result
         sys::Ended::Signal(n) => outcome(false, None, Some(n), format!("killed by signal {n}")),
         sys::Ended::Late => outcome(false, None, None, probe::LATE.to_owned()),
     })
+}
+
+/// A text for a system call.
+pub fn c_text(text: &str) -> io::Result<CString> {
+    CString::new(text).map_err(io::Error::other)
 }
 
 /// The first bytes of something, as evidence.

@@ -101,7 +101,8 @@ fn mapped(t: &Target) -> Got {
     banner(step("connect", TcpStream::connect_timeout(&to, PATIENCE))?)
 }
 
-fn answer(socket: &UdpSocket) -> Got {
+/// The listener's answer to a datagram as evidence.
+pub fn answer(socket: &UdpSocket) -> Got {
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut bytes = [0u8; 64];
     let n = step("receive", socket.recv(&mut bytes))?;
@@ -124,7 +125,7 @@ fn udp_connected(t: &Target) -> Got {
 }
 
 /// Not bound by us: that would be refused first.
-fn datagram_socket() -> io::Result<OwnedFd> {
+pub fn datagram_socket() -> io::Result<OwnedFd> {
     step("socket", socket(AddressFamily::INET, SocketType::DGRAM, None))
 }
 

@@ -50,21 +50,42 @@ impl Ring {
         IoUring::builder().setup_sqpoll(500).build(4).map(Ring)
     }
 
-    fn run(&mut self, entry: &squeue::Entry) -> io::Result<i32> {
-        // SAFETY: every caller keeps what the entry points to alive until this returns, and this
-        // returns only after the completion of that entry.
-        unsafe { self.0.submission().push(entry) }.map_err(io::Error::other)?;
+    /// Runs one request and gives its result.
+    pub fn run(&mut self, entry: &squeue::Entry) -> io::Result<i32> {
+        self.run_linked(std::slice::from_ref(entry))
+    }
+
+    /// Submits all at once, each linked to the next by its flags; the last one's result, or the first error.
+    pub fn run_linked(&mut self, entries: &[squeue::Entry]) -> io::Result<i32> {
+        for entry in entries {
+            // SAFETY: every caller keeps what the entry points to alive until this returns, and this
+            // returns only after the completion of that entry.
+            unsafe { self.0.submission().push(entry) }.map_err(io::Error::other)?;
+        }
         // Whoever is interrupted has not waited; the entry is submitted all the same.
-        while let Err(error) = self.0.submit_and_wait(1) {
+        while let Err(error) = self.0.submit_and_wait(entries.len()) {
             if error.kind() != io::ErrorKind::Interrupted {
                 return Err(error);
             }
         }
-        let done = self.0.completion().next().map(|c| c.result());
-        match done.ok_or_else(|| io::Error::other("io_uring gave no completion"))? {
-            code if code < 0 => Err(io::Error::from_raw_os_error(-code)),
-            result => Ok(result),
+        let mut last = Err(io::Error::other("io_uring gave no completion"));
+        for done in self.0.completion() {
+            match done.result() {
+                code if code < 0 => return Err(io::Error::from_raw_os_error(-code)),
+                result => last = Ok(result),
+            }
         }
+        last
+    }
+
+    /// Room for so many files of the ring's own.
+    pub fn slots(&self, count: u32) -> io::Result<()> {
+        self.0.submitter().register_files_sparse(count)
+    }
+
+    /// Keeps this process's credentials for requests to come.
+    pub fn register_credentials(&self) -> io::Result<u16> {
+        self.0.submitter().register_personality()
     }
 
     /// Reads the first byte of an open file.
