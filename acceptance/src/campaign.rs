@@ -2,7 +2,6 @@
 
 use crate::grounds::Place;
 use crate::techniques::{By, Kind, Tried};
-use crate::world::PATIENCE;
 use anyhow::{Context as _, Result, bail, ensure};
 use api::agent::{AgentDetail, Explanation};
 use api::audit::Record;
@@ -10,7 +9,7 @@ use demo::Context;
 use demo::agent::{Agent, Spec};
 use demo::attacks::{Target, Who};
 use demo::control::{Process, User};
-use demo::hostile::{self, HIDDEN, READABLE, SCRATCH, Scratch};
+use demo::hostile::{self, HIDDEN, PATIENCE, READABLE, SCRATCH, Scratch};
 use demo::isolation::settled;
 use probe::{Outcome, Victim};
 use std::os::fd::OwnedFd;
@@ -63,7 +62,8 @@ pub fn fight(ctx: &Context) -> Result<Campaign> {
     let ipc = 0x000c_0c00 + (std::process::id() % 0x1_0000) as i32 * 2;
     let (control, plain) = control_side(ctx, ipc)?;
     let place = Place::set(&ctx.work, &ctx.probe, "attacked", ipc + 1)?;
-    let planter = Process::start(User::of_agents()?, &ctx.probe, &victim_words(&place, false), None)?;
+    let planter =
+        Process::start(User::of_agents()?, &ctx.probe, &victim_words(&place, false), None)?;
     let _: Victim = planter.json(PATIENCE).context("planting the key")?;
     let (victim, target) = start_victim(ctx, &place)?;
     let mut campaign = Campaign {
@@ -133,10 +133,8 @@ fn control_side(ctx: &Context, ipc: i32) -> Result<Harm> {
     let grounds = place.grounds(target);
     let all: Vec<Tried> = Kind::ALL.iter().flat_map(|kind| kind.all(&grounds)).collect();
     let mut outcomes: Vec<Option<Outcome>> = all.iter().map(|_| None).collect();
-    for (who, is_whose) in [
-        (user, &[Who::User, Who::UserIfThere][..]),
-        (User::ROOT, &[Who::Root]),
-    ] {
+    for (who, is_whose) in [(user, &[Who::User, Who::UserIfThere][..]), (User::ROOT, &[Who::Root])]
+    {
         let theirs: Vec<usize> =
             (0..all.len()).filter(|n| is_whose.contains(&all[*n].attack.who)).collect();
         let specs = theirs.iter().map(|n| all[*n].attack.spec());
@@ -274,9 +272,9 @@ fn whose(record: &Record, outcomes: &[Outcome]) -> Option<usize> {
     let by_ring = |o: &&Outcome| o.attempt.starts_with("uring");
     let near = |o: &&Outcome| at.abs_diff(o.begun_ns / 2 + o.ended_ns / 2);
     let found = outcomes.iter().filter(by_ring).filter(|o| during(o)).min_by_key(near)?;
-    program.starts_with("iou-wrk").then(|| {
-        outcomes.iter().position(|outcome| std::ptr::eq(outcome, found))
-    })?
+    program
+        .starts_with("iou-wrk")
+        .then(|| outcomes.iter().position(|outcome| std::ptr::eq(outcome, found)))?
 }
 
 /// Whether `explain` has this denial.

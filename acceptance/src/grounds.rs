@@ -19,8 +19,17 @@ use crate::techniques::Grounds;
 
 /// Files of somebody else, one for each technique that would change it.
 const FILES: &[&str] = &[
-    "secret.txt", "to-link", "to-link-by-ring", "to-move", "to-replace", "to-give", "to-open",
-    "to-touch", "to-share", "to-tag", "to-flag",
+    "secret.txt",
+    "to-link",
+    "to-link-by-ring",
+    "to-move",
+    "to-replace",
+    "to-give",
+    "to-open",
+    "to-touch",
+    "to-share",
+    "to-tag",
+    "to-flag",
 ];
 
 /// The places; its files go with its scene.

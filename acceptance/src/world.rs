@@ -79,9 +79,9 @@ impl World {
     /// # Errors
     /// As [`World::attack`].
     pub fn campaign(&self) -> Result<&Campaign> {
-        let made = self.campaign.get_or_init(|| {
-            crate::campaign::fight(&self.ctx).map_err(|e| format!("{e:#}"))
-        });
+        let made = self
+            .campaign
+            .get_or_init(|| crate::campaign::fight(&self.ctx).map_err(|e| format!("{e:#}")));
         made.as_ref().map_err(|e| anyhow::anyhow!("the techniques could not be tried: {e}"))
     }
 

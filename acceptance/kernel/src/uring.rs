@@ -15,6 +15,7 @@ pub struct Ring {
     done: u32,
 }
 
+const OPENAT: u64 = 18;
 const READ: u64 = 22;
 const SETXATTR: u64 = 42;
 const SPLICE: u64 = 30;
@@ -48,10 +49,22 @@ impl Ring {
 
     /// Reads one byte, inline or (`worker`) on a kernel worker; the result of the request.
     pub fn read(&mut self, file: c_int, worker: bool) -> i64 {
-        let mut byte = 0u8;
+        self.read_into(file, &mut [0u8], worker)
+    }
+
+    /// Reads from the beginning of a file; the result of the request.
+    pub fn read_into(&mut self, file: c_int, into: &mut [u8], worker: bool) -> i64 {
         let flags = if worker { ASYNC } else { 0 };
-        let at = (&raw mut byte) as u64;
-        self.run([READ | flags << 8 | (file as u64) << 32, 0, at, 1, 0, 0, 0, 0])
+        let (at, length) = (into.as_mut_ptr() as u64, into.len() as u64);
+        self.run([READ | flags << 8 | (file as u64) << 32, 0, at, length, 0, 0, 0, 0])
+    }
+
+    /// Opens a file to read; the descriptor.
+    pub fn open(&mut self, path: &std::ffi::CStr, worker: bool) -> i64 {
+        let flags = if worker { ASYNC } else { 0 };
+        let here = u64::from(AT_FDCWD.cast_unsigned());
+        let how = (O_RDONLY | O_CLOEXEC) as u64;
+        self.run([OPENAT | flags << 8 | here << 32, 0, path.as_ptr() as u64, how << 32, 0, 0, 0, 0])
     }
 
     /// Sets `user.x` of a file; the kernel has a worker do that. The result of the request.

@@ -64,6 +64,8 @@ pub struct Flow {
     pub wrong: BTreeMap<u32, (u64, u64)>,
     /// Agents that do one thing as fast as they can: their uses would fill the memory on a slow machine.
     noisy: HashSet<u64>,
+    /// Denials of those of whom nothing else is kept.
+    counted: HashMap<u64, u64>,
 }
 
 impl Flow {
@@ -74,6 +76,10 @@ impl Flow {
             self.wrong.entry(event.cpu).or_insert((event.sequence, *next));
         }
         *next = event.sequence + 1;
+        if let Some(denials) = self.counted.get_mut(&event.aid) {
+            *denials += u64::from(event.kind == EVENT_DENIAL);
+            return false;
+        }
         event.kind != EVENT_USE || !self.noisy.contains(&event.aid)
     }
 }
@@ -106,6 +112,19 @@ impl World {
         if let (Ok(mut flow), Some(aid)) = (self.flow.lock(), actor.aid) {
             flow.noisy.insert(aid.0);
         }
+    }
+
+    /// From now on this agent's denials are counted and nothing of it is kept: a race makes a million.
+    pub fn counted_only(&self, actor: &Actor) {
+        if let (Ok(mut flow), Some(aid)) = (self.flow.lock(), actor.aid) {
+            flow.counted.insert(aid.0, 0);
+        }
+    }
+
+    /// How many denials of it were in the ring so far.
+    pub fn denials_of(&self, actor: &Actor) -> u64 {
+        let aid = actor.aid.unwrap_or_default().0;
+        self.flow.lock().ok().and_then(|flow| flow.counted.get(&aid).copied()).unwrap_or(0)
     }
 
     /// Nobody reads the ring from here on. A look that was under way has ended when this returns: it could let the

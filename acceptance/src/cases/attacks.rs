@@ -80,8 +80,7 @@ fn counted(world: &World) -> Result<String> {
     let campaign = world.campaign()?;
     let tries: Vec<&Try> = campaign.tries.iter().collect();
     ensure!(tries.len() >= 120, "{} techniques", tries.len());
-    let recorded: u64 =
-        tries.iter().flat_map(|one| &one.records).map(|r| u64::from(r.count)).sum();
+    let recorded: u64 = tries.iter().flat_map(|one| &one.records).map(|r| u64::from(r.count)).sum();
     let stray: Vec<String> =
         campaign.stray.iter().map(|r| format!("{} {}", r.object, r.detail)).collect();
     ensure!(stray.is_empty(), "{} denials of nobody: {}", stray.len(), stray.join("; "));

@@ -2,7 +2,7 @@
 
 use super::{Technique, privileged, root, user};
 
-/// Its mode lets root alone; for an agent that runs as root the policy refuses (`attacks.root`).
+/// Its mode lets root alone: an agent of another user is refused before a security module is asked.
 pub const ROOTS: &str = "the file is root's, by its mode";
 
 pub const TECHNIQUES: &[Technique] = &[
@@ -17,7 +17,8 @@ pub const TECHNIQUES: &[Technique] = &[
     root("proc-read", "/proc/timer_list", "read everybody's timers").linux(ROOTS),
     root("proc-read", "/proc/slabinfo", "read the kernel's memory use").linux(ROOTS),
     root("proc-write", "/proc/sys/kernel/core_pattern", "say what becomes of crashes").linux(ROOTS),
-    root("proc-write", "/proc/sys/kernel/randomize_va_space", "make addresses guessable").linux(ROOTS),
+    root("proc-write", "/proc/sys/kernel/randomize_va_space", "make addresses guessable")
+        .linux(ROOTS),
     root("proc-write", "/proc/sys/kernel/modprobe", "say what loads modules").linux(ROOTS),
     root("oom-score", "", "be the last to be ended").linux("a lower score needs CAP_SYS_RESOURCE"),
     root("device", "/dev/nvme0n1", "read the disk").linux(ROOTS),

@@ -63,9 +63,7 @@ impl Kind {
             }
             Kind::Network => attacks::network(scene),
             Kind::Processes => [attacks::processes(target), attacks::leaked(target)].concat(),
-            Kind::Kernel => {
-                [attacks::privileges(scene, target), attacks::limits(target)].concat()
-            }
+            Kind::Kernel => [attacks::privileges(scene, target), attacks::limits(target)].concat(),
             Kind::Agents => Vec::new(),
         }
     }
@@ -175,9 +173,10 @@ impl Technique {
     }
 
     fn on(&self, grounds: &Grounds) -> Tried {
-        let filled = grounds.places.iter().fold(self.argument.to_owned(), |text, (place, value)| {
-            text.replace(&format!("{{{place}}}"), value)
-        });
+        let filled =
+            grounds.places.iter().fold(self.argument.to_owned(), |text, (place, value)| {
+                text.replace(&format!("{{{place}}}"), value)
+            });
         let Technique { attempt, claim, who, secret, by, .. } = *self;
         Tried { attack: Attack { attempt, claim, argument: filled, who, secret }, by }
     }

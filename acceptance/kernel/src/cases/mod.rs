@@ -8,6 +8,7 @@ mod kept;
 mod launch;
 mod mapped;
 mod net;
+mod races;
 mod reach;
 mod revoke;
 mod rooms;
@@ -37,6 +38,7 @@ pub const GROUPS: [(&str, Group); 19] = [
     ("files", files::run),
     ("revoke", revoke::run),
     ("kept", kept::run),
+    ("races", races::run),
     ("waiting", waiting::run),
     ("net", net::run),
     ("wire", wire::run),

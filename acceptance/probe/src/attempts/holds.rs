@@ -11,7 +11,9 @@ use std::os::fd::AsRawFd;
 pub const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "flock", argument: "FILE", wants: "lock others out", run: flock },
     Attempt { name: "lock-record", argument: "FILE", wants: "… by fcntl", run: posix_lock },
-    Attempt { name: "lock-open-file", argument: "FILE", wants: "… by F_OFD_SETLK", run: ofd_lock },
+    Attempt {
+        name: "lock-open-file", argument: "FILE", wants: "… by F_OFD_SETLK", run: ofd_lock
+    },
     Attempt { name: "lease", argument: "FILE", wants: "be asked before others write", run: lease },
     Attempt { name: "delegation", argument: "FILE", wants: "… by F_SETDELEG", run: delegation },
     Attempt { name: "write-hint", argument: "FILE", wants: "set its write hint", run: hint },
@@ -40,13 +42,8 @@ fn flock(t: &Target) -> Got {
 
 fn lock(t: &Target, command: i32) -> Got {
     let file = reader(t)?;
-    let lock = libc::flock {
-        l_type: libc::F_RDLCK as i16,
-        l_whence: 0,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
+    let lock =
+        libc::flock { l_type: libc::F_RDLCK as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
     step("fcntl", syscall!(libc::SYS_fcntl, file.as_raw_fd(), command, &raw const lock))?;
     Ok("locked".to_owned())
 }

@@ -31,7 +31,12 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "set-acl", argument: "FILE", wants: "change its access list", run: set_acl },
     Attempt { name: "removexattr", argument: "FILE", wants: "take an attribute", run: removexattr },
     Attempt { name: "file-setattr", argument: "FILE", wants: "flag it by path", run: file_setattr },
-    Attempt { name: "open-handle", argument: "FILE,OWNDIR", wants: "read it by handle", run: open_handle },
+    Attempt {
+        name: "open-handle",
+        argument: "FILE,OWNDIR",
+        wants: "read it by handle",
+        run: open_handle,
+    },
 ];
 
 /// A reference to a file that opens nothing.
@@ -92,8 +97,7 @@ fn link_opath(t: &Target) -> Got {
     let own = t.path(1)?.join("by-handle");
     let to = super::c_text(&own.display().to_string())?;
     let follow = AT_SYMLINK_FOLLOW;
-    let linked =
-        syscall!(libc::SYS_linkat, AT_FDCWD, from.as_ptr(), AT_FDCWD, to.as_ptr(), follow);
+    let linked = syscall!(libc::SYS_linkat, AT_FDCWD, from.as_ptr(), AT_FDCWD, to.as_ptr(), follow);
     step("linkat", linked)?;
     first_bytes(File::open(own)?)
 }
@@ -177,13 +181,18 @@ fn open_handle(t: &Target) -> Got {
     let mut handle = Handle { bytes: 128, kind: 0, text: [0; 128] };
     let (path, mut mount) = (t.c_path(0)?, 0i32);
     let (at, into) = (path.as_ptr(), &raw mut handle);
-    let named =
-        syscall!(libc::SYS_name_to_handle_at, AT_FDCWD, at, into, &raw mut mount, AT_SYMLINK_FOLLOW);
+    let named = syscall!(
+        libc::SYS_name_to_handle_at,
+        AT_FDCWD,
+        at,
+        into,
+        &raw mut mount,
+        AT_SYMLINK_FOLLOW
+    );
     step("name_to_handle_at", named)?;
     // Any place on the same file system will do; the working directory needs no right.
     std::env::set_current_dir(t.path(1)?)?;
-    let opened =
-        syscall!(libc::SYS_open_by_handle_at, AT_FDCWD, &raw mut handle, libc::O_RDONLY);
+    let opened = syscall!(libc::SYS_open_by_handle_at, AT_FDCWD, &raw mut handle, libc::O_RDONLY);
     let fd = step("open_by_handle_at", opened)?;
     first_bytes(File::from(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
 }

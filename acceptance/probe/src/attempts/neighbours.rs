@@ -27,7 +27,12 @@ pub const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "proc-maps", argument: "PID", wants: "learn its addresses", run: maps },
     Attempt { name: "leaked-info", argument: "OWNFD", wants: "learn who it is", run: leaked_info },
     Attempt { name: "leaked-netns", argument: "OWNFD", wants: "have its network", run: leaked_net },
-    Attempt { name: "leaked-madvise", argument: "OWNFD", wants: "swap it out", run: leaked_madvise },
+    Attempt {
+        name: "leaked-madvise",
+        argument: "OWNFD",
+        wants: "swap it out",
+        run: leaked_madvise,
+    },
     Attempt { name: "shm-key", argument: "KEY", wants: "read shared memory", run: shm_key },
     Attempt { name: "shm-list", argument: "", wants: "find it by number", run: shm_list },
     Attempt { name: "shm-remove", argument: "KEY", wants: "remove it", run: shm_remove },
@@ -168,8 +173,7 @@ fn leaked_madvise(t: &Target) -> Got {
     // An address that need not be mapped: that there is none is told after the permission.
     let part = [4096usize, 4096];
     let cold = libc::MADV_COLD;
-    let asked =
-        syscall!(libc::SYS_process_madvise, t.parse::<i32>(0)?, part.as_ptr(), 1, cold, 0);
+    let asked = syscall!(libc::SYS_process_madvise, t.parse::<i32>(0)?, part.as_ptr(), 1, cold, 0);
     match asked {
         Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => Ok("may".to_owned()),
         other => other.map(|_| "did".to_owned()),
