@@ -109,6 +109,7 @@ pub fn end(daemon: &Daemon, aid: AgentId, ending: &Ending) -> bool {
             false => Ending::new(ending.end, "its parent was ended"),
         };
         info.ending.get_or_insert(reason);
+        inner.supervisor.touch(target);
         doomed.push(target);
     }
     drop(inner);

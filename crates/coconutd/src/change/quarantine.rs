@@ -12,6 +12,9 @@ use std::sync::Arc;
 use supervisor::{End, Event, Transition};
 use uuid::Uuid;
 
+/// Why one cannot stand still.
+const STARTING: &str = "it was being started";
+
 /// Freezes an agent and all its descendants; everything that they try is denied until its release, and who is connected
 /// to them sees the end.
 ///
@@ -72,6 +75,7 @@ impl Step<'_> {
         };
         if let Err(error) = owner.tell_now(self.daemon, *aid) {
             self.take_back(&reached);
+            reached.doomed.iter().for_each(|aid| self.end(*aid, STARTING));
             return Err(error.into());
         }
         for (aid, owner, _) in below {
@@ -80,7 +84,7 @@ impl Step<'_> {
             }
         }
         for aid in &reached.doomed {
-            self.end(*aid, "it was being started");
+            self.end(*aid, STARTING);
         }
         if self.event == Event::Quarantine {
             reached.agents.iter().for_each(|(aid, ..)| self.cut(*aid));
@@ -103,7 +107,14 @@ impl Step<'_> {
             }
             match inner.supervisor.event(below, self.event) {
                 Ok(Ok(step)) => self.enter(inner, below, step, by, &mut reached, &mut entries),
-                Ok(Err(_)) => reached.doomed.push(below),
+                Ok(Err(_)) => {
+                    // Written down with the rest: it must not start for the next daemon either.
+                    if let Some(info) = inner.info.get_mut(&below) {
+                        info.ending.get_or_insert_with(|| self.ending(STARTING));
+                    }
+                    inner.supervisor.touch(below);
+                    reached.doomed.push(below);
+                }
                 Err(_) => {}
             }
         }
@@ -165,13 +176,21 @@ impl Step<'_> {
     }
 
     fn end(&self, aid: AgentId, why: &str) {
-        let what = match self.event {
+        let what = self.what();
+        tracing::error!(?aid, what, why, "it cannot be what its ancestor was; it is ended");
+        reap::end(self.daemon, aid, &self.ending(why));
+    }
+
+    fn ending(&self, why: &str) -> Ending {
+        let what = self.what();
+        Ending::new(End::Failed, format!("an ancestor was {what}, and it could not be: {why}"))
+    }
+
+    fn what(&self) -> &'static str {
+        match self.event {
             Event::Quarantine => "quarantined",
             _ => "released",
-        };
-        tracing::error!(?aid, what, why, "it cannot be what its ancestor was; it is ended");
-        let reason = format!("an ancestor was {what}, and it could not be: {why}");
-        reap::end(self.daemon, aid, &Ending::new(End::Failed, reason));
+        }
     }
 
     /// It stands still; a frozen one makes no new connections.

@@ -182,7 +182,10 @@ fn restore_agent(
     let (uuid, tenant) = (agent.uuid, agent.tenant.clone());
     let state = AgentState::try_from(agent.state).unwrap_or(AgentState::TerminatedFailed);
     let namespaces = if info.shares { Namespaces::Shared } else { Namespaces::Own };
-    let footing = info.footing.clone().map(|row| footing(daemon, row, files));
+    // A start that was not over is undone: its books would not know it as running, and nothing could stop it.
+    let started = state != AgentState::Attested;
+    let footing = info.footing.clone().filter(|_| started);
+    let footing = footing.map(|row| footing_of(daemon, row, files));
     let (pid, ended) = (info.pid, info.exit.is_some());
     let aid = {
         let mut inner = daemon.inner();
@@ -242,6 +245,11 @@ fn take_over(
     };
     let standing = Standing { aid, agent, tenant: tenant.to_owned(), namespaces, pid, footing };
     let found = daemon.kernel.adopt_agent(&standing, &ids)?;
+    let parent = daemon.inner().supervisor.get(aid).ok().and_then(|agent| agent.parent);
+    if matches!(found, Found::Running(_)) {
+        // An earlier daemon may have booked another one that it had no time to tell.
+        daemon.kernel.set_parent(aid, parent.unwrap_or(AgentId::NOBODY))?;
+    }
     let mut inner = daemon.inner();
     let books = inner.supervisor.get(aid).map(|agent| agent.sets().to_vec()).unwrap_or_default();
     if let Some(info) = inner.info.get_mut(&aid) {
@@ -255,7 +263,7 @@ fn take_over(
     Ok(found)
 }
 
-fn footing(daemon: &Daemon, row: FootingRow, files: &mut Files) -> Footing {
+fn footing_of(daemon: &Daemon, row: FootingRow, files: &mut Files) -> Footing {
     let private = row.private.into_iter().map(|(dev, ino, rights)| (FileKey { dev, ino }, rights));
     Footing {
         folder: row.folder,

@@ -166,3 +166,33 @@ fn who_is_not_in_the_registry_is_ended_and_on_record() {
     assert_eq!(taken, ["running=1 ended=0 strangers=1"]);
     running.stop();
 }
+
+#[test]
+fn a_start_that_was_not_over_is_undone_by_the_next_daemon() {
+    let running = Running::start();
+    let half = running.spawned("half", &[]);
+    running.daemon.remember();
+    // It was killed when the program ran, and before the books said so.
+    let body = format!("json_set(body, '$.agent.state', {})", AgentState::Attested as u32);
+    let rewrite = format!("UPDATE agents SET body = {body} WHERE aid = {}", half.0);
+    *running.fake.rewrite.lock().unwrap() = Some(rewrite);
+    let running = running.followed();
+    await_that("its end", || !running.fake.agents.lock().unwrap().contains_key(&half));
+    let ended = || running.daemon.inner().supervisor.get(half).unwrap().state().is_terminal();
+    await_that("the books to say so", ended);
+    running.stop();
+}
+
+#[test]
+fn whose_descendant_an_agent_is_is_told_to_the_kernel_anew() {
+    let running = Running::start();
+    let parent = running.spawned("parent", &["agent.spawn=4"]);
+    running.become_agent(Some(parent));
+    let child = running.spawned("child", &[]);
+    running.become_agent(None);
+    // An earlier daemon was killed before it had told.
+    running.fake.agents.lock().unwrap().get_mut(&child).unwrap().parent = AgentId::NOBODY;
+    let running = running.followed();
+    assert_eq!(running.fake.agents.lock().unwrap()[&child].parent, parent);
+    running.stop();
+}

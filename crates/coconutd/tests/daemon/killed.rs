@@ -275,6 +275,9 @@ fn left(change: &Change, steps: u64) -> (Running, Cast, Option<String>) {
     kernel_agrees(&running);
     let (booked, log) = agreed(change, &running, &cast);
     assert!(booked > 0 || !acknowledged, "acknowledged, and not done");
+    // Who is to end is written down before anything of it is killed.
+    let kills = change.name.starts_with("kill") && step.as_deref() == Some("kill");
+    assert!(booked > 0 || !kills, "an end that was decided is forgotten");
     log_agrees(&running, &log);
     (running, cast, step)
 }

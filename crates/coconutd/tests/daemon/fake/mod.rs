@@ -83,6 +83,8 @@ pub struct Fake {
     pub life: life::Life,
     /// The number of the daemon that can write nothing to the registry; the first is 0.
     pub unwritable: AtomicU64,
+    /// What is done to the registry before the next daemon reads it.
+    pub rewrite: Mutex<Option<String>>,
     /// What is kept open while there is no daemon.
     pub kept: Mutex<BTreeMap<String, OwnedFd>>,
     events: Mutex<Sender<Event>>,
@@ -107,6 +109,7 @@ impl Fake {
             pins_meanwhile: AtomicBool::new(false),
             unwritable: AtomicU64::new(u64::MAX),
             wrong: Mutex::default(),
+            rewrite: Mutex::default(),
             adopted: AtomicBool::new(false),
             life: life::Life::default(),
             kept: Mutex::default(),

@@ -160,8 +160,8 @@ impl KernelPort for Port {
         self.step("pins")?;
         Ok(self.0.pins_meanwhile.load(Ordering::Relaxed))
     }
-    fn set_parent(&self, aid: AgentId, _: AgentId) -> Result<()> {
-        self.0.with(aid, |_| ())
+    fn set_parent(&self, aid: AgentId, parent: AgentId) -> Result<()> {
+        self.0.with(aid, |known| known.parent = parent)
     }
     fn set_state(&self, aid: AgentId, state: AgentState) -> Result<()> {
         self.step("set_state")?;

@@ -78,7 +78,8 @@ impl Running {
             .enable_all()
             .build()
             .unwrap();
-        let (looking, logging, writing) = (fake.clone(), fake.clone(), fake.clone());
+        let (looking, logging) = (fake.clone(), fake.clone());
+        let (writing, unwritable) = (fake.clone(), fake.clone());
         let number = fake.life.begin(&config.run);
         let start = Start {
             degraded: Vec::new(),
@@ -92,7 +93,10 @@ impl Running {
             log: Some(Box::new(move |log| Box::new(Logged { fake: logging, number, log }))),
             keeper: Arc::new(Store(fake.clone(), number)),
             registry: Some(Box::new(move |database| {
-                let fails = move || writing.unwritable.load(Ordering::SeqCst) == number;
+                let fails = move || unwritable.unwritable.load(Ordering::SeqCst) == number;
+                if let Some(rewrite) = writing.rewrite.lock().unwrap().take() {
+                    assert_eq!(database.execute(&rewrite, []).unwrap(), 1, "{rewrite}");
+                }
                 database.commit_hook(Some(fails)).unwrap();
             })),
         };
