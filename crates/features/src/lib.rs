@@ -3,6 +3,8 @@
 
 use api as _;
 use regex_syntax as _;
+use serde as _;
 use tokio as _;
 use tokio_rustls as _;
 use url as _;
+use zerocopy as _;

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use uuid::Uuid;
 
 /// One half of the agents: the living, or the ended.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     /// In the order of their birth.
     by_name: HashMap<String, BTreeSet<(Uuid, AgentId)>>,

@@ -36,8 +36,8 @@ impl Default for Limits {
 #[error("there is no agent {0:?}")]
 pub struct UnknownAgent(pub AgentId);
 
-/// Every agent of a node.
-#[derive(Debug)]
+/// Every agent of a node. A copy goes its own way from there: that is how every way on from a state is tried.
+#[derive(Clone, Debug)]
 pub struct Supervisor {
     pub(crate) agents: HashMap<AgentId, Agent>,
     by_uuid: HashMap<Uuid, AgentId>,

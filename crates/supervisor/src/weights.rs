@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 pub(crate) const DEFAULT_WEIGHT: u32 = 100;
 
 /// Weights of tenants, by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Weights(BTreeMap<String, u32>);
 
 impl Weights {
