@@ -7,7 +7,7 @@ use crate::life::Patience;
 use crate::prepare::{self, direct};
 use crate::ui::Ui;
 use crate::vm::{Boot, Vm};
-use crate::{bench, demo, sandbox, test};
+use crate::{bench, demo, fuzz, sandbox, test};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::fs;
@@ -41,6 +41,8 @@ enum Command {
     Image(ImageArgs),
     /// Measure, side by side with the bare or rival counterpart
     Bench(bench::Args),
+    /// Fuzz what the daemons read from others, for minutes (`./x test fuzz` is the short run)
+    Fuzz(fuzz::Args),
     /// Format all sources
     Fmt,
     /// Fetch and build all that the other commands need, and run nothing
@@ -102,6 +104,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Vm(args) => vm(&cx, &ui, args),
         Command::Image(args) => image(&cx, &ui, &args),
         Command::Bench(args) => bench::run(&cx, &ui, &args),
+        Command::Fuzz(args) => fuzz::run(&cx, &ui, &args),
         Command::Fmt => fmt(&cx),
         Command::Setup => prepare::image(&cx, &ui).map(|_| ExitCode::SUCCESS),
         Command::Clean(args) => clean(&cx, &args),

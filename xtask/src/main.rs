@@ -10,6 +10,7 @@ mod context;
 mod demo;
 mod disk;
 mod family;
+mod fuzz;
 mod host;
 mod kernel;
 mod key;

@@ -54,11 +54,12 @@ impl Tally {
 type Run = fn(&Context, &Ui, &Args) -> Result<Tally>;
 
 /// The parts, in the order in which a failure is cheapest.
-const PARTS: [(&str, &str, Run); 9] = [
+const PARTS: [(&str, &str, Run); 10] = [
     ("fmt", "formatting", parts::fmt),
     ("sources", "dependencies, unsafe, licences, circles of files", parts::sources),
     ("clippy", "lints", parts::clippy),
     ("unit", "unit, property and layout tests", parts::unit),
+    ("fuzz", "what is read from others, fuzzed for so many tries", parts::fuzz),
     ("image", "image: tools, packages, root tree", parts::image),
     ("kernel", "kernel policy in an initramfs", vms::kernel),
     ("vm", "./x vm passes output, status and folders", vms::plumbing),

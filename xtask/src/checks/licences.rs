@@ -5,7 +5,7 @@ use super::{packages, text};
 use serde_json::Value;
 use spdx::{Expression, LicenseReq, Licensee, ParseMode};
 
-const ALLOWED: [&str; 14] = [
+const ALLOWED: [&str; 15] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -19,6 +19,8 @@ const ALLOWED: [&str; 14] = [
     "MIT",
     // Weak: binds changes of its own files only.
     "MPL-2.0",
+    // That of libFuzzer.
+    "NCSA",
     "Unicode-3.0",
     "Zlib",
 ];

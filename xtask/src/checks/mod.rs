@@ -13,7 +13,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// Where our sources lie.
-pub const TOPS: [&str; 6] = ["crates", "acceptance", "workloads", "benches", "image", "xtask"];
+pub const TOPS: [&str; 7] =
+    ["crates", "acceptance", "workloads", "benches", "image", "fuzz", "xtask"];
 
 /// `cargo metadata`.
 pub fn metadata(cx: &Context) -> Result<Value> {

@@ -4,6 +4,7 @@ use super::{Args, Tally};
 use crate::build::cargo;
 use crate::checks::{self, circles, direction, licences, unused};
 use crate::context::Context;
+use crate::fuzz;
 use crate::prepare;
 use crate::ui::Ui;
 use anyhow::Result;
@@ -67,6 +68,18 @@ pub fn unit(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
     }
     step.done(&format!("{} tests", tally.passed + tally.failed));
     Ok(tally)
+}
+
+/// Every fuzz target, for so many tries.
+pub fn fuzz(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
+    let mut all = Tally::default();
+    for (name, done) in fuzz::briefly(cx, ui)? {
+        let tally = done.map_or_else(|e| Tally::fail(format!("{name}: {e:#}")), |()| Tally::pass());
+        all.passed += tally.passed;
+        all.failed += tally.failed;
+        all.complaints.extend(tally.complaints);
+    }
+    Ok(all)
 }
 
 /// What failed, and what it said when it did: the log's tail is of the tests that came last.
