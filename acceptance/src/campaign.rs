@@ -301,13 +301,8 @@ impl Try {
     pub fn faults(&self, [secret, plain_secret]: &[String; 2]) -> Vec<String> {
         let mut faults = Vec::new();
         let refused = self.seen.refused() && !self.seen.evidence.contains(secret);
-        match self.tried.by {
-            By::Nothing(_) if refused => {
-                faults.push(format!("refused by now: {}", self.seen.short()));
-            }
-            By::Nothing(_) => {}
-            _ if !refused => faults.push(format!("not refused: {}", self.seen.evidence)),
-            _ => {}
+        if !refused {
+            faults.push(format!("not refused: {}", self.seen.evidence));
         }
         if self.harm(plain_secret) == Some(false) {
             let plain = self.plain.as_ref().map(|o| format!("{} {}", o.short(), o.evidence));

@@ -66,13 +66,12 @@ fn summary(campaign: &Campaign, tries: &[&Try]) -> String {
         .map(|one| one.name())
         .collect();
     format!(
-        "({} techniques: {} refused by the policy, {} for want of a privilege, {} by Linux before that, {} not; \
+        "({} techniques: {} refused by the policy, {} for want of a privilege, {} by Linux before that; \
          {harm} controls did harm, {sealed} are refused to root as well, this kernel lacks {absent:?})",
         tries.len(),
         by(|by| matches!(by, By::Policy | By::Twice(_))),
         by(|by| matches!(by, By::Privilege)),
         by(|by| matches!(by, By::Linux(_))),
-        by(|by| matches!(by, By::Nothing(_))),
     )
 }
 

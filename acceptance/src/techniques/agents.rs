@@ -1,6 +1,6 @@
 //! Techniques of one agent on another of the same user, by what programs of one user find by its name.
 
-use super::{By, Technique, theft, user};
+use super::{Technique, theft, user};
 
 /// Each agent has an IPC namespace of its own.
 const OWN_IPC: &str = "its IPC namespace has none of that name";
@@ -17,7 +17,6 @@ pub const TECHNIQUES: &[Technique] = &[
     theft("dev-shm", "{ipc}", "read another's POSIX memory").linux(OWN_TMP),
     theft("tmp-file", "{ipc}", "read another's /tmp").linux(OWN_TMP),
     user("abstract-dgram", "{abstract-dgram}", "send to an abstract name"),
-    user("abstract-take", "{abstract-free}", "be who others look for by an abstract name")
-        .by(By::Nothing("who binds an abstract name is not asked for a right to it")),
+    user("abstract-take", "{abstract-free}", "be who others look for by an abstract name"),
     user("unix-reach", "/run/coconut/api.sock", "ask the daemon about others"),
 ];

@@ -90,8 +90,6 @@ pub enum By {
     Twice(&'static str),
     /// Linux, before the policy is asked, for this reason: there is none.
     Linux(&'static str),
-    /// Nothing yet, for this reason: it gets through.
-    Nothing(&'static str),
 }
 
 impl By {
@@ -100,7 +98,7 @@ impl By {
         match self {
             By::Policy | By::Privilege => 1,
             By::Twice(_) => 2,
-            By::Linux(_) | By::Nothing(_) => 0,
+            By::Linux(_) => 0,
         }
     }
 }
@@ -185,7 +183,7 @@ impl Technique {
 /// How many there are, and what refuses them, as Markdown tables.
 #[cfg(test)]
 pub fn table(grounds: &Grounds) -> String {
-    let (mut sum, mut reasons) = ([0; 6], std::collections::BTreeMap::new());
+    let (mut sum, mut reasons) = ([0; 5], std::collections::BTreeMap::new());
     let mut row = |kind: Kind| {
         let all = kind.all(grounds);
         let by = |wanted: fn(&By) -> bool| all.iter().filter(|tried| wanted(&tried.by)).count();
@@ -194,12 +192,11 @@ pub fn table(grounds: &Grounds) -> String {
             by(|by| matches!(by, By::Policy | By::Twice(_))),
             by(|by| matches!(by, By::Privilege)),
             by(|by| matches!(by, By::Linux(_))),
-            by(|by| matches!(by, By::Nothing(_))),
             all.iter().filter(|tried| tried.attack.who == Who::Nobody).count(),
         ];
         sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         for tried in &all {
-            if let By::Linux(why) | By::Nothing(why) | By::Twice(why) = tried.by {
+            if let By::Linux(why) | By::Twice(why) = tried.by {
                 let names: &mut Vec<&str> = reasons.entry(why).or_default();
                 names.push(tried.attack.attempt);
             }
@@ -220,8 +217,8 @@ pub fn table(grounds: &Grounds) -> String {
         .collect();
     format!(
         "| kind | techniques | the policy refuses | Linux refuses for want of a privilege, which is recorded | \
-         Linux refuses before that, unrecorded | not refused | no control: root is refused as well | where |\n\
-         |---|---|---|---|---|---|---|---|\n{rows}| **all** |{cells} A: `attacks.counted` |\n\n\
+         Linux refuses before that, unrecorded | no control: root is refused as well | where |\n\
+         |---|---|---|---|---|---|---|\n{rows}| **all** |{cells} A: `attacks.counted` |\n\n\
          | not by one record, because | techniques | which |\n|---|---|---|\n{reasons}"
     )
 }
