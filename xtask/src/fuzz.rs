@@ -11,8 +11,9 @@ use std::process::{Command, ExitCode};
 
 /// What `cargo fuzz` passes, but for the sanitizer, which the stable compiler has not: there is no `unsafe` in what is
 /// tried. Arithmetic that overflows and assertions of debug builds count.
-const FLAGS: [&str; 8] = [
-    "--cfg=fuzzing",
+const FLAGS: [&str; 9] = [
+    "--cfg",
+    "fuzzing",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
