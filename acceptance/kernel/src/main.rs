@@ -12,6 +12,7 @@ mod cases;
 mod child;
 mod code;
 mod hostile;
+mod misses;
 mod ops;
 mod racer;
 mod tally;

@@ -92,6 +92,10 @@ fn agent_races(w: &World, tries: u64, seed: u64) -> Result<()> {
         "note: {tries} tries in {seconds:.1} s beside {turns} changes: {} refused, {} of its own, {} while it might, {:?} through",
         sum.refused, sum.own, sum.lawful, sum.through
     );
+    // What else might explain that something did.
+    for (program, times) in crate::misses::all() {
+        println!("note: the kernel left {program} out {times} times");
+    }
     w.same("nothing comes through to which there was no right", &sum.through, &[0; 4]);
     // It had what it might have, or it would say little that it had nothing else.
     w.check("what there was a right to was read", sum.own > 0, || format!("{sum:?}"));
