@@ -290,7 +290,9 @@ impl World {
             _ => {
                 self.kernel.remove(&aid);
                 let forgotten = self.book(|s| s.release_slot(aid)).unwrap();
-                forgotten.into_iter().for_each(|aid| drop(self.daemon_mut().info.remove(&aid)));
+                if let Some(forgotten) = forgotten {
+                    self.daemon_mut().info.remove(&forgotten);
+                }
                 self.save();
                 self.daemon_mut().ends.remove(&aid);
                 return;

@@ -131,8 +131,8 @@ impl Pair {
             sets: vec![set],
         };
         let real = self.real.admit(admission, self.now);
-        let rights = rules.iter().map(|rule| self.right(*rule)).collect();
-        let model = self.model.spawn(parent, rights, reparents, self.now);
+        let rights: Vec<Right> = rules.iter().map(|rule| self.right(*rule)).collect();
+        let model = self.model.spawn(parent, &rights, reparents, self.now);
         assert_eq!(real.is_ok(), model, "admitted: {real:?}");
         if let Ok(aid) = real {
             for event in [Event::Attest, Event::Activate] {

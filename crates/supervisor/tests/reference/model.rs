@@ -78,11 +78,11 @@ impl Model {
     pub fn spawn(
         &mut self,
         parent: Option<usize>,
-        wanted: Vec<Right>,
+        wanted: &[Right],
         reparents: bool,
         now: u64,
     ) -> bool {
-        let mut rights = wanted.clone();
+        let mut rights = wanted.to_vec();
         if let Some(parent) = parent {
             let above = self.rights(parent);
             rights = wanted.iter().filter_map(|right| within(right, &above, now)).collect();
