@@ -945,6 +945,10 @@ struct Policy {
    */
   uint64_t moves;
   /**
+   * Renames that have begun and are not known to have ended: while there are any, nothing that was remembered counts.
+   */
+  uint64_t moving;
+  /**
    * How many times an agent was stopped because the ring was nearly full.
    */
   uint64_t throttles;

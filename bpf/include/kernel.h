@@ -109,6 +109,7 @@ enum {
 #define FMODE_WRITE 2
 #define FMODE_EXEC 0x20
 #define FMODE_PATH (1 << 14)
+#define O_CREAT_BIT 0100
 #define O_APPEND_BIT 02000
 #define O_TMPFILE_BIT 020000000
 #define ATTR_MODE 1

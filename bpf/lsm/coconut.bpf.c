@@ -18,6 +18,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "agent.h"
 #include "report.h"
 #include "cover.h"
+#include "moves.h"
 #include "own.h"
 #include "seal.bpf.c"
 #include "identity.bpf.c"

@@ -351,7 +351,7 @@ static __always_inline bool remembered(struct KernelAgent *a, struct file *f, __
 	__u64 file = address_of(f);
 	struct OpenedFile *o = slot_of(file), v;
 
-	if (!o)
+	if (!o || unlikely(policy.moving))
 		return false;
 	v = *o;
 	return v.file == file && v.list == a->list && (v.rights & all) == all &&

@@ -104,6 +104,8 @@ int BPF_PROG(process_exit, struct task_struct *t)
 {
 	struct KernelAgent *a;
 
+	if (unlikely(policy.moving))
+		settle_moves(t, false);
 	if (t->signal->live.counter)
 		return 0;
 	if (unlikely(policy.sealed && t->tgid == policy.daemon_tgid) && is_daemon(t)) {
@@ -111,6 +113,8 @@ int BPF_PROG(process_exit, struct task_struct *t)
 		return 0;
 	}
 	a = agent_of(t);
+	if (a)
+		report_left(a);
 	if (a && a->main == (__u32)t->tgid && !a->ended) {
 		a->status = wait_status(t);
 		a->ended = 1;

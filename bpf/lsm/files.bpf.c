@@ -54,6 +54,10 @@ int BPF_PROG(file_open, struct file *f)
 
 	if (!a)
 		return outsider_opens(f);
+	settle_own_moves(true);
+	/* It is there, and was not to be made. */
+	if (f->f_flags & O_CREAT_BIT)
+		clear_suspect();
 	if (unlikely(quarantined(a)))
 		return report_path(a, &f->f_path, DENIAL(QUARANTINE, 0), 0);
 	if (passes(f))
@@ -114,6 +118,7 @@ static __always_inline int recheck(struct KernelAgent *a, struct file *f, __u32 
 {
 	int verdict;
 
+	settle_own_moves(true);
 	if (is_settled(a, f, all, &verdict))
 		return verdict;
 	if (enough(rights_of(cover_file(a, f, all, any)), all, any))

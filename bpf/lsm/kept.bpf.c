@@ -119,9 +119,24 @@ static __noinline bool may_move(struct KernelAgent *a, struct file *f, long call
 	return enough(rights_of(found.cover), RIGHT_READ, 0) && set_errand(a, found.by, KEPT_PAGES);
 }
 
+/*
+ * The kernel leaves a program of this kind out where the same one was preempted on that processor (moves.h). What it
+ * notes may be noted twice, so there are two of each: both are left out only where both were preempted.
+ */
+
 /* sendfile() to a pipe, which is not asked about; only who swapped it for the file that was there has an errand. */
 SEC("fentry/splice_file_to_pipe")
 int BPF_PROG(file_to_pipe)
+{
+	struct KernelAgent *a = current_agent();
+
+	if (a && !ends_errand(a, KEPT_PAGES))
+		bpf_send_signal(SIGKILL);
+	return 0;
+}
+
+SEC("fentry/splice_file_to_pipe")
+int BPF_PROG(file_to_pipe_again)
 {
 	struct KernelAgent *a = current_agent();
 
@@ -145,9 +160,23 @@ int BPF_PROG(uring_splices, void *request, unsigned int flags)
 	return 0;
 }
 
+SEC("fentry/io_splice")
+int BPF_PROG(uring_splices_again, void *request, unsigned int flags)
+{
+	flag_agent(FLAG_SPLICES);
+	return 0;
+}
+
 /* Pages of memory into a pipe, by either table of calls. Sending without a copy is seen in socket_sendmsg. */
 SEC("fentry/__x64_sys_vmsplice")
 int BPF_PROG(memory_spliced)
+{
+	flag_agent(FLAG_PINS);
+	return 0;
+}
+
+SEC("fentry/__x64_sys_vmsplice")
+int BPF_PROG(memory_spliced_again)
 {
 	flag_agent(FLAG_PINS);
 	return 0;
@@ -160,9 +189,23 @@ int BPF_PROG(memory_spliced_32)
 	return 0;
 }
 
+SEC("fentry/__ia32_sys_vmsplice")
+int BPF_PROG(memory_spliced_32_again)
+{
+	flag_agent(FLAG_PINS);
+	return 0;
+}
+
 /* Buffers that are registered with io_uring. */
 SEC("fentry/io_pin_pages")
 int BPF_PROG(pages_pinned)
+{
+	flag_agent(FLAG_PINS);
+	return 0;
+}
+
+SEC("fentry/io_pin_pages")
+int BPF_PROG(pages_pinned_again)
 {
 	flag_agent(FLAG_PINS);
 	return 0;

@@ -45,8 +45,10 @@ int BPF_PROG(path_mknod, const struct path *dir, struct dentry *d, umode_t mode,
 	__u32 kind = mode & S_IFMT;
 	__u64 what;
 
+	settle_own_moves(false);
 	if (!a)
 		return outsider_names(dir, d);
+	report_left(a);
 	if (kind == S_IFCHR || kind == S_IFBLK)
 		return report_name(a, dir, d, FORBIDDEN(PATH_MKNOD, RIGHT_CREATE));
 	what = judge_name(a, dir, d, RIGHT_CREATE, 0, DENIAL(PATH_MKNOD, RIGHT_CREATE));
@@ -94,6 +96,7 @@ int BPF_PROG(path_mkdir, const struct path *dir, struct dentry *d, umode_t mode)
 {
 	struct KernelAgent *a = current_agent();
 
+	settle_own_moves(false);
 	if (!a)
 		return outsider_names(dir, d);
 	return decide_name(a, dir, d, RIGHT_CREATE, 0, DENIAL(PATH_MKDIR, RIGHT_CREATE));
@@ -114,6 +117,7 @@ int BPF_PROG(path_unlink, const struct path *dir, struct dentry *d)
 {
 	struct KernelAgent *a = current_agent();
 
+	settle_own_moves(false);
 	if (!a)
 		return outsider_names(dir, d);
 	return decide_name(a, dir, d, RIGHT_DELETE, 0, DENIAL(PATH_UNLINK, RIGHT_DELETE));
@@ -124,6 +128,7 @@ int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *d)
 {
 	struct KernelAgent *a = current_agent();
 
+	settle_own_moves(false);
 	if (!a)
 		return outsider_names(dir, d);
 	return decide_name(a, dir, d, RIGHT_DELETE, 0, DENIAL(PATH_RMDIR, RIGHT_DELETE));
@@ -202,6 +207,7 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
 	struct KernelAgent *a = current_agent();
 	int refused;
 
+	settle_own_moves(false);
 	if (!a)
 		return outsider_names(dir, new) ?: outsider_alters(old, BROKEN_SEAL(PATH_LINK, RIGHT_CREATE));
 	refused = decide_name(a, dir, new, RIGHT_CREATE, 0, DENIAL(PATH_LINK, RIGHT_CREATE));
@@ -224,6 +230,7 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 	__u32 all = swap ? RIGHT_CREATE | RIGHT_DELETE : RIGHT_DELETE;
 	int refused;
 
+	settle_own_moves(false);
 	if (!a)
 		return outsider_names(old_dir, old) ?: outsider_names(new_dir, new);
 	refused = decide_name(a, old_dir, old, all, 0, DENIAL(PATH_RENAME, all));
@@ -277,25 +284,36 @@ __noinline int void_left(struct dentry *from __arg_untrusted, struct dentry *to 
 	return 0;
 }
 
+/* Before the rename, of whatever caller: see moves.h. */
+SEC("lsm/inode_rename")
+int BPF_PROG(rename_begins, struct inode *old_dir, struct dentry *old, struct inode *new_dir)
+{
+	if (old_dir != new_dir)
+		move_begins(old_dir->i_sb);
+	return 0;
+}
+
 /* After the rename: what was remembered before rests on where things were. */
 SEC("fexit/vfs_rename")
 int BPF_PROG(renamed, struct renamedata *rd, int result)
 {
 	struct dentry *from, *to;
 
-	if (result)
-		return 0;
 	if (!bpf_core_field_exists(rd->old_parent)) {
 		void_verdicts();
+		settle_moves(bpf_get_current_task_btf(), false);
 		return 0;
 	}
 	from = as(dentry, rd->old_parent);
 	to = as(dentry, rd->new_parent);
 	if (from == to)
 		return 0;
-	void_left(from, to);
-	if (rd->flags & RENAME_EXCHANGE)
-		void_left(to, from);
+	if (!result) {
+		void_left(from, to);
+		if (rd->flags & RENAME_EXCHANGE)
+			void_left(to, from);
+	}
+	move_ends(from->d_sb);
 	return 0;
 }
 

@@ -324,6 +324,17 @@ static __noinline int report_suspect(struct KernelAgent *a, struct suspect *p)
 	return 0;
 }
 
+/* An open that failed, of which nobody heard: the program behind it was left out (moves.h). */
+static __always_inline void report_left(struct KernelAgent *a)
+{
+	struct suspect *p = bpf_task_storage_get(&suspects, bpf_get_current_task_btf(), NULL, 0);
+
+	if (p && p->what) {
+		report_suspect(a, p);
+		p->what = 0;
+	}
+}
+
 static __noinline int report_path(struct KernelAgent *a, const struct path *path, __u64 what,
 				  __u64 ruling)
 {

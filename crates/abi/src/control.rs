@@ -42,6 +42,8 @@ pub struct Policy {
     pub seal_water: u64,
     /// Raised before verdicts are voided because something has moved.
     pub moves: u64,
+    /// Renames that have begun and are not known to have ended: while there are any, nothing that was remembered counts.
+    pub moving: u64,
     /// How many times an agent was stopped because the ring was nearly full.
     pub throttles: u64,
     /// Address of the daemon's mount namespace, learned when it looks at a file.

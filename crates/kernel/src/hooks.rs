@@ -141,7 +141,6 @@ const LEFT: &[(&str, &[&str])] = &[
             "inode_link",
             "inode_mkdir",
             "inode_mknod",
-            "inode_rename",
             "inode_rmdir",
             "inode_symlink",
             "inode_unlink",

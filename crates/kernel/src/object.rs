@@ -16,14 +16,19 @@ struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(env!("COCONUT_BPF_OBJECT")));
 
 /// Programs without which the policy is weaker but holds; the caller is told which are missing.
-const OPTIONAL: [&str; 13] = [
+const OPTIONAL: [&str; 18] = [
     "file_opened",
     "capability_refused",
     "uring_splices",
+    "uring_splices_again",
     "file_to_pipe",
+    "file_to_pipe_again",
     "memory_spliced",
+    "memory_spliced_again",
     "memory_spliced_32",
+    "memory_spliced_32_again",
     "pages_pinned",
+    "pages_pinned_again",
     "cgroup_attach_task",
     "inode_file_setattr",
     "inode_set_acl",

@@ -84,6 +84,7 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             high_water,
             seal_water,
             moves,
+            moving,
             throttles,
             mount_namespace,
             guarded,

@@ -29,7 +29,7 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 19] = [
+pub const GROUPS: [(&str, Group); 20] = [
     ("mapped", mapped::run),
     ("hooks", hooks::run),
     ("launch", launch::run),
