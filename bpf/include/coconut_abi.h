@@ -213,7 +213,7 @@
 /**
  * File systems that those lie on.
  */
-#define OWN_DEVICES 4
+#define OWN_DEVICES 8
 
 /**
  * Disks and partitions beneath the daemon's own folders, a power of two.

@@ -14,7 +14,7 @@ pub const OWN_FOLDERS: usize = 4;
 /// Folders on the way to them, a power of two.
 pub const OWN_ABOVE: usize = 16;
 /// File systems that those lie on.
-pub const OWN_DEVICES: usize = 4;
+pub const OWN_DEVICES: usize = 8;
 /// Disks and partitions beneath the daemon's own folders, a power of two.
 pub const OWN_DISKS: usize = 16;
 
