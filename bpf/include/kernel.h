@@ -109,6 +109,8 @@ enum {
 #define FMODE_WRITE 2
 #define FMODE_EXEC 0x20
 #define FMODE_PATH (1 << 14)
+/* What mount(2) does with a mount that is there: remounting, and whether it spreads. */
+#define MS_IN_PLACE (32 | 0xful << 17)
 #define O_CREAT_BIT 0100
 #define O_APPEND_BIT 02000
 #define O_TMPFILE_BIT 020000000

@@ -35,7 +35,8 @@ int BPF_PROG(sb_mount, const char *device, const struct path *path, const char *
 
 	if (!a)
 		mounts_change();
-	return a ? report_path(a, path, FORBIDDEN(SB_MOUNT, flags), 0) : outsider_covers(path);
+	return a ? report_path(a, path, FORBIDDEN(SB_MOUNT, flags), 0) :
+		   outsider_covers(path, !(flags & MS_IN_PLACE));
 }
 
 SEC("lsm/sb_umount")
@@ -77,7 +78,7 @@ int BPF_PROG(move_mount, const struct path *from, const struct path *to)
 	if (a)
 		return report_path(a, to, FORBIDDEN(MOVE_MOUNT, 0), 0);
 	mounts_change();
-	return outsider_covers(to) ?: outsider_covers(from);
+	return outsider_covers(to, true) ?: outsider_covers(from, false);
 }
 
 SEC("lsm/sb_pivotroot")

@@ -273,14 +273,14 @@ static __always_inline int outsider_unmounts(struct vfsmount *m)
 }
 
 /*
- * A mount over pins or control groups would hide them from the daemon. Services with mounts of
+ * A mount over pins, control groups or the daemon's folders would hide them from it. Services with mounts of
  * their own (ProtectControlGroups=) may, where it does not spread to the daemon's.
  */
-static __always_inline int outsider_covers(const struct path *at)
+static __always_inline int outsider_covers(const struct path *at, bool covers)
 {
 	struct dentry *d = as(dentry, at->dentry);
 	unsigned long magic = d->d_sb->s_magic;
-	bool own = has_own(d->d_sb) && (leads_to_own(d) || lies_in_own(d));
+	bool own = covers && has_own(d->d_sb) && (leads_to_own(d) || lies_in_own(d));
 
 	if (magic != BPF_FS_MAGIC && magic != CGROUP2_MAGIC && magic != PROC_MAGIC && !own)
 		return 0;

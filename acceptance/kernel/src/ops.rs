@@ -147,6 +147,13 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
                 MS_BIND,
                 std::ptr::null(),
             )),
+            "spread" => in_child(|| {
+                if unshare(CLONE_NEWNS) != 0 {
+                    return answer(-1);
+                }
+                let (at, none) = (text(1), std::ptr::null());
+                answer(mount(none, at.as_ptr(), none, MS_REC | MS_PRIVATE, none.cast()))
+            }),
             "umount" => answer(umount2(text(1).as_ptr(), MNT_DETACH)),
             "userns" => in_child(|| answer(unshare(CLONE_NEWUSER))),
             "perf" => {

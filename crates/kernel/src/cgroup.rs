@@ -62,8 +62,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until the cgroup is frozen, which the kernel does when each of its threads has been scheduled.
 pub(crate) fn await_frozen(dir: &Path) -> Result<()> {
+    await_frozen_within(dir, PATIENCE)
+}
+
+/// The same, for so long.
+pub(crate) fn await_frozen_within(dir: &Path, patience: Duration) -> Result<()> {
     let path = dir.join("cgroup.events");
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + patience;
     let mut pause = Duration::from_micros(20);
     while !read(&path)?.lines().any(|l| l == "frozen 1") {
         if Instant::now() > until {

@@ -25,6 +25,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::Duration;
 use zerocopy::FromZeros;
 
 /// The loaded policy and the agents under it. Share it by `Arc`.
@@ -54,6 +55,9 @@ pub(crate) fn own_hierarchy(options: &LoadOptions) -> Result<(LoadOptions, Owned
     let cgroup_root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
     Ok((LoadOptions { cgroup_root, ..options.clone() }, mount))
 }
+
+/// A task that has not left its call after this waits where nothing interrupts it.
+const INTERRUPTED: Duration = Duration::from_secs(2);
 
 impl Kernel {
     /// What the running kernel supports; needs no privilege.
@@ -312,11 +316,19 @@ impl Kernel {
     }
 
     /// Has every call of the agent that waits begin anew, and be decided by what it holds now: a task that is to
-    /// be frozen leaves its call, as for a signal that nobody handles (`cgroup_freeze_task`), whether or not it gets as
-    /// far as being frozen. Not for one that is frozen: it would run.
+    /// be frozen leaves its call, as for a signal that nobody handles (`cgroup_freeze_task`). Until it has, what it waited
+    /// for may come and be its; a task that waits where nothing interrupts it is not waited for longer than that takes.
+    /// Not for one that is frozen: it would run.
     pub fn interrupt(&self, aid: AgentId) -> Result<()> {
-        self.write_freeze(aid, "1")?;
-        self.thaw(aid)
+        let dir = self.write_freeze(aid, "1")?;
+        let stood = cgroup::await_frozen_within(&dir, INTERRUPTED);
+        self.thaw(aid)?;
+        match stood {
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::TimedOut => {
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn write_freeze(&self, aid: AgentId, value: &str) -> Result<PathBuf> {
