@@ -112,7 +112,8 @@ pub fn uefi(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
 }
 
 /// What does not depend on how the machine was booted or what its root is: it takes minutes, once.
-const ELSEWHERE: [&str; 16] = [
+const ELSEWHERE: [&str; 21] = [
+    "attacks.",
     "budget.",
     "delegation.",
     "exit.",
@@ -125,9 +126,13 @@ const ELSEWHERE: [&str; 16] = [
     "own.",
     "records.",
     "rights.",
+    "shared.",
     "strict.",
     "broker.accounts",
+    "restart.halted",
     "restart.soak",
+    "restart.substitute",
+    "restart.unwritten",
     "lifecycle.quarantine-tree",
 ];
 
