@@ -26,6 +26,25 @@ fn heard(peer: &mut TcpStream) -> Result<u64> {
     Ok(all)
 }
 
+/// All of it comes, however long that takes.
+fn comes(w: &World, what: &str, peer: &mut TcpStream, mut came: u64, sent: u64) {
+    let whole = await_that(|| {
+        came += heard(peer).unwrap_or(0);
+        came >= sent
+    });
+    w.check(what, whole && came == sent, || format!("{came} of {sent}"));
+}
+
+/// What comes after the first packet was stopped; nothing is judged before that.
+fn comes_then(w: &World, a: &Actor, peer: &mut TcpStream) -> Result<u64> {
+    let mut came = 0;
+    await_that(|| {
+        came += heard(peer).unwrap_or(0);
+        stopped(w, a) > 0
+    });
+    Ok(came + heard(peer)?)
+}
+
 fn stopped(w: &World, a: &Actor) -> usize {
     w.drain();
     w.count(|e| Some(e.aid) == a.aid.map(|aid| aid.0) && e.hook == Hook::Egress as u32)
@@ -43,12 +62,12 @@ fn filled(w: &World, listener: &TcpListener) -> Result<(Actor, TcpStream, u64)> 
 fn queued(w: &World, listener: &TcpListener) -> Result<()> {
     // The control: it goes on by itself, without another call.
     let (a, mut peer, sent) = filled(w, listener)?;
-    w.same("what is queued goes on", &heard(&mut peer)?, &sent);
+    comes(w, "what is queued goes on", &mut peer, 0, sent);
     w.same("and nothing is denied", &stopped(w, &a), &0);
     w.end(&a)?;
     let (a, mut peer, sent) = filled(w, listener)?;
     w.apply(&a, &[])?;
-    let came = heard(&mut peer)?;
+    let came = comes_then(w, &a, &mut peer)?;
     w.check("what is queued stays when the right goes", came < sent, || {
         format!("{came} of {sent}")
     });
@@ -63,14 +82,10 @@ fn held(w: &World, listener: &TcpListener) -> Result<()> {
     let (a, mut peer, sent) = filled(w, listener)?;
     let aid = a.aid.unwrap_or_default();
     w.kernel.set_state(aid, AgentState::Quarantined).map_err(crate::world::explain)?;
-    let mut came = heard(&mut peer)?;
+    let came = comes_then(w, &a, &mut peer)?;
     w.check("a quarantine holds it", came < sent, || format!("{came} of {sent}"));
     w.kernel.set_state(aid, AgentState::Active).map_err(crate::world::explain)?;
-    let whole = await_that(|| {
-        came += heard(&mut peer).unwrap_or(0);
-        came == sent
-    });
-    w.check("and a release lets it go", whole, || format!("{came} of {sent}"));
+    comes(w, "and a release lets it go", &mut peer, came, sent);
     w.end(&a)
 }
 
@@ -82,7 +97,7 @@ fn accepted(w: &World) -> Result<()> {
     let s = w.allowed(&a, &format!("accept {l}"));
     let sent = w.allowed(&a, &format!("fill {s}")).unsigned_abs();
     w.apply(&a, &[])?;
-    let came = heard(&mut peer)?;
+    let came = comes_then(w, &a, &mut peer)?;
     w.check("what is queued stays", came < sent, || format!("{came} of {sent}"));
     w.same("it is on record", &stopped(w, &a), &1);
     w.end(&a)
