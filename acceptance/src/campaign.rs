@@ -9,10 +9,9 @@ use demo::Context;
 use demo::agent::{Agent, Spec};
 use demo::attacks::{Target, Who};
 use demo::control::{Process, User};
-use demo::hostile::{self, HIDDEN, PATIENCE, READABLE, SCRATCH, Scratch};
+use demo::hostile::{self, HIDDEN, PATIENCE, READABLE, SCRATCH, Scratch, pidfd};
 use demo::isolation::settled;
 use probe::{Outcome, Victim};
-use std::os::fd::OwnedFd;
 
 /// Attempts of one agent: `explain` remembers 64 different refusals of each.
 const OF_ONE: usize = 40;
@@ -99,12 +98,6 @@ fn victim_words(place: &Place, shares: bool) -> Vec<String> {
         false => words.extend(["--key".to_owned(), place.key.clone()]),
     }
     words
-}
-
-fn pidfd(pid: u32) -> Result<OwnedFd> {
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    let pid = Pid::from_raw(pid as i32).context("no process id")?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// What the control damaged, what came of each technique, and its secret.

@@ -74,7 +74,11 @@ fn key_name() -> String {
     format!("coconut-demo-{}", std::process::id())
 }
 
-fn pidfd(pid: u32) -> Result<OwnedFd> {
+/// A handle of a process.
+///
+/// # Errors
+/// When there is none.
+pub fn pidfd(pid: u32) -> Result<OwnedFd> {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     let pid = Pid::from_raw(pid as i32).context("no process id")?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
