@@ -252,12 +252,12 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 
 /*
  * What has moved from below `from` to below `to` is no longer covered by what lies above the one
- * and not the other. Verdicts that rest on these files are void; all others, and those of everybody
- * who renames within one folder, stay.
+ * and not the other: whether there is such, and, asked to, voids verdicts that rest on these files. All others, and
+ * those of everybody who renames within one folder, stay.
  */
-__noinline int void_left(struct dentry *from __arg_untrusted, struct dentry *to __arg_untrusted)
+__noinline int leaves(struct dentry *from __arg_untrusted, struct dentry *to __arg_untrusted, bool voids)
 {
-	int i;
+	int i, left = 0;
 
 	bpf_for(i, 0, MAX_DEPTH) {
 		struct inode *inode = from->d_inode;
@@ -273,22 +273,31 @@ __noinline int void_left(struct dentry *from __arg_untrusted, struct dentry *to 
 
 			if (n && n->sets) {
 				if (lies_below(to, from))
-					return 0;
-				void_file(number);
+					return left;
+				left = 1;
+				if (voids)
+					void_file(number);
 			}
 		}
 		if (from == up)
-			return 0;
+			return left;
 		from = as(dentry, up);
 	}
-	return 0;
+	return left;
 }
 
 /* Before the rename, of whatever caller: see moves.h. */
 SEC("lsm/inode_rename")
-int BPF_PROG(rename_begins, struct inode *old_dir, struct dentry *old, struct inode *new_dir)
+int BPF_PROG(rename_begins, struct inode *old_dir, struct dentry *old, struct inode *new_dir, struct dentry *new)
 {
-	if (old_dir != new_dir)
+	struct dentry *from, *to;
+
+	if (old_dir == new_dir)
+		return 0;
+	from = as(dentry, as(dentry, old)->d_parent);
+	to = as(dentry, as(dentry, new)->d_parent);
+	/* Who moves what nobody has by another folder's rule makes nobody else slow. */
+	if (leaves(from, to, false) || leaves(to, from, false))
 		move_begins(old_dir->i_sb);
 	return 0;
 }
@@ -309,9 +318,9 @@ int BPF_PROG(renamed, struct renamedata *rd, int result)
 	if (from == to)
 		return 0;
 	if (!result) {
-		void_left(from, to);
+		leaves(from, to, true);
 		if (rd->flags & RENAME_EXCHANGE)
-			void_left(to, from);
+			leaves(to, from, true);
 	}
 	move_ends(from->d_sb);
 	return 0;
