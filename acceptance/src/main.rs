@@ -5,6 +5,7 @@
 
 mod campaign;
 mod cases;
+mod faulty_disk;
 mod grounds;
 mod known;
 mod mounted;
@@ -34,6 +35,9 @@ struct Args {
     /// Only make the controls of the isolation cases: they must do harm where there is no Coconut.
     #[arg(long)]
     controls: bool,
+    /// Be the faulty disk beneath this folder instead, until ended; to be started before the daemon.
+    #[arg(long, value_name = "FOLDER")]
+    faulty_disk: Option<PathBuf>,
     /// The command line under test.
     #[arg(long, env = "COCONUT", default_value = "coconut")]
     coconut: PathBuf,
@@ -51,7 +55,11 @@ fn main() -> ExitCode {
         print!("{}", cases::table());
         return ExitCode::SUCCESS;
     }
-    match run(&args) {
+    let done = match &args.faulty_disk {
+        Some(folder) => faulty_disk::serve(folder).map(|()| true),
+        None => run(&args),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

@@ -1,6 +1,7 @@
 //! The log's files: copies of it, bytes that are not of it, and what the daemon says of damage.
 
 use super::Case;
+use crate::faulty_disk;
 use crate::world::World;
 use anyhow::{Context as _, Result, ensure};
 use api::Status;
@@ -174,16 +175,13 @@ fn grown(world: &World) -> Result<()> {
 fn damage(world: &World) -> Result<String> {
     grown(world)?;
     let path = live().join(first_bundle(live())?);
-    let whole = std::fs::read(&path)?;
-    let mut bytes = whole.clone();
-    // In the middle of a record.
-    bytes[40] ^= 1;
-    std::fs::write(&path, &bytes)?;
+    // Nobody may write to it: its disk goes wrong, in the middle of a record.
+    faulty_disk::flip(&path, 40)?;
     let found = checked(world);
     let words = ["run", "--tenant", "maya", "--cap", "fs.read=@shell", "--", "/usr/bin/true"];
     let working = world.expect(0, &words);
     let doctor = world.call(&["doctor"]);
-    std::fs::write(&path, &whole)?;
+    faulty_disk::flip(&path, 40)?;
     let status = found?;
     ensure!(status.log_check.state == LogState::Violated, "{:?}", status.log_check);
     working.context("an agent beside a damaged log")?;

@@ -10,6 +10,7 @@ mod delegation;
 mod exit_codes;
 mod fairness;
 mod filesystems;
+mod folders;
 mod hoard;
 mod isolation;
 mod kept;

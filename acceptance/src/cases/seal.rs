@@ -45,7 +45,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "seal.folders",
         promise: "root outside changes nothing of the log, its keys, agents' output or the registry, nor the disk beneath",
-        run: folders,
+        run: super::folders::folders,
     },
     Case {
         name: "seal.recorded",
@@ -365,92 +365,6 @@ fn mounts(world: &World) -> Result<String> {
     drop(covered);
     ensure!(seen(), "the mount is still there");
     Ok(String::new())
-}
-
-const PERM: i32 = rustix::io::Errno::PERM.raw_os_error();
-
-/// Each is refused to root with EPERM.
-fn none_of(what: &str, tried: Vec<(&str, std::io::Result<()>)>) -> Result<()> {
-    for (how, done) in tried {
-        match done {
-            Err(error) if error.raw_os_error() == Some(PERM) => {}
-            Err(error) => bail!("{what}: {how}: {error}"),
-            Ok(()) => bail!("{what}: root could {how}"),
-        }
-    }
-    Ok(())
-}
-
-fn opened(path: &Path) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().append(true).open(path).map(drop)
-}
-
-/// What changes a file and its folder, and leaves both as they were if it may.
-fn changes(file: &Path) -> Vec<(&'static str, std::io::Result<()>)> {
-    let (aside, new) = (file.with_extension("aside"), file.with_extension("new"));
-    let mode = || Ok(std::fs::metadata(file)?.permissions());
-    vec![
-        ("open it for writing", opened(file)),
-        ("set its mode", mode().and_then(|mode| std::fs::set_permissions(file, mode))),
-        ("link it", std::fs::hard_link(file, &new).and_then(|()| std::fs::remove_file(&new))),
-        ("move it", std::fs::rename(file, &aside).and_then(|()| std::fs::rename(&aside, file))),
-        ("make another", std::fs::write(&new, "x").and_then(|()| std::fs::remove_file(&new))),
-    ]
-}
-
-fn first_file(folder: &Path) -> Result<PathBuf> {
-    let files = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    files.into_iter().find(|path| path.is_file()).with_context(|| format!("no file in {folder:?}"))
-}
-
-fn folders(world: &World) -> Result<String> {
-    // Somebody's output has to be there.
-    let name = world.ctx.unique("writer");
-    let manifest = world.manifest(&name, &["whoami"], "")?;
-    world.expect(0, &["spawn", "--allow-unsigned", &manifest])?;
-    world.expect(0, &["wait", &name])?;
-    let keys = Path::new("/var/lib/coconut/keys");
-    let own = [api::audit::LOG_DIRECTORY, "/var/log/coconut/agents", "/run/coconut/registry"];
-    for folder in own.iter().map(Path::new).chain([keys]) {
-        let file = first_file(folder)?;
-        none_of(&file.display().to_string(), changes(&file))?;
-        // Linux moves no place where something is mounted.
-        let dev =
-            |path: &Path| std::fs::metadata(path).map(|m| std::os::unix::fs::MetadataExt::dev(&m));
-        if dev(folder)? == dev(folder.parent().context("a folder above")?)? {
-            let moved = std::fs::rename(folder, folder.with_extension("aside"));
-            none_of(&folder.display().to_string(), vec![("move it", moved)])?;
-        }
-    }
-    let above = Path::new("/var/lib/coconut");
-    none_of("the folder above", vec![("move it", std::fs::rename(above, "/var/lib/aside"))])?;
-    // The control: beside them root changes what it likes, on the same file system.
-    let beside = above.join("beside");
-    std::fs::create_dir(&beside)?;
-    let file = beside.join("file");
-    std::fs::write(&file, "x")?;
-    let failed = changes(&file).into_iter().find(|(_, done)| done.is_err());
-    std::fs::remove_dir_all(&beside)?;
-    ensure!(failed.is_none(), "the control: {failed:?}");
-    ensure!(std::fs::read(Path::new(own[0]).join("checkpoint")).is_ok(), "the log may be read");
-    disk(above)
-}
-
-/// The disk that a folder lies on, by its partition and as a whole.
-fn disk(folder: &Path) -> Result<String> {
-    let dev = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(folder)?);
-    let number = format!("{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev));
-    let at = std::fs::canonicalize(format!("/sys/dev/block/{number}"))?;
-    let whole = at.parent().filter(|_| at.join("partition").exists());
-    let mut names = Vec::new();
-    for device in std::iter::once(at.as_path()).chain(whole) {
-        let name = device.file_name().context("a device without a name")?;
-        let node = Path::new("/dev").join(name);
-        none_of(&node.display().to_string(), vec![("write to it", opened(&node))])?;
-        std::fs::File::open(&node).with_context(|| format!("{} may be read", node.display()))?;
-        names.push(name.to_string_lossy().into_owned());
-    }
-    Ok(format!("({})", names.join(", ")))
 }
 
 /// It is there, and no zombie.

@@ -66,8 +66,23 @@ pub fn plumbing(cx: &Context, ui: &Ui, _: &Args) -> Result<Tally> {
 pub fn acceptance(cx: &Context, ui: &Ui, args: &Args) -> Result<Tally> {
     let ready = prepare::image(cx, ui)?;
     let step = ui.step("acceptance", "acceptance suite");
-    let vm = machine(&ready, direct(&ready));
+    let mut vm = machine(&ready, direct(&ready));
+    faulty_disk(&mut vm);
     judge(cx, &ready, &vm, &suite(args), step)
+}
+
+/// The unit that changes bytes on the disk; nobody can start it later, for the seal keeps the disk.
+const FAULTY_DISK: &str = include_str!("../../../acceptance/faulty-disk.service");
+
+/// Gives the machine a disk that goes wrong when the suite asks for it, by a credential and the kernel's command line
+/// (systemd.system-credentials(7)).
+fn faulty_disk(vm: &mut Vm) {
+    let unit = "coconut-faulty-disk.service";
+    let text = FAULTY_DISK.replace(',', ",,");
+    let credential =
+        format!("type=11,value=io.systemd.credential:systemd.extra-unit.{unit}={text}");
+    vm.qemu.extend(["-smbios".to_owned(), credential]);
+    vm.append = format!("systemd.wants={unit}");
 }
 
 /// How often the soak kills the daemon; `COCONUT_SOAK` says otherwise. A kill takes twenty seconds and more where the
