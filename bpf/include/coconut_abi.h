@@ -120,6 +120,12 @@
 #define RIGHT_LOAD 512
 
 /**
+ * It may be used so often and no more: each use is taken from the rule's counter ([`CountedKey`]), and what was got
+ * by it ([`TakenFile`]) may be used on.
+ */
+#define RIGHT_COUNTED (1 << 30)
+
+/**
  * The same set has another grant on the same file in the next layer; see [`GrantKey::layer`].
  */
 #define RIGHT_MORE (1 << 31)
@@ -138,6 +144,11 @@
  * [`FileKey::dev`]: `ino` is an address, good while the file is kept open.
  */
 #define FILE_IN_MEMORY 4294967296
+
+/**
+ * Entries of `counters`; a power of two. The first is nobody's.
+ */
+#define COUNTERS (1 << 14)
 
 /**
  * Slots of `opened_files`; a power of two.
@@ -302,6 +313,11 @@
  * ([`crate::agent::FLAG_EXPECT`]).
  */
 #define CONTROL_EXPECT 10
+
+/**
+ * [`Control::op`]: adds `value` uses to the counter with the number `number`.
+ */
+#define CONTROL_ADD_USES 11
 
 /**
  * [`Resolved::flags`]: there are more folders above than `above` can hold.
@@ -648,8 +664,8 @@ struct GrantKey {
  */
 struct Grant {
   /**
-   * Bit set of `RIGHT_*`; in `net_caps` 1 plus the prefix length shifted by [`NET_PREFIX_SHIFT`],
-   * in the other maps 1.
+   * Bit set of `RIGHT_*`; in `net_caps` 1 plus the prefix length (8 bits) shifted by [`NET_PREFIX_SHIFT`],
+   * in the other maps 1; [`RIGHT_COUNTED`] in all of them.
    */
   uint32_t rights;
   /**
@@ -694,6 +710,89 @@ struct OpenedFile {
    * Over what stands before, and the inode's number.
    */
   uint64_t check;
+};
+
+/**
+ * Key of `counted`: a rule of a set that is counted.
+ */
+struct CountedKey {
+  /**
+   * The set.
+   */
+  uint32_t set;
+  /**
+   * [`Grant::rule`].
+   */
+  uint32_t rule;
+};
+
+/**
+ * Value of `counted`.
+ */
+struct Counted {
+  /**
+   * [`Grant::expires_ns`].
+   */
+  uint64_t expires_ns;
+  /**
+   * Index into `counters`.
+   */
+  uint32_t counter;
+  /**
+   * [`Grant::rights`] where it is about files; one use is for all of them.
+   */
+  uint32_t rights;
+};
+
+/**
+ * Value of `counters`: how often a rule may still be used, whichever sets it is in.
+ */
+struct UseCounter {
+  /**
+   * Never given to another counter; 0 for nobody's.
+   */
+  uint64_t id;
+  /**
+   * Uses that are left; below zero for as long as a use that is not there is asked for.
+   */
+  int64_t left;
+};
+
+/**
+ * By which use of a counted rule something was got.
+ */
+struct Taken {
+  /**
+   * [`UseCounter::id`]; 0 for none.
+   */
+  uint64_t id;
+  /**
+   * Index into `counters`.
+   */
+  uint32_t counter;
+  /**
+   * [`Grant::rule`].
+   */
+  uint32_t rule;
+  /**
+   * `RIGHT_*` that it was taken for.
+   */
+  uint32_t rights;
+  /**
+   * Number of the file that the rule stood on.
+   */
+  uint32_t by;
+};
+
+/**
+ * Value of `taken`, by the address of an open file: it was got by these uses, and may be used on while the rules are
+ * held.
+ */
+struct TakenFile {
+  /**
+   * The uses; a file that is read and written may be got by two.
+   */
+  struct Taken uses[2];
 };
 
 /**
@@ -1029,6 +1128,14 @@ struct Policy {
    * Block devices (`major << 20 | minor`) beneath, to which nobody writes.
    */
   uint32_t own_disks[OWN_DISKS];
+  /**
+   * 1 once a rule was counted: until then nobody looks for one.
+   */
+  uint32_t counted;
+  /**
+   * Reserved, zero.
+   */
+  uint32_t reserved;
 };
 
 /**
@@ -1070,9 +1177,9 @@ struct Control {
    */
   struct GrantKey grant;
   /**
-   * Reserved, zero.
+   * For [`CONTROL_ADD_USES`].
    */
-  uint32_t padding;
+  uint32_t number;
 };
 
 /**

@@ -85,6 +85,12 @@ static __always_inline bool quarantined(const struct KernelAgent *a)
 	return a->state == AGENT_STATE_QUARANTINED;
 }
 
+/* The list that it has at this moment: it is given another one while it is being asked about. */
+static __always_inline __u64 list_now(struct KernelAgent *a)
+{
+	return *(volatile __u64 *)&a->list;
+}
+
 static __always_inline bool is_daemon(struct task_struct *t)
 {
 	struct task_struct *leader;

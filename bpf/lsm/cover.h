@@ -83,7 +83,7 @@ __noinline __u64 add_grants(__u32 set, __u32 file, __u64 cover, __u32 want)
 		if (!g)
 			break;
 		rights = g->rights;
-		if (over(g))
+		if (over(g) || !counts_for(set, g, want))
 			rights &= RIGHT_MORE;
 		else if (g->expires_ns && (rights & want & ~cover))
 			cover |= COVER_EXPIRES;
@@ -146,7 +146,7 @@ __noinline __u64 add_sets(__u64 list, __u32 file, __u64 reach, __u64 cover, __u3
 		set = l->sets[i];
 		if (below && !(reach & 1ull << (set & 63)))
 			continue;
-		cover = add_grants(set, file, cover, want & RIGHTS_WANTED);
+		cover = add_grants(set, file, cover, want & (RIGHTS_WANTED | WANT_COUNTED | WANT_LEFT));
 		/* The right to look at a folder is for that folder only. */
 		if (below)
 			cover &= ~(__u64)RIGHT_TRAVERSE;
@@ -161,7 +161,8 @@ __noinline __u64 add_sets(__u64 list, __u32 file, __u64 reach, __u64 cover, __u3
 __noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *d __arg_untrusted,
 		    struct mount *m __arg_untrusted, __u32 all_any)
 {
-	__u32 all = all_any & 0xff, any = all_any >> 8, want = all | any;
+	__u32 all = all_any & 0xff, any = all_any >> 8 & RIGHTS_WANTED;
+	__u32 want = all | any | (all_any & (WANT_COUNTED | WANT_LEFT));
 	__u64 cover = 0, before;
 	__u32 by = BY_NONE;
 	struct dentry *root = m ? m->mnt.mnt_root : NULL;
@@ -184,7 +185,7 @@ __noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *
 				before = cover;
 				cover = add_sets(list, number, n->sets, cover,
 						 want | (i ? WANT_BELOW : 0));
-				if (cover & ~before & want)
+				if (rights_of(cover & ~before) & want)
 					by = by == BY_NONE && !partial ? number : BY_SEVERAL;
 				if (enough(rights_of(cover), all, any))
 					break;
@@ -225,6 +226,12 @@ static __always_inline __u64 cover_from(struct KernelAgent *a, struct dentry *d,
 	return found.cover;
 }
 
+/* With what only a counted rule covers: for looking, which takes no use. */
+static __always_inline __u64 cover_to_see(struct KernelAgent *a, const struct path *p, __u32 all, __u32 any)
+{
+	return cover_from(a, as(dentry, p->dentry), mount_of(p->mnt), BOTH(all, any) | WANT_COUNTED);
+}
+
 static __always_inline __u64 cover_path(struct KernelAgent *a, const struct path *p, __u32 all,
 					__u32 any)
 {
@@ -233,9 +240,9 @@ static __always_inline __u64 cover_path(struct KernelAgent *a, const struct path
 
 /* A name in a directory that was reached by a path. */
 static __always_inline __u64 cover_name(struct KernelAgent *a, const struct path *dir,
-					struct dentry *d, __u32 all, __u32 any)
+					struct dentry *d, __u32 all_any)
 {
-	return cover_from(a, as(dentry, d), mount_of(dir->mnt), BOTH(all, any));
+	return cover_from(a, as(dentry, d), mount_of(dir->mnt), all_any);
 }
 
 /*
@@ -262,7 +269,7 @@ static __noinline __u64 cover_dentry(struct KernelAgent *a, struct dentry *d, __
 			break;
 		if (m->mnt_ns == me->nsproxy->mnt_ns && m->mnt.mnt_root == root) {
 			cover = cover_from(a, d, m, all_any);
-			if (enough(rights_of(cover), all_any & 0xff, all_any >> 8))
+			if (enough(rights_of(cover), all_any & 0xff, all_any >> 8 & RIGHTS_WANTED))
 				return cover;
 			best |= cover;
 		}

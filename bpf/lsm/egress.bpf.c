@@ -139,7 +139,7 @@ static __always_inline int decide_packet(struct KernelAgent *a, struct __sk_buff
 	if (note && note->left == a->list && p.protocol == IPPROTO_TCP && !p.strange)
 		return PASS;
 	if (!p.strange) {
-		cover = net_cover(a->list, &p.to) ?: local_cover(a, &p.from);
+		cover = net_cover(a->list, &p.to, WANT_COUNTED) ?: local_cover(a, &p.from, WANT_COUNTED);
 		if (cover) {
 			if (note && !(cover & COVER_EXPIRES))
 				note->left = a->list;

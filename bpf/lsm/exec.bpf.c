@@ -11,13 +11,21 @@ static __always_inline bool is_expected(struct KernelAgent *a, struct file *f)
 	       (a->interpreter.dev == k.dev && a->interpreter.ino == k.ino);
 }
 
+/* The use that its open was (wanted_by_open), or another where that took none. The rule, or 0. */
+static __noinline __u64 run_by_use(struct KernelAgent *a, struct file *f)
+{
+	if (used_on(a, f, 0, RIGHT_EXEC, 0))
+		return ruling_of(cover_to_see(a, &f->f_path, RIGHT_EXEC, 0));
+	return open_by_use(a, f, RIGHT_EXEC);
+}
+
 /* Asked for the program, and once more for the interpreter of a script. */
 SEC("lsm/bprm_check_security")
 int BPF_PROG(bprm_check_security, struct linux_binprm *bprm)
 {
 	struct KernelAgent *a = current_agent();
 	struct file *f = bprm->file;
-	__u64 cover;
+	__u64 cover, by;
 
 	if (!a)
 		return 0;
@@ -29,11 +37,12 @@ int BPF_PROG(bprm_check_security, struct linux_binprm *bprm)
 	if (unlikely(a->flags & FLAG_EXPECT) && !is_expected(a, f))
 		return report_path(a, &f->f_path, DENIAL(BPRM_CHECK, RIGHT_EXEC), 0);
 	cover = cover_file(a, f, RIGHT_EXEC, 0);
-	if (!enough(rights_of(cover), RIGHT_EXEC, 0))
+	by = enough(rights_of(cover), RIGHT_EXEC, 0) ? ruling_of(cover) : run_by_use(a, f);
+	if (!by && !enough(rights_of(cover), RIGHT_EXEC, 0))
 		return report_path(a, &f->f_path, DENIAL(BPRM_CHECK, RIGHT_EXEC), 0);
 	/* The kernel starts with both names equal and changes one of them for a script. */
 	if (bprm->interp == bprm->filename)
-		return report_path(a, &f->f_path, EXECUTED(BPRM_CHECK), ruling_of(cover));
+		return report_path(a, &f->f_path, EXECUTED(BPRM_CHECK), by);
 	return 0;
 }
 

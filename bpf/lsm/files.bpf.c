@@ -42,15 +42,17 @@ static __always_inline bool is_plain_write(void)
 static __always_inline bool appends(struct KernelAgent *a, struct file *f)
 {
 	return (f->f_flags & O_APPEND_BIT) && is_plain_write() &&
-	       (rights_of(cover_path(a, &f->f_path, RIGHT_APPEND, 0)) & RIGHT_APPEND);
+	       ((rights_of(cover_path(a, &f->f_path, RIGHT_APPEND, 0)) & RIGHT_APPEND) ||
+		used_on(a, f, 0, RIGHT_APPEND, 0));
 }
 
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *f)
 {
 	struct KernelAgent *a = current_agent();
+	__u64 cover, used = 0;
 	__u32 all, any;
-	__u64 cover;
+	int verdict;
 
 	if (!a)
 		return outsider_opens(f);
@@ -67,11 +69,6 @@ int BPF_PROG(file_open, struct file *f)
 		clear_suspect();
 		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
 	}
-	cover = cover_file(a, f, all, any);
-	if (!enough(rights_of(cover), all, any)) {
-		clear_suspect();
-		return report_path(a, &f->f_path, DENIAL(FILE_OPEN, all | any), 0);
-	}
 	if (is_proc(f)) {
 		__u64 what = refused_in_proc(a, f, all);
 
@@ -80,7 +77,18 @@ int BPF_PROG(file_open, struct file *f)
 			return report_path(a, &f->f_path, what, 0);
 		}
 	}
-	return report_path(a, &f->f_path, USE(FILE_OPEN, all | any), ruling_of(cover));
+	cover = cover_file(a, f, all, any);
+	if (!enough(rights_of(cover), all, any)) {
+		used = open_by_use(a, f, missing(cover, all, any));
+		if (!used) {
+			clear_suspect();
+			return report_path(a, &f->f_path, DENIAL(FILE_OPEN, all | any), 0);
+		}
+	}
+	verdict = report_path(a, &f->f_path, USE(FILE_OPEN, all | any), used ?: ruling_of(cover));
+	if (verdict && used)
+		not_opened(f);
+	return verdict;
 }
 
 /* The file goes, and what was remembered of it; its address may be another file's next. */
@@ -92,6 +100,8 @@ int BPF_PROG(file_freed, struct file *f)
 
 	if (o && o->file == file)
 		o->file = 0;
+	if (any_counted())
+		bpf_map_delete_elem(&taken, &file);
 	return 0;
 }
 
@@ -116,12 +126,14 @@ static __always_inline bool is_settled(struct KernelAgent *a, struct file *f, __
 static __always_inline int recheck(struct KernelAgent *a, struct file *f, __u32 all, __u32 any,
 				   __u64 what)
 {
+	__u64 cover;
 	int verdict;
 
 	settle_own_moves(true);
 	if (is_settled(a, f, all, &verdict))
 		return verdict;
-	if (enough(rights_of(cover_file(a, f, all, any)), all, any))
+	cover = cover_file(a, f, all, any);
+	if (enough(rights_of(cover), all, any) || used_on(a, f, cover, all, any))
 		return 0;
 	return report_path(a, &f->f_path, what, 0);
 }
@@ -183,7 +195,7 @@ static __always_inline void mark_mapped(struct KernelAgent *a, __u32 by)
  * right away looks for a mark, after the new list is in place: so a mark is made before the list is
  * looked at once more, and one of the two sees the other.
  */
-static __noinline bool may_map(struct KernelAgent *a, const struct path *p, __u32 all, __u32 any)
+static __noinline bool may_map(struct KernelAgent *a, struct file *f, __u32 all, __u32 any)
 {
 	int i;
 
@@ -191,9 +203,12 @@ static __noinline bool may_map(struct KernelAgent *a, const struct path *p, __u3
 		__u64 list = list_now(a);
 		struct found found = {};
 
-		walk(list, &found, as(dentry, p->dentry), mount_of(p->mnt), BOTH(all, any));
-		if (!enough(rights_of(found.cover), all, any))
-			return false;
+		walk(list, &found, as(dentry, f->f_path.dentry), mount_of(f->f_path.mnt), BOTH(all, any));
+		if (!enough(rights_of(found.cover), all, any)) {
+			if (!used_on(a, f, found.cover, all, any))
+				return false;
+			found.by = found.by == BY_NONE ? used_by(f) : BY_SEVERAL;
+		}
 		mark_mapped(a, found.by);
 		if (list_now(a) == list)
 			return true;
@@ -252,14 +267,14 @@ int BPF_PROG(mmap_file, struct file *f, unsigned long asked, unsigned long prot,
 		all = RIGHT_WRITE;
 	if (is_settled(a, f, all, &verdict))
 		return verdict;
-	if (may_map(a, &f->f_path, all, to_map(strict)))
+	if (may_map(a, f, all, to_map(strict)))
 		return 0;
 	return report_path(a, &f->f_path, DENIAL(MMAP_FILE, all ?: strict ? RIGHT_EXEC : RIGHT_READ), 0);
 }
 
 static __noinline int refuse_code(struct KernelAgent *a, struct file *f)
 {
-	return f ? report_dentry(a, f->f_path.dentry, mount_of(f->f_path.mnt), FORBIDDEN(CODE_MEMORY, RIGHT_EXEC)) :
+	return f ? report_dentry(a, f->f_path.dentry, mount_of(f->f_path.mnt), FORBIDDEN(CODE_MEMORY, RIGHT_EXEC), 0) :
 		   report_plain(a, FORBIDDEN(CODE_MEMORY, RIGHT_EXEC), 0);
 }
 
@@ -282,10 +297,10 @@ int BPF_PROG(file_mprotect, struct vm_area_struct *vma, unsigned long asked, uns
 		return 0;
 	if ((prot & PROT_WRITE) && (vma->vm_flags & VM_SHARED))
 		all = RIGHT_WRITE;
-	if (!quarantined(a) && may_map(a, &f->f_path, all, to_map(strict)))
+	if (!quarantined(a) && may_map(a, f, all, to_map(strict)))
 		return 0;
 	return report_dentry(a, f->f_path.dentry, mount_of(f->f_path.mnt),
-			     DENIAL(FILE_MPROTECT, all ?: strict ? RIGHT_EXEC : RIGHT_READ));
+			     DENIAL(FILE_MPROTECT, all ?: strict ? RIGHT_EXEC : RIGHT_READ), 0);
 }
 
 /* A descriptor that somebody handed over. */

@@ -155,6 +155,17 @@ static __always_inline int set_rights(struct Control *c)
 	return 0;
 }
 
+static __always_inline int add_uses(struct Control *c)
+{
+	__u32 number = c->number;
+	struct UseCounter *n = bpf_map_lookup_elem(&counters, &number);
+
+	if (!n)
+		return -ENOENT;
+	__sync_fetch_and_add(&n->left, c->value);
+	return 0;
+}
+
 static __always_inline int set_parent(struct Control *c)
 {
 	__u64 child = c->cgroup;
@@ -191,6 +202,8 @@ int control(struct Control *c)
 		return set_rights(c);
 	if (c->op == CONTROL_SET_PARENT)
 		return set_parent(c);
+	if (c->op == CONTROL_ADD_USES)
+		return add_uses(c);
 	group = bpf_cgroup_from_id(c->cgroup);
 	if (!group)
 		return -ENOENT;

@@ -12,11 +12,6 @@
 /* In thread_info.status: a call of the 32-bit table, which has other numbers. */
 #define TS_COMPAT 2
 
-static __always_inline __u64 list_now(struct KernelAgent *a)
-{
-	return *(volatile __u64 *)&a->list;
-}
-
 static __always_inline bool note_kept(struct KernelAgent *a, __u32 by, __u32 kind)
 {
 	struct KeptKey k = { .aid = a->aid, .file = by == BY_NONE ? KEPT_BY_SEVERAL : by, .kind = kind };
@@ -50,9 +45,20 @@ static __noinline bool may_keep(struct KernelAgent *a, const struct path *p, __u
 	return false;
 }
 
-static __always_inline struct errand *errand(__u64 flags)
+/* As may_keep(), of a file that was got by a use. */
+static __noinline bool may_keep_used(struct KernelAgent *a, struct file *f, __u32 all, __u32 kind)
 {
-	return bpf_task_storage_get(&errands, bpf_get_current_task_btf(), NULL, flags);
+	int i;
+
+	for (i = 0; i < KEEP_TRIES; i++) {
+		__u64 list = list_now(a);
+
+		if (!used_on(a, f, 0, all, 0) || !note_kept(a, used_by(f), kind))
+			return false;
+		if (list_now(a) == list)
+			return true;
+	}
+	return false;
 }
 
 /* Remembers by what the first file of this call was decided; 0 ends the errand. */
@@ -114,9 +120,15 @@ static __noinline bool may_move(struct KernelAgent *a, struct file *f, long call
 	struct found found = {};
 
 	if (call == CALL_SPLICE || !seems_to_copy())
-		return set_errand(a, 0, 0) && may_keep(a, &f->f_path, RIGHT_READ, KEPT_PAGES);
+		return set_errand(a, 0, 0) && (may_keep(a, &f->f_path, RIGHT_READ, KEPT_PAGES) ||
+					       may_keep_used(a, f, RIGHT_READ, KEPT_PAGES));
 	walk(list_now(a), &found, as(dentry, f->f_path.dentry), mount_of(f->f_path.mnt), RIGHT_READ);
-	return enough(rights_of(found.cover), RIGHT_READ, 0) && set_errand(a, found.by, KEPT_PAGES);
+	if (!enough(rights_of(found.cover), RIGHT_READ, 0)) {
+		if (!used_on(a, f, 0, RIGHT_READ, 0))
+			return false;
+		found.by = used_by(f);
+	}
+	return set_errand(a, found.by, KEPT_PAGES);
 }
 
 /*

@@ -75,6 +75,31 @@ struct {
 	__type(value, struct Grant);
 } unix_abstract_caps SEC(".maps");
 
+/* Rules that may be used so often and no more, and how often they may still be. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct CountedKey);
+	__type(value, struct Counted);
+} counted SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, struct UseCounter);
+} counters SEC(".maps");
+
+/* Open files that were got by a use, by their address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 17);
+	__type(key, __u64);
+	__type(value, struct TakenFile);
+} taken SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -118,6 +143,10 @@ struct socket_note {
 	/* The lists of rights at the last packet that might leave, and at the last that might not; zero for none. */
 	__u64 left;
 	__u64 stopped;
+	/* The uses that it was connected and bound by; of a UNIX socket, which other one that was to. */
+	__u64 joined;
+	struct Taken connected;
+	struct Taken bound;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -236,6 +265,10 @@ struct errand {
 	/* As in `kept`; 0 for no errand. */
 	__u32 by;
 	__u32 kind;
+	/* The name that was to be made by a use, and the use and its rule: opening the file is part of it. */
+	__u64 made;
+	__u64 use_ruling;
+	struct Taken use;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);

@@ -5,6 +5,9 @@
 static __always_inline int decide_path(struct KernelAgent *a, const struct path *path, __u32 all,
 				       __u64 what)
 {
+	struct TakenFile t = {};
+	__u64 cover, by;
+
 	if (unlikely(quarantined(a)))
 		return report_path(a, path, DENIAL(QUARANTINE, 0), 0);
 	if (is_control_fs(path->dentry->d_sb->s_magic))
@@ -12,29 +15,64 @@ static __always_inline int decide_path(struct KernelAgent *a, const struct path 
 	/* The mode of what is no process's is one for every /proc. */
 	if (path->dentry->d_sb->s_magic == PROC_MAGIC && is_machines(as(dentry, path->dentry), true))
 		return report_path(a, path, DENIAL(PROC_READ, all), 0);
-	if (enough(rights_of(cover_path(a, path, all, 0)), all, 0))
+	cover = cover_path(a, path, all, 0);
+	if (enough(rights_of(cover), all, 0))
 		return 0;
+	by = change_by_use(a, path->dentry, mount_of(path->mnt), missing(cover, all, 0), &t);
+	if (by)
+		return recorded(&t, report_path(a, path, as_use(what), by));
 	return report_path(a, path, what, 0);
 }
 
+/* How a name is to be changed, and by what. */
+struct change {
+	/* Rights that are wanted, as for walk(). */
+	__u32 all_any;
+	__u32 reserved;
+	/* The use that allowed it and its rule; 0 for none. */
+	__u64 by;
+	struct TakenFile use;
+};
+
 /* What is to be reported of a name in a directory, 0 if it may; without an inode the directory decides. */
-static __always_inline __u64 judge_name(struct KernelAgent *a, const struct path *dir,
-					struct dentry *d, __u32 all, __u32 any, __u64 what)
+static __noinline __u64 judge_name(struct KernelAgent *a, const struct path *dir, struct dentry *d,
+				   struct change *c, __u64 what)
 {
+	__u32 all = c->all_any & 0xff, any = c->all_any >> 8 & 0xff;
+	__u64 cover;
+
 	if (unlikely(quarantined(a)))
 		return DENIAL(QUARANTINE, 0);
 	if (is_control_fs(dir->dentry->d_sb->s_magic))
 		return DENIAL(CGROUP_WRITE, all);
-	if (enough(rights_of(cover_name(a, dir, d, all, any)), all, any))
+	cover = cover_name(a, dir, d, c->all_any);
+	if (enough(rights_of(cover), all, any))
 		return 0;
-	return what;
+	c->by = change_by_use(a, d, mount_of(dir->mnt), missing(cover, all, any), &c->use);
+	return c->by ? as_use(what) : what;
 }
 
 static __always_inline int decide_name(struct KernelAgent *a, const struct path *dir,
 				       struct dentry *d, __u32 all, __u32 any, __u64 what)
 {
-	what = judge_name(a, dir, d, all, any, what);
-	return what ? report_name(a, dir, d, what) : 0;
+	struct change c = { .all_any = BOTH(all, any) };
+
+	what = judge_name(a, dir, d, &c, what);
+	if (!what)
+		return 0;
+	return recorded(&c.use, report_name(a, dir, d, what, c.by));
+}
+
+/* A file is made by a use: opening it belongs to that. */
+static __noinline int make_by_use(struct KernelAgent *a, const struct path *dir, struct dentry *d,
+				  struct change *c, __u64 what)
+{
+	int verdict = recorded(&c->use, report_name(a, dir, d, what, c->by));
+
+	/* Where there is no room for it the open takes one of its own. */
+	if (!verdict)
+		expect_use(d, &c->use.uses[0], c->by);
+	return verdict;
 }
 
 /* Without this check a refused O_CREAT would leave an empty file behind. */
@@ -42,6 +80,7 @@ SEC("lsm/path_mknod")
 int BPF_PROG(path_mknod, const struct path *dir, struct dentry *d, umode_t mode, unsigned int dev)
 {
 	struct KernelAgent *a = current_agent();
+	struct change c = { .all_any = RIGHT_CREATE };
 	__u32 kind = mode & S_IFMT;
 	__u64 what;
 
@@ -50,13 +89,15 @@ int BPF_PROG(path_mknod, const struct path *dir, struct dentry *d, umode_t mode,
 		return outsider_names(dir, d);
 	report_left(a);
 	if (kind == S_IFCHR || kind == S_IFBLK)
-		return report_name(a, dir, d, FORBIDDEN(PATH_MKNOD, RIGHT_CREATE));
-	what = judge_name(a, dir, d, RIGHT_CREATE, 0, DENIAL(PATH_MKNOD, RIGHT_CREATE));
+		return report_name(a, dir, d, FORBIDDEN(PATH_MKNOD, RIGHT_CREATE), 0);
+	what = judge_name(a, dir, d, &c, DENIAL(PATH_MKNOD, RIGHT_CREATE));
 	if (!what)
 		return 0;
+	if (c.by)
+		return make_by_use(a, dir, d, &c, what);
 	if (as(dentry, d)->d_flags & bpf_core_enum_value(enum dentry_flags, DCACHE_PAR_LOOKUP))
 		return suspect_name(dir, d, what);
-	return report_name(a, dir, d, what);
+	return report_name(a, dir, d, what, 0);
 }
 
 /* Whether the open failed for what path_mknod answered. */
@@ -134,21 +175,30 @@ int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *d)
 	return decide_name(a, dir, d, RIGHT_DELETE, 0, DENIAL(PATH_RMDIR, RIGHT_DELETE));
 }
 
+/* What a name gives: by rules that are not counted, and in bits 8-15 by any. */
+static __noinline __u32 given_by_name(struct KernelAgent *a, const struct path *dir, struct dentry *d)
+{
+	__u32 plain = rights_of(cover_name(a, dir, d, RIGHTS_ALL)) & 0xff;
+
+	if (!any_counted())
+		return plain;
+	return plain | (rights_of(cover_name(a, dir, d, RIGHTS_ALL | WANT_COUNTED)) & 0xff) << 8;
+}
+
 /* A file must not gain, at its new place, a right that it lacks at its old one. */
 static __always_inline bool would_gain(struct KernelAgent *a, const struct path *old_dir,
 				       struct dentry *old, const struct path *new_dir,
 				       struct dentry *new)
 {
-	__u32 before = rights_of(cover_name(a, old_dir, old, RIGHTS_ALL, 0));
-	__u32 after = rights_of(cover_name(a, new_dir, new, RIGHTS_ALL, 0));
+	__u32 before = given_by_name(a, old_dir, old), after = given_by_name(a, new_dir, new);
 
-	return after & ~before & RIGHTS_OPEN;
+	return after & ~before & BOTH(RIGHTS_OPEN, RIGHTS_OPEN);
 }
 
 /* The refusal of a name that would give more than the old one does: what may be read may be copied instead. */
 static __always_inline __u64 not_across(struct KernelAgent *a, const struct path *dir, struct dentry *old, __u64 what)
 {
-	return rights_of(cover_name(a, dir, old, RIGHT_READ, 0)) & RIGHT_READ ? what | AS_EXDEV : what;
+	return rights_of(cover_name(a, dir, old, RIGHT_READ)) & RIGHT_READ ? what | AS_EXDEV : what;
 }
 
 /* Whether `d` lies at or below `top`, within one file system. A global function, verified once. */
@@ -190,7 +240,7 @@ __noinline int covered_alike(__u64 list, struct dentry *from __arg_untrusted, st
 			know(&k, from->d_sb, inode);
 			n = node_of(&k, &number);
 			if (n && n->sets &&
-			    rights_of(add_sets(list, number, n->sets, 0, RIGHTS_ALL | WANT_BELOW)))
+			    rights_of(add_sets(list, number, n->sets, 0, RIGHTS_ALL | WANT_BELOW | WANT_COUNTED)))
 				return lies_below(old, from);
 		}
 		/* What is above the file system is above both names: a link stays on one mount. */
@@ -217,7 +267,7 @@ int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentr
 	if (would_gain(a, dir, old, dir, new) ||
 	    !covered_alike(a->list, as(dentry, dir->dentry), as(dentry, old)))
 		return report_dentry(a, old, mount_of(dir->mnt),
-				     not_across(a, dir, old, DENIAL(PATH_LINK, RIGHT_READ)));
+				     not_across(a, dir, old, DENIAL(PATH_LINK, RIGHT_READ)), 0);
 	return 0;
 }
 
@@ -246,7 +296,7 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 	if (would_gain(a, old_dir, old, new_dir, new) ||
 	    (swap && would_gain(a, new_dir, new, old_dir, old)))
 		return report_name(a, new_dir, new,
-				   not_across(a, old_dir, old, DENIAL(PATH_RENAME, RIGHTS_OPEN)));
+				   not_across(a, old_dir, old, DENIAL(PATH_RENAME, RIGHTS_OPEN)), 0);
 	return 0;
 }
 
@@ -400,7 +450,7 @@ int BPF_PROG(inode_getattr, const struct path *path)
 		return report_path(a, path, DENIAL(QUARANTINE, 0), 0);
 	if (is_internal(path))
 		return 0;
-	if (enough(rights_of(cover_path(a, path, 0, any)), 0, any) ||
+	if (enough(rights_of(cover_to_see(a, path, 0, any)), 0, any) ||
 	    is_signpost(a, as(dentry, path->dentry)))
 		return 0;
 	return report_path(a, path, DENIAL(INODE_GETATTR, RIGHT_TRAVERSE), 0);
@@ -419,9 +469,20 @@ static __always_inline bool on_behalf(void)
 	return me->cred != me->real_cred && me->cred->cap_effective.val;
 }
 
+/* Without a mount only rules within the file system count. */
+static __noinline int change_dentry(struct KernelAgent *a, struct dentry *d, __u32 wanted, __u64 what)
+{
+	struct TakenFile t = {};
+	__u64 by = change_by_use(a, d, NULL, wanted, &t);
+
+	return by ? recorded(&t, report_dentry(a, d, NULL, as_use(what), by)) : report_dentry(a, d, NULL, what, 0);
+}
+
+/* To change something takes `all`; to see it one of `any`. */
 static __always_inline int decide_dentry(struct dentry *d, __u32 all, __u32 any, __u64 what)
 {
 	struct KernelAgent *a = current_agent();
+	__u64 cover;
 
 	if (!a)
 		return all ? outsider_alters(d, BROKEN_SEAL(INODE_SETATTR, RIGHT_WRITE)) : 0;
@@ -430,12 +491,12 @@ static __always_inline int decide_dentry(struct dentry *d, __u32 all, __u32 any,
 	d = as(dentry, d);
 	if (d->d_sb->s_flags & SB_KERNMOUNT)
 		return 0;
-	if (!quarantined(a) && !(all && is_control_fs(d->d_sb->s_magic)) &&
-	    enough(rights_of(cover_dentry(a, d, BOTH(all, any))), all, any))
+	if (quarantined(a) || (all && is_control_fs(d->d_sb->s_magic)))
+		return report_dentry(a, d, NULL, what, 0);
+	cover = cover_dentry(a, d, all ? all : BOTH(0, any) | WANT_COUNTED);
+	if (enough(rights_of(cover), all, any) || (!all && is_signpost(a, d)))
 		return 0;
-	if (!all && !quarantined(a) && is_signpost(a, d))
-		return 0;
-	return report_dentry(a, d, NULL, what);
+	return all ? change_dentry(a, d, missing(cover, all, 0), what) : report_dentry(a, d, NULL, what, 0);
 }
 
 SEC("lsm/inode_setattr")

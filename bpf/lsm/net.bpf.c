@@ -18,8 +18,8 @@ static __always_inline void net_key(struct NetKey *k, __u16 op)
 	k->op = op;
 }
 
-/* One set and one port exactly; an expired longer prefix must not hide a shorter one that lives. */
-static __always_inline __u64 net_lookup(struct NetKey *k)
+/* One set and one port exactly; a longer prefix that does not count must not hide a shorter one that does. */
+static __always_inline __u64 net_lookup(struct NetKey *k, __u32 want)
 {
 	int i;
 
@@ -30,9 +30,9 @@ static __always_inline __u64 net_lookup(struct NetKey *k)
 
 		if (!g)
 			return 0;
-		if (!over(g))
+		if (!over(g) && counts_for(k->set, g, want))
 			return 1 | (g->expires_ns ? COVER_EXPIRES : 0) | ruling(k->set, g->rule);
-		prefix = g->rights >> NET_PREFIX_SHIFT;
+		prefix = g->rights >> NET_PREFIX_SHIFT & 0xff;
 		if (!prefix || prefix > 128)
 			return 0;
 		k->prefix_len = NET_KEY_FIXED_BITS + prefix - 1;
@@ -40,8 +40,8 @@ static __always_inline __u64 net_lookup(struct NetKey *k)
 	return 0;
 }
 
-/* Every set of the list: the port itself, then any port. A global function, verified once. */
-__noinline __u64 net_cover(__u64 list, struct NetKey *k __arg_nonnull)
+/* Every set of the list: the port itself, then any port. `want` says which counted rules count (counted.h). A global function, verified once. */
+__noinline __u64 net_cover(__u64 list, struct NetKey *k __arg_nonnull, __u32 want)
 {
 	struct RightsList *l = bpf_map_lookup_elem(&lists, &list);
 	__u16 port = k->port;
@@ -56,10 +56,10 @@ __noinline __u64 net_cover(__u64 list, struct NetKey *k __arg_nonnull)
 		if (!(l->net & 1u << i))
 			continue;
 		k->set = l->sets[i];
-		cover = net_lookup(k);
+		cover = net_lookup(k, want);
 		if (!cover && port) {
 			k->port = 0;
-			cover = net_lookup(k);
+			cover = net_lookup(k, want);
 			k->port = port;
 		}
 		if (cover)
@@ -141,19 +141,33 @@ static __always_inline void local_key(struct NetKey *k, struct sock *sk)
 }
 
 /* The right to listen on a port of every address covers what arrives at any one. */
-static __always_inline __u64 local_cover(struct KernelAgent *a, struct NetKey *k)
+static __always_inline __u64 local_cover(struct KernelAgent *a, const struct NetKey *local, __u32 want)
 {
-	__u64 cover = net_cover(a->list, k);
+	struct NetKey k = *local;
+	__u64 cover = net_cover(a->list, &k, want);
 
 	if (!cover) {
-		put_v4(k->addr, 0);
-		cover = net_cover(a->list, k);
+		put_v4(k.addr, 0);
+		cover = net_cover(a->list, &k, want);
 	}
 	if (!cover) {
-		__builtin_memset(k->addr, 0, sizeof(k->addr));
-		cover = net_cover(a->list, k);
+		__builtin_memset(k.addr, 0, sizeof(k.addr));
+		cover = net_cover(a->list, &k, want);
 	}
 	return cover;
+}
+
+/* What a socket was connected or bound by is still a use of a rule that covers where it is. */
+static __noinline bool connected_by_use(struct KernelAgent *a, struct socket_note *note, struct NetKey *to)
+{
+	return any_counted() && note && still_counts(list_now(a), &note->connected) &&
+	       net_cover(list_now(a), to, WANT_COUNTED);
+}
+
+static __noinline bool bound_by_use(struct KernelAgent *a, struct socket_note *note, const struct NetKey *local)
+{
+	return any_counted() && note && still_counts(list_now(a), &note->bound) &&
+	       local_cover(a, local, WANT_COUNTED);
 }
 
 SEC("lsm/socket_create")
@@ -185,27 +199,66 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 	return report_address(a, &k, type, DENIAL(SOCKET_CREATE, family), 0);
 }
 
+/* The last one that it went to, and the connection to that has not ended: a call that waits for it asks once more. */
+static __always_inline bool goes_on(struct socket *sock, struct sock *sk, const struct socket_note *note,
+				    const struct NetKey *k)
+{
+	const __u32 *last = (const __u32 *)note->last_addr, *to = (const __u32 *)k->addr;
+
+	return note->last_port == k->port && last[0] == to[0] && last[1] == to[1] && last[2] == to[2] &&
+	       last[3] == to[3] && (sock->type != SOCK_STREAM || sk->__sk_common.skc_state != TCP_CLOSE);
+}
+
+/* A use for a connection, or for datagrams to one address: its rule, or 0. */
+static __noinline __u64 connect_by_use(struct KernelAgent *a, struct socket_note *note, struct NetKey *k)
+{
+	__u64 by = any_counted() ? ruling_of(net_cover(list_now(a), k, WANT_LEFT)) : 0;
+
+	return by && take_ruled(by, &note->connected) ? by : 0;
+}
+
+static __noinline __u64 bind_by_use(struct KernelAgent *a, struct sock *sk, const struct NetKey *k)
+{
+	__u64 by = any_counted() ? ruling_of(local_cover(a, k, WANT_LEFT)) : 0;
+	struct socket_note *note = by ? note_of(sk, BPF_LOCAL_STORAGE_GET_F_CREATE) : NULL;
+
+	return note && take_ruled(by, &note->bound) ? by : 0;
+}
+
+/* A use that could not be recorded did not happen. */
+static __always_inline int recorded_use(struct Taken *t, int verdict)
+{
+	if (verdict) {
+		give_back(t);
+		t->id = 0;
+	}
+	return verdict;
+}
+
 /* Decides about an address that the caller names. */
 static __always_inline int decide_connect(struct KernelAgent *a, struct socket *sock,
 					  struct sock *sk, struct NetKey *k, int family,
 					  __u64 hook_denial, __u64 hook_use)
 {
-	struct socket_note *note;
-	__u64 cover = net_cover(a->list, k);
+	struct socket_note *note = note_of(sk, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u64 cover = net_cover(a->list, k, 0), used = 0;
 
-	if (!cover)
-		return report_address(a, k, sock->type, hook_denial | (__u64)family << 32, 0);
-	note = note_of(sk, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!note)
-		return report_address(a, k, sock->type, hook_denial | (__u64)family << 32, 0);
+	hook_denial |= (__u64)family << 32;
+	if (note && !cover && goes_on(sock, sk, note, k))
+		cover = connected_by_use(a, note, k);
+	if (note && !cover)
+		used = connect_by_use(a, note, k);
+	if (!note || !(cover | used))
+		return report_address(a, k, sock->type, hook_denial, 0);
 	note->owner = a->aid;
 	note->checked = 0;
 	note->last_port = k->port;
 	__builtin_memcpy(note->last_addr, k->addr, 16);
-	if (!hook_use)
-		return 0;
-	note->outgoing = 1;
-	return report_address(a, k, sock->type, hook_use | (__u64)family << 32, ruling_of(cover));
+	if (hook_use)
+		note->outgoing = 1;
+	if (used)
+		return recorded_use(&note->connected, report_address(a, k, sock->type, as_use(hook_denial), used));
+	return hook_use ? report_address(a, k, sock->type, hook_use | (__u64)family << 32, ruling_of(cover)) : 0;
 }
 
 /* Takes back what a datagram socket was connected to. Of a stream tcp_peers still has to hear that it was one. */
@@ -263,8 +316,8 @@ int BPF_PROG(socket_bind, struct socket *sock, struct sockaddr *address, int len
 {
 	struct KernelAgent *a = current_agent();
 	struct sock *sk = sock->sk;
+	__u64 cover, used;
 	struct NetKey k;
-	__u64 cover;
 	int family;
 
 	if (!a || !sk)
@@ -279,24 +332,26 @@ int BPF_PROG(socket_bind, struct socket *sock, struct sockaddr *address, int len
 	family = read_address(&k, address, length, true);
 	if (!k.port)
 		return 0; /* any free port, as connect() takes one; listen() is asked about it */
-	cover = net_cover(a->list, &k);
-	if (!cover)
+	cover = net_cover(a->list, &k, 0);
+	used = cover ? 0 : bind_by_use(a, sk, &k);
+	if (!(cover | used))
 		return report_address(a, &k, sock->type, DENIAL(SOCKET_BIND, family), 0);
-	return report_address(a, &k, sock->type, USE(SOCKET_BIND, family), ruling_of(cover));
+	return report_address(a, &k, sock->type, USE(SOCKET_BIND, family), used ?: ruling_of(cover));
 }
 
-/* Listening and accepting need the right to the socket's own address. */
+/* Listening and accepting need the right to the socket's own address. One that was not bound is, as it listens. */
 static __always_inline int decide_local(struct KernelAgent *a, struct socket *sock,
 					struct sock *sk, __u64 what)
 {
-	struct NetKey k, asked;
+	struct NetKey k;
+	__u64 used;
 
 	net_key(&k, NET_BIND);
 	local_key(&k, sk);
-	asked = k;
-	if (local_cover(a, &k))
+	if (local_cover(a, &k, 0) || bound_by_use(a, note_of(sk, 0), &k))
 		return 0;
-	return report_address(a, &asked, sock->type, what, 0);
+	used = (__u8)(what >> 8) == HOOK_SOCKET_LISTEN ? bind_by_use(a, sk, &k) : 0;
+	return report_address(a, &k, sock->type, used ? as_use(what) : what, used);
 }
 
 static __always_inline int serves(struct socket *sock, __u64 what)
@@ -334,7 +389,7 @@ static __always_inline int recheck_socket(struct KernelAgent *a, struct socket *
 {
 	struct socket_note *note = note_of(sk, 0);
 	__u16 peer_port = sk->__sk_common.skc_dport;
-	struct NetKey k, asked;
+	struct NetKey k;
 	__u64 cover;
 
 	what |= (__u64)sk->__sk_common.skc_family << 32;
@@ -343,30 +398,27 @@ static __always_inline int recheck_socket(struct KernelAgent *a, struct socket *
 	if (peer_port && (!note || !note->outgoing)) {
 		net_key(&k, NET_BIND);
 		local_key(&k, sk);
-		asked = k;
-		cover = local_cover(a, &k);
+		/* Accepting it took no use: that was to listen. */
+		cover = local_cover(a, &k, WANT_COUNTED);
 	} else if (peer_port || (note && note->outgoing && sock->type == SOCK_DGRAM)) {
 		net_key(&k, NET_CONNECT);
 		peer_key(&k, sk);
-		asked = k;
-		cover = net_cover(a->list, &k);
+		cover = net_cover(a->list, &k, 0) ?: connected_by_use(a, note, &k);
 	} else if (sock->type == SOCK_STREAM) {
 		return 0; /* not connected: the kernel refuses by itself */
 	} else {
 		net_key(&k, NET_BIND);
 		local_key(&k, sk);
-		asked = k;
-		cover = local_cover(a, &k);
+		cover = local_cover(a, &k, 0) ?: bound_by_use(a, note, &k);
 		if (!cover && note && note->last_port) {
 			net_key(&k, NET_CONNECT);
 			k.port = note->last_port;
 			__builtin_memcpy(k.addr, note->last_addr, 16);
-			asked = k;
-			cover = net_cover(a->list, &k);
+			cover = net_cover(a->list, &k, 0) ?: connected_by_use(a, note, &k);
 		}
 	}
 	if (!cover)
-		return report_address(a, &asked, sock->type, what, 0);
+		return report_address(a, &k, sock->type, what, 0);
 	if (peer_port && !(cover & COVER_EXPIRES)) {
 		note = note ?: note_of(sk, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (note)

@@ -342,16 +342,16 @@ static __noinline int report_path(struct KernelAgent *a, const struct path *path
 }
 
 static __noinline int report_name(struct KernelAgent *a, const struct path *dir,
-				  struct dentry *name, __u64 what)
+				  struct dentry *name, __u64 what, __u64 ruling)
 {
-	return report_at(a, dir, name, what, 0);
+	return report_at(a, dir, name, what, ruling);
 }
 
 /* A dentry without a path; `m` may be NULL. */
 static __noinline int report_dentry(struct KernelAgent *a, struct dentry *d, struct mount *m,
-				    __u64 what)
+				    __u64 what, __u64 ruling)
 {
-	struct Event *e = event_begin(a, what, 0);
+	struct Event *e = event_begin(a, what, ruling);
 	struct scratch *s;
 
 	if (!e)

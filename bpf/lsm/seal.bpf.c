@@ -125,12 +125,12 @@ static __noinline int outsider_changes_file(struct file *f)
 		if (!proc_file_refused(f, inode) || by_daemon())
 			return 0;
 		return report_dentry(NULL, f->f_path.dentry, mount_of(f->f_path.mnt),
-				     BROKEN_SEAL(PROC_WRITE, RIGHT_WRITE));
+				     BROKEN_SEAL(PROC_WRITE, RIGHT_WRITE), 0);
 	} else {
 		return 0;
 	}
 	return report_dentry(NULL, f->f_path.dentry, mount_of(f->f_path.mnt),
-			     BROKEN_SEAL(CGROUP_WRITE, RIGHT_WRITE));
+			     BROKEN_SEAL(CGROUP_WRITE, RIGHT_WRITE), 0);
 }
 
 /*
@@ -184,7 +184,7 @@ static __noinline int outsider_alters(struct dentry *d, __u64 what)
 	d = as(dentry, d);
 	if (!policy.sealed || !has_own(d->d_sb) || !lies_in_own(d) || by_daemon())
 		return 0;
-	return report_dentry(NULL, d, NULL, what);
+	return report_dentry(NULL, d, NULL, what, 0);
 }
 
 static __always_inline int outsider_opens(struct file *f)
@@ -215,7 +215,7 @@ static __noinline int outsider_names_own(const struct path *dir, struct dentry *
 {
 	if (!policy.sealed || !(lies_in_own(d) || leads_to_own(d)) || by_daemon())
 		return 0;
-	return report_name(NULL, dir, d, BROKEN_SEAL(PATH_UNLINK, RIGHT_DELETE));
+	return report_name(NULL, dir, d, BROKEN_SEAL(PATH_UNLINK, RIGHT_DELETE), 0);
 }
 
 /* Making, removing or renaming a pin or a cgroup of the slice, or what is the daemon's own. */
@@ -237,7 +237,7 @@ static __always_inline int outsider_names(const struct path *dir, struct dentry 
 		    !(own && in_slice(as(kernfs_node, own->i_private))))
 			return 0;
 	}
-	return report_name(NULL, dir, d, BROKEN_SEAL(PATH_UNLINK, RIGHT_DELETE));
+	return report_name(NULL, dir, d, BROKEN_SEAL(PATH_UNLINK, RIGHT_DELETE), 0);
 }
 
 static __always_inline bool sees_same_mounts(struct mount *m)

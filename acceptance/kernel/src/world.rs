@@ -7,7 +7,7 @@ use abi::{AgentId, AgentState, Capability};
 use anyhow::{Context, Result, ensure};
 use kernel::{
     EventReader, Kernel, KernelRule, KernelScope, Launch, LoadOptions, Namespaces, NewAgent,
-    Remains, SetId, Waiting,
+    Remains, SetId, Uses, Waiting,
 };
 use libc::O_PATH;
 use std::cell::{Cell, RefCell};
@@ -235,8 +235,8 @@ impl World {
             Place::Path(path) => KernelScope::File(Arc::new(self.handle(path)?)),
             Place::Other(scope) => scope.clone(),
         };
-        let Given { capability, expires_ns, code, .. } = *given;
-        Ok(KernelRule { capability, scope, expires_ns, code })
+        let Given { capability, expires_ns, code, uses, .. } = *given;
+        Ok(KernelRule { capability, scope, expires_ns, code, uses })
     }
 
     /// The file that a path leads to.
@@ -497,6 +497,7 @@ pub struct Given {
     pub place: Place,
     pub expires_ns: u64,
     pub code: bool,
+    pub uses: Option<Uses>,
 }
 
 #[derive(Clone)]
@@ -507,17 +508,28 @@ pub enum Place {
 
 /// A rule without a path, that never expires.
 pub fn rule(capability: Capability, scope: KernelScope) -> Given {
-    Given { capability, place: Place::Other(scope), expires_ns: 0, code: false }
+    Given { capability, place: Place::Other(scope), expires_ns: 0, code: false, uses: None }
 }
 
 /// A rule on a path.
 pub fn on(capability: Capability, path: &str) -> Given {
-    Given { capability, place: Place::Path(path.to_owned()), expires_ns: 0, code: false }
+    Given {
+        capability,
+        place: Place::Path(path.to_owned()),
+        expires_ns: 0,
+        code: false,
+        uses: None,
+    }
 }
 
 /// As a profile gives it.
 pub fn code(given: Given) -> Given {
     Given { code: true, ..given }
+}
+
+/// As often as that and no more; rules with one key share a counter.
+pub fn counted(given: Given, key: u64, left: u64) -> Given {
+    Given { uses: Some(Uses { key, left }), ..given }
 }
 
 /// A rule on an address.

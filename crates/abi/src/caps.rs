@@ -22,6 +22,9 @@ pub const RIGHT_APPEND: u32 = 128;
 /// Code may be mapped from it by an agent whose code comes from such files alone ([`crate::agent::FLAG_STRICT`]):
 /// what a profile lets it read.
 pub const RIGHT_LOAD: u32 = 512;
+/// It may be used so often and no more: each use is taken from the rule's counter ([`CountedKey`]), and what was got
+/// by it ([`TakenFile`]) may be used on.
+pub const RIGHT_COUNTED: u32 = 1 << 30;
 /// The same set has another grant on the same file in the next layer; see [`GrantKey::layer`].
 pub const RIGHT_MORE: u32 = 1 << 31;
 
@@ -101,13 +104,73 @@ pub struct GrantKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Grant {
-    /// Bit set of `RIGHT_*`; in `net_caps` 1 plus the prefix length shifted by [`NET_PREFIX_SHIFT`],
-    /// in the other maps 1.
+    /// Bit set of `RIGHT_*`; in `net_caps` 1 plus the prefix length (8 bits) shifted by [`NET_PREFIX_SHIFT`],
+    /// in the other maps 1; [`RIGHT_COUNTED`] in all of them.
     pub rights: u32,
     /// Number of the rule within its set, from 1; 0 for what no rule names.
     pub rule: u32,
     /// `CLOCK_BOOTTIME` nanoseconds after which it is void; 0 is never.
     pub expires_ns: u64,
+}
+
+/// Key of `counted`: a rule of a set that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CountedKey {
+    /// The set.
+    pub set: u32,
+    /// [`Grant::rule`].
+    pub rule: u32,
+}
+
+/// Value of `counted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Counted {
+    /// [`Grant::expires_ns`].
+    pub expires_ns: u64,
+    /// Index into `counters`.
+    pub counter: u32,
+    /// [`Grant::rights`] where it is about files; one use is for all of them.
+    pub rights: u32,
+}
+
+/// Entries of `counters`; a power of two. The first is nobody's.
+pub const COUNTERS: u32 = 1 << 14;
+
+/// Value of `counters`: how often a rule may still be used, whichever sets it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UseCounter {
+    /// Never given to another counter; 0 for nobody's.
+    pub id: u64,
+    /// Uses that are left; below zero for as long as a use that is not there is asked for.
+    pub left: i64,
+}
+
+/// By which use of a counted rule something was got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Taken {
+    /// [`UseCounter::id`]; 0 for none.
+    pub id: u64,
+    /// Index into `counters`.
+    pub counter: u32,
+    /// [`Grant::rule`].
+    pub rule: u32,
+    /// `RIGHT_*` that it was taken for.
+    pub rights: u32,
+    /// Number of the file that the rule stood on.
+    pub by: u32,
+}
+
+/// Value of `taken`, by the address of an open file: it was got by these uses, and may be used on while the rules are
+/// held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TakenFile {
+    /// The uses; a file that is read and written may be got by two.
+    pub uses: [Taken; 2],
 }
 
 /// Slots of `opened_files`; a power of two.

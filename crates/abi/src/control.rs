@@ -85,6 +85,10 @@ pub struct Policy {
     pub own_devices: [u32; OWN_DEVICES],
     /// Block devices (`major << 20 | minor`) beneath, to which nobody writes.
     pub own_disks: [u32; OWN_DISKS],
+    /// 1 once a rule was counted: until then nobody looks for one.
+    pub counted: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
 }
 
 /// Why a measured program is not let in as the daemon ([`crate::event::Hook::Admission`]'s `wanted`): PID 1
@@ -125,6 +129,9 @@ pub const CONTROL_SET_PARENT: u32 = 9;
 /// ([`crate::agent::FLAG_EXPECT`]).
 pub const CONTROL_EXPECT: u32 = 10;
 
+/// [`Control::op`]: adds `value` uses to the counter with the number `number`.
+pub const CONTROL_ADD_USES: u32 = 11;
+
 /// A command to the `control` program. It changes one field in place: counters which the kernel
 /// raises at the same time are not overwritten, and a check that is looking at the value sees it
 /// before or after, never memory that serves another entry meanwhile.
@@ -147,8 +154,8 @@ pub struct Control {
     pub sets: u64,
     /// For [`CONTROL_SET_RIGHTS`].
     pub grant: GrantKey,
-    /// Reserved, zero.
-    pub padding: u32,
+    /// For [`CONTROL_ADD_USES`].
+    pub number: u32,
 }
 
 /// [`Resolved::flags`]: there are more folders above than `above` can hold.

@@ -24,6 +24,7 @@ fn generate(root: &Path) -> String {
     config.export.include =
         ["KernelAgent", "RightsList", "FileKey", "FileNode", "GrantKey", "Grant", "OpenedFile"]
             .into_iter()
+            .chain(["CountedKey", "Counted", "UseCounter", "Taken", "TakenFile"])
             .chain(["NetKey", "AbstractKey", "PlainKey", "TcpPeerKey", "KeptKey"])
             .chain(["Event", "SockObject", "Policy", "Control", "Resolved", "Hook", "AgentState"])
             .map(str::to_owned)

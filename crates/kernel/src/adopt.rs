@@ -97,7 +97,7 @@ impl Kernel {
         let slice = options.cgroup_root.join(&options.slice);
         cgroup::write(&slice, "cgroup.freeze", "1")?;
         cgroup::await_frozen(&slice)?;
-        let sets = Arc::new(Sets::adopt(Arc::clone(&maps), options.max_files));
+        let sets = Arc::new(Sets::adopt(Arc::clone(&maps), options.max_files)?);
         Kernel::of(options, hierarchy, maps, sets, object::weaker()?, Some(before))
     }
 

@@ -1,5 +1,6 @@
 //! Rules to map entries: what a set of rules means for the kernel programs.
 
+use crate::counted::CountedRule;
 use crate::{Error, KernelRule, KernelScope, Result, SetId};
 use abi::Capability;
 use abi::caps::*;
@@ -14,6 +15,7 @@ pub(crate) struct Entries {
     pub net: HashMap<NetKey, Grant>,
     pub abstracts: HashMap<AbstractKey, Grant>,
     pub plain: HashMap<PlainKey, Grant>,
+    pub counted: Vec<CountedRule>,
 }
 
 /// What one rule gives on one file.
@@ -43,10 +45,8 @@ impl Builder {
             (_, KernelScope::File(handle)) => {
                 let rights = rights_on(rule, handle.node().directory)
                     .ok_or_else(|| mismatch(number, rule))?;
-                self.on_file(
-                    handle.node().key(),
-                    Layer { rights, rule: number, expires_ns: rule.expires_ns },
-                );
+                self.on_file(handle.node().key(), layer(number, rule, rights));
+                self.count(number, rule, rights);
                 handle.above().iter().for_each(|folder| self.look(folder.key()));
             }
             (Capability::NetConnect, KernelScope::Net { addr, prefix, port }) => {
@@ -58,10 +58,10 @@ impl Builder {
             (Capability::IpcUnix, KernelScope::UnixAbstract(name)) => {
                 self.abstract_name(number, rule, name)?;
             }
-            (Capability::NetRaw, KernelScope::Everything) => {
+            (Capability::NetRaw, KernelScope::Everything) if rule.uses.is_none() => {
                 self.plain(number, rule, PLAIN_NET_RAW)
             }
-            (Capability::AgentSignal, KernelScope::Everything) => {
+            (Capability::AgentSignal, KernelScope::Everything) if rule.uses.is_none() => {
                 self.plain(number, rule, PLAIN_SIGNAL)
             }
             _ => return Err(mismatch(number, rule)),
@@ -77,6 +77,12 @@ impl Builder {
     /// Allows to look at exactly this folder.
     pub fn look(&mut self, folder: FileKey) {
         self.implicit(folder, RIGHT_TRAVERSE);
+    }
+
+    fn count(&mut self, number: u32, rule: &KernelRule, rights: u32) {
+        let counted =
+            |uses| CountedRule { rule: number, uses, rights, expires_ns: rule.expires_ns };
+        self.entries.counted.extend(rule.uses.map(counted));
     }
 
     fn on_file(&mut self, file: FileKey, new: Layer) {
@@ -106,13 +112,15 @@ impl Builder {
             addr: (u128::from_be_bytes(octets) & mask).to_be_bytes(),
         };
         let rights = 1 | u32::from(bits) << NET_PREFIX_SHIFT;
-        keep(&mut self.entries.net, key, grant(number, rule, rights));
+        keep(&mut self.entries.net, key, grant(number, rule, rights))?;
+        self.count(number, rule, 0);
         Ok(())
     }
 
     fn plain(&mut self, number: u32, rule: &KernelRule, what: u32) {
         let key = PlainKey { set: self.set, what };
-        keep(&mut self.entries.plain, key, grant(number, rule, 1));
+        // Of two the one that lasts longer stays, and neither is counted.
+        let _ = keep(&mut self.entries.plain, key, grant(number, rule, 1));
     }
 
     fn abstract_name(&mut self, number: u32, rule: &KernelRule, name: &[u8]) -> Result<()> {
@@ -124,7 +132,8 @@ impl Builder {
         }
         let mut key = AbstractKey { set: self.set, len: name.len() as u32, name: [0; 108] };
         key.name[..name.len()].copy_from_slice(name);
-        keep(&mut self.entries.abstracts, key, grant(number, rule, 1));
+        keep(&mut self.entries.abstracts, key, grant(number, rule, 1))?;
+        self.count(number, rule, 0);
         Ok(())
     }
 
@@ -132,8 +141,11 @@ impl Builder {
     pub fn finish(mut self) -> Result<Entries> {
         for layers in self.entries.files.values_mut() {
             check_depth(layers)?;
-            // What is asked most comes first: lasting before expiring, reading before the rest.
-            layers.sort_by_key(|l| (l.expires_ns != 0, l.rights & RIGHT_READ == 0, l.rule));
+            // What is asked most comes first: lasting before expiring, reading before the rest, and last what is
+            // counted.
+            layers.sort_by_key(|l| {
+                (counts(l.rights), l.expires_ns != 0, l.rights & RIGHT_READ == 0, l.rule)
+            });
         }
         Ok(self.entries)
     }
@@ -142,7 +154,8 @@ impl Builder {
 /// The right to look needs no layer of its own where a lasting grant lies.
 pub(crate) fn add_layer(layers: &mut Vec<Layer>, new: Layer) {
     let same = |l: &&mut Layer| l.expires_ns == new.expires_ns && l.rule == new.rule;
-    let lasting = |l: &&mut Layer| new.rights == RIGHT_TRAVERSE && l.expires_ns == 0;
+    let lasting =
+        |l: &&mut Layer| new.rights == RIGHT_TRAVERSE && l.expires_ns == 0 && !counts(l.rights);
     match layers.iter_mut().find(|l| same(l) || lasting(l)) {
         Some(l) => l.rights |= new.rights,
         None => layers.push(new),
@@ -185,17 +198,45 @@ pub(crate) fn rights_on(rule: &KernelRule, directory: bool) -> Option<u32> {
     })
 }
 
-fn grant(number: u32, rule: &KernelRule, rights: u32) -> Grant {
-    Grant { rights, rule: number, expires_ns: rule.expires_ns }
+/// What a rule gives on a file, as the programs see it.
+pub(crate) fn layer(number: u32, rule: &KernelRule, rights: u32) -> Layer {
+    let Grant { rights, rule, expires_ns } = grant(number, rule, rights);
+    Layer { rights, rule, expires_ns }
 }
 
-/// Of two grants on one key the one that lasts longer stays.
-fn keep<K: Eq + Hash>(map: &mut HashMap<K, Grant>, key: K, new: Grant) {
+fn counts(rights: u32) -> bool {
+    rights & RIGHT_COUNTED != 0
+}
+
+fn grant(number: u32, rule: &KernelRule, rights: u32) -> Grant {
+    let counted = if rule.uses.is_some() { RIGHT_COUNTED } else { 0 };
+    Grant { rights: rights | counted, rule: number, expires_ns: rule.expires_ns }
+}
+
+/// Of two grants on one key the one that lasts longer stays. One that is counted stands alone there, or goes before one
+/// that lasts for good and is not.
+fn keep<K: Eq + Hash>(map: &mut HashMap<K, Grant>, key: K, new: Grant) -> Result<()> {
+    let all = |g: &Grant| !counts(g.rights) && g.expires_ns == 0;
+    if let Some(old) = map.get(&key)
+        && (counts(new.rights) || counts(old.rights))
+    {
+        if !all(&new) && !all(old) {
+            let (rule, old) = (new.rule, old.rule);
+            return Err(Error::Invalid(format!(
+                "rule {rule} is about the same as rule {old}, and one of them is counted"
+            )));
+        }
+        if all(&new) {
+            map.insert(key, new);
+        }
+        return Ok(());
+    }
     let lasts = |g: &Grant| if g.expires_ns == 0 { u64::MAX } else { g.expires_ns };
     let old = map.entry(key).or_insert(new);
     if lasts(&new) > lasts(old) {
         *old = new;
     }
+    Ok(())
 }
 
 fn mismatch(number: u32, rule: &KernelRule) -> Error {

@@ -220,6 +220,16 @@ impl Kernel {
         self.shared.sets.make(rules)
     }
 
+    /// Adds uses to the counter of a rule ([`crate::Uses::key`]); false if no set has it.
+    pub fn add_uses(&self, key: u64, uses: u64) -> Result<bool> {
+        self.shared.sets.add_uses(key, uses)
+    }
+
+    /// How often the rule may still be used; none if no set has it.
+    pub fn uses_left(&self, key: u64) -> Result<Option<u64>> {
+        self.shared.sets.uses_left(key)
+    }
+
     /// Lets a rule of a set stand on another file, for everybody who holds the set: the name that it was
     /// given by leads there now. What is new is there before what is old goes.
     pub fn follow(

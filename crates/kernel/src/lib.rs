@@ -12,6 +12,7 @@ mod child;
 mod children;
 mod commons;
 mod connections;
+mod counted;
 mod create;
 mod entries;
 mod error;
@@ -41,6 +42,7 @@ mod tree;
 mod types;
 
 pub use adopt::{Exited, Footing, Found, Standing};
+pub use counted::Uses;
 pub use error::{Error, Result, SpawnStep};
 pub use events::EventReader;
 pub use features::{Features, Lockdown};

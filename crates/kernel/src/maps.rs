@@ -16,6 +16,8 @@ pub(crate) struct Maps {
     pub net_caps: MapHandle,
     pub unix_abstract_caps: MapHandle,
     pub plain_caps: MapHandle,
+    pub counted: MapHandle,
+    pub counters: MapHandle,
     pub parents: MapHandle,
     pub tcp_peers: MapHandle,
     pub peer_counts: MapHandle,

@@ -222,6 +222,8 @@ fn maps(control: OwnedFd, find: impl Fn(&'static str) -> Result<MapHandle>) -> R
         net_caps: find("net_caps")?,
         unix_abstract_caps: find("unix_abstract_caps")?,
         plain_caps: find("plain_caps")?,
+        counted: find("counted")?,
+        counters: find("counters")?,
         parents: find("parents")?,
         tcp_peers: find("tcp_peers")?,
         peer_counts: find("peer_counts")?,

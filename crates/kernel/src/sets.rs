@@ -1,13 +1,14 @@
 //! Sets of rules in the kernel maps: written whole before anybody holds them, taken away only when
 //! no check can be looking at them any more.
 
-use crate::entries::{Builder, Entries, Layer, add_layer, check_depth, rights_on, stacked};
+use crate::counted::Counters;
+use crate::entries::{Builder, Entries, Layer, add_layer, check_depth, layer, rights_on, stacked};
 use crate::files::{self, Changes, Files, reaches};
 use crate::lock::lock;
 use crate::maps::{self, Maps};
 use crate::{Error, Handle, KernelRule, KernelScope, Result, SetId, sys};
 use abi::caps::*;
-use abi::control::{CONTROL_SET_RIGHTS, CONTROL_VOID_FILE, Control};
+use abi::control::{CONTROL_ADD_USES, CONTROL_SET_RIGHTS, CONTROL_VOID_FILE, Control};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use zerocopy::{FromZeros, IntoBytes};
@@ -21,6 +22,7 @@ pub(crate) struct Sets {
 struct Inner {
     sets: HashMap<u32, Set>,
     files: Files,
+    counters: Counters,
 }
 
 struct Set {
@@ -42,17 +44,19 @@ pub(crate) struct Kinds {
 impl Sets {
     pub fn new(maps: Arc<Maps>, max_files: u32) -> Sets {
         let files = Files::new(max_files);
-        Sets { maps, inner: Mutex::new(Inner { sets: HashMap::new(), files }) }
+        let inner = Inner { sets: HashMap::new(), files, counters: Counters::default() };
+        Sets { maps, inner: Mutex::new(inner) }
     }
 
     /// The sets of a daemon that takes over: its own, in maps that have another's still.
-    pub fn adopt(maps: Arc<Maps>, max_files: u32) -> Sets {
+    pub fn adopt(maps: Arc<Maps>, max_files: u32) -> Result<Sets> {
         let keys = maps::all_keys::<FileKey>(&maps.files);
         let number =
             |file: &FileKey| maps::get::<_, u64>(&maps.files, "files", file).ok().flatten();
         let numbers = keys.into_iter().filter_map(|file| Some((file, number(&file)?)));
         let files = Files::adopt(max_files, numbers.collect::<Vec<_>>());
-        Sets { maps, inner: Mutex::new(Inner { sets: HashMap::new(), files }) }
+        let inner = Inner { sets: HashMap::new(), files, counters: Counters::adopt(&maps)? };
+        Ok(Sets { maps, inner: Mutex::new(inner) })
     }
 
     /// Takes away everything that sets up to `last` have in the maps, and files that nobody needs.
@@ -69,9 +73,11 @@ impl Sets {
         sweep!(net_caps, NetKey);
         sweep!(unix_abstract_caps, AbstractKey);
         sweep!(plain_caps, PlainKey);
+        sweep!(counted, CountedKey);
         let mut changes = Changes::default();
         let mut inner = lock(&self.inner);
         inner.files.settle(&mut changes);
+        inner.counters.settle(m)?;
         files::tell(m, &changes)
     }
 
@@ -149,6 +155,7 @@ impl Sets {
         let mut changes = Changes::default();
         let mut grants = Vec::new();
         // All are counted before one can fail, so that taking them back takes back as many.
+        let counted = inner.counters.add(&self.maps, set, &entries.counted);
         let mut failure = None;
         for (file, layers) in &entries.files {
             match inner.files.take(*file, set, reaches(layers), &mut changes) {
@@ -160,6 +167,7 @@ impl Sets {
             return Err(error);
         }
         let m = &self.maps;
+        counted?;
         maps::put_all(&m.fs_caps, "fs_caps", &grants)?;
         files::tell(m, &changes)?;
         maps::put_all(&m.net_caps, "net_caps", &pairs(&entries.net))?;
@@ -192,6 +200,7 @@ impl Sets {
                 &keys(&entries.abstracts),
             ),
             maps::remove_all(&m.plain_caps, "plain_caps", &keys(&entries.plain)),
+            inner.counters.remove(m, set, &entries.counted),
         ];
         for error in done.into_iter().filter_map(Result::err) {
             tracing::error!(set, %error, "entries of a set that nobody holds stay");
@@ -235,13 +244,13 @@ impl Sets {
         let node = handle.node();
         let rights = rights_on(rule, node.directory)
             .ok_or_else(|| Error::Invalid(format!("rule {number} is not about files")))?;
-        let looks = handle.above().iter().map(|folder| (folder.key(), RIGHT_TRAVERSE, 0, 0));
-        let all: Vec<_> =
-            std::iter::once((node.key(), rights, number, rule.expires_ns)).chain(looks).collect();
-        for (file, rights, rule, expires_ns) in all {
+        let look = Layer { rights: RIGHT_TRAVERSE, rule: 0, expires_ns: 0 };
+        let looks = handle.above().iter().map(|folder| (folder.key(), look));
+        let own = std::iter::once((node.key(), layer(number, rule, rights)));
+        for (file, new) in own.chain(looks).collect::<Vec<_>>() {
             let before = inner.layers(set, file);
             let mut after = before.clone();
-            add_layer(&mut after, Layer { rights, rule, expires_ns });
+            add_layer(&mut after, new);
             check_depth(&after)?;
             self.change_layers(inner, set, file, &before, after)?;
         }
@@ -301,6 +310,22 @@ impl Sets {
             set.entries.files.insert(file, after);
         }
         Ok(())
+    }
+
+    /// Adds uses to the counter with this key; false if there is none.
+    pub fn add_uses(&self, key: u64, uses: u64) -> Result<bool> {
+        let Some(number) = lock(&self.inner).counters.number(key) else { return Ok(false) };
+        let (op, value) = (CONTROL_ADD_USES, uses);
+        sys::control(&self.maps.control, Control { op, value, number, ..Control::new_zeroed() })?;
+        Ok(true)
+    }
+
+    /// Uses that are left of the counter with this key; none if there is no such.
+    pub fn uses_left(&self, key: u64) -> Result<Option<u64>> {
+        let inner = lock(&self.inner);
+        let Some(number) = inner.counters.number(key) else { return Ok(None) };
+        let counter: Option<UseCounter> = maps::get(&self.maps.counters, "counters", &number)?;
+        Ok(counter.map(|counter| u64::try_from(counter.left).unwrap_or(0)))
     }
 
     /// Numbers of files that rested while checks were under way may be used again.

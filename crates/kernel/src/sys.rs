@@ -150,6 +150,16 @@ impl SharedPolicy {
         self.long(offset_of!(Policy, next_set)).load(ORDER)
     }
 
+    /// Says that some rule is counted, for good: from now on the programs look for such.
+    pub fn set_counted(&self) {
+        self.word(offset_of!(Policy, counted)).store(1, ORDER);
+    }
+
+    /// Whether some rule ever was.
+    pub fn counted(&self) -> bool {
+        self.word(offset_of!(Policy, counted)).load(ORDER) != 0
+    }
+
     /// Says which layout the programs were made for.
     pub fn set_layout(&self, layout: u64) {
         self.long(offset_of!(Policy, layout)).store(layout, ORDER);

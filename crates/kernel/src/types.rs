@@ -1,6 +1,6 @@
 //! What callers say to the kernel: agents, sets of rules, programs to start; and what they hear.
 
-use crate::Handle;
+use crate::{Handle, Uses};
 use abi::{AgentId, Capability};
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -123,6 +123,8 @@ pub struct KernelRule {
     pub expires_ns: u64,
     /// What it lets read may be mapped as code by a strict agent.
     pub code: bool,
+    /// It may be used so often and no more; none for as often as one likes.
+    pub uses: Option<Uses>,
 }
 
 /// Where a capability holds.

@@ -4,8 +4,8 @@
 
 use abi::agent::KernelAgent;
 use abi::caps::{
-    AbstractKey, FileKey, FileNode, Grant, GrantKey, NetKey, OpenedFile, PlainKey, RightsList,
-    TcpPeerKey,
+    AbstractKey, Counted, CountedKey, FileKey, FileNode, Grant, GrantKey, NetKey, OpenedFile,
+    PlainKey, RightsList, Taken, TakenFile, TcpPeerKey, UseCounter,
 };
 use abi::control::{Control, Policy, Resolved};
 use abi::event::{Event, SockObject};
@@ -70,6 +70,11 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
     same!(b, NetKey { prefix_len, set, op, port, addr });
     same!(b, AbstractKey { set, len, name });
     same!(b, PlainKey { set, what });
+    same!(b, CountedKey { set, rule });
+    same!(b, Counted { expires_ns, counter, rights });
+    same!(b, UseCounter { id, left });
+    same!(b, Taken { id, counter, rule, rights, by });
+    same!(b, TakenFile { uses });
     same!(b, TcpPeerKey { client_addr, server_addr, client_port, server_port, reserved });
     same!(
         b,
@@ -104,10 +109,12 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             own_above,
             own_devices,
             own_disks,
+            counted,
+            reserved,
             layout
         }
     );
-    same!(b, Control { op, reserved, value, cgroup, file, interpreter, sets, grant, padding });
+    same!(b, Control { op, reserved, value, cgroup, file, interpreter, sets, grant, number });
     same!(b, Resolved { file, depth, flags, above });
     same!(b, SockObject { family, port, kind, addr });
     same!(

@@ -137,7 +137,7 @@ impl Daemon {
             let mut options = std::fs::OpenOptions::new();
             let open = options.read(true).custom_flags(libc::O_PATH).open(path)?;
             let scope = KernelScope::File(Arc::new(self.kernel.handle(open.into())?));
-            rules.push(KernelRule { capability, scope, expires_ns: 0, code: false });
+            rules.push(KernelRule { capability, scope, expires_ns: 0, code: false, uses: None });
         }
         Ok(self.kernel.make_set(&rules)?)
     }

@@ -78,6 +78,7 @@ fn by_where_a_rule_stood(w: &World) -> Result<()> {
         scope,
         expires_ns: 0,
         code: false,
+        uses: None,
     }])?;
     let a = w.agent(&[])?;
     let aid = a.aid.unwrap_or_default();

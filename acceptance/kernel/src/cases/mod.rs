@@ -1,6 +1,7 @@
 //! The scenarios, by what they are about; in each, what an agent may not do a non-agent may.
 
 mod audit;
+mod counted;
 mod files;
 mod forbidden;
 mod hooks;
@@ -29,7 +30,7 @@ type Group = fn(&World) -> Result<()>;
 
 /// In this order: the seal comes last, because it stays; `mapped` comes while files have small numbers, for of
 /// those that are the same modulo 256 one is taken for the other.
-pub const GROUPS: [(&str, Group); 20] = [
+pub const GROUPS: [(&str, Group); 21] = [
     ("mapped", mapped::run),
     ("hooks", hooks::run),
     ("launch", launch::run),
@@ -38,6 +39,7 @@ pub const GROUPS: [(&str, Group); 20] = [
     ("files", files::run),
     ("revoke", revoke::run),
     ("kept", kept::run),
+    ("counted", counted::run),
     ("races", races::run),
     ("waiting", waiting::run),
     ("net", net::run),

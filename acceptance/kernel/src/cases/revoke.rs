@@ -163,6 +163,7 @@ fn followed(w: &World) -> Result<()> {
         scope,
         expires_ns: 0,
         code: false,
+        uses: None,
     });
     let set = w.kernel.make_set(&[rules[0].clone(), rules[2].clone()])?;
     let a = w.agent(&[])?;

@@ -268,7 +268,7 @@ fn kernel_rules(set: &RuleSet, targets: &[Target]) -> Vec<kernel::KernelRule> {
             }
         };
         let expires_ns = expires.unwrap_or(0);
-        let rule = |scope| kernel::KernelRule { capability, scope, expires_ns, code };
+        let rule = |scope| kernel::KernelRule { capability, scope, expires_ns, code, uses: None };
         rules.extend(scopes.into_iter().map(rule));
     }
     rules
