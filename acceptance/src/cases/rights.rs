@@ -1,6 +1,7 @@
 //! Rights over time: what is replaced under a name, and which rights there are at all.
 
 use super::Case;
+use super::restart::again;
 use crate::world::World;
 use anyhow::{Context as _, Result, ensure};
 use api::agent::CapabilityList;
@@ -24,6 +25,11 @@ pub const CASES: &[Case] = &[
         name: "rights.visible",
         promise: "what an agent has at its launch and what its rights imply is shown and on record, and nobody's to pass on",
         run: visible,
+    },
+    Case {
+        name: "rights.counted",
+        promise: "a right for so many uses gives as many and no more, each on record, also after a restart of the daemon; what was opened is used on",
+        run: counted,
     },
 ];
 
@@ -112,6 +118,94 @@ fn not_followed(world: &World) -> Result<()> {
     // The control: the link does lead there.
     ensure!(std::fs::read_to_string(&f)?.contains("SECRET"), "no link was made");
     Ok(())
+}
+
+/// Opens a file again and again, reads once, and goes on reading what it opened first.
+const READER: &str = "import sys, time
+path, first = sys.argv[1], None
+while True:
+    try:
+        f = open(path)
+        first = first or f
+        print('opened', f.read().strip(), flush=True)
+    except OSError:
+        try:
+            if first: first.seek(0); print('kept', first.read().strip(), flush=True)
+        except OSError:
+            print('refused', flush=True)
+    time.sleep(0.1)
+";
+
+/// A right of one agent's that it may use so often.
+struct Counted<'a> {
+    world: &'a World,
+    name: String,
+    rule: String,
+}
+
+impl Counted<'_> {
+    fn grant(&self, how: &[&str]) -> Result<()> {
+        let words = [&["cap", "grant", &self.name, &self.rule], how].concat();
+        self.world.expect(0, &words).map(drop)
+    }
+
+    fn left(&self) -> Result<Option<u64>> {
+        let list: CapabilityList = self.world.ctx.coconut.json(&["cap", "ls", &self.name])?;
+        let held = list.capabilities.iter().filter(|held| held.capability == self.rule);
+        Ok(held.filter_map(|held| held.uses_left).next())
+    }
+
+    fn used_up(&self) -> Result<()> {
+        self.world.until("every use is used up", || Ok(self.left()? == Some(0)))?;
+        // Once more, and what was opened by a use is read on.
+        writes(self.world, &self.name, "kept")
+    }
+
+    fn opened(&self) -> Result<usize> {
+        let all = self.world.expect(0, &["logs", &self.name])?.stdout;
+        Ok(all.lines().filter(|line| line.starts_with("opened")).count())
+    }
+}
+
+fn counted(world: &World) -> Result<String> {
+    let name = world.ctx.unique("counted");
+    let path = world.file(&format!("{name}.in"), "lent\n")?;
+    let script = world.file(&format!("{name}.py"), READER)?;
+    let read = format!("fs.read={script}");
+    let words = format!("exec python3 {script} {path}");
+    world.background(&name, &["fs.exec=@shell", "fs.read=@python", &read], &words)?;
+    let right = Counted { world, name, rule: format!("fs.read={path}") };
+    right.grant(&["--uses", "3"])?;
+    right.used_up()?;
+    ensure!(right.opened()? == 3, "{} opens for 3 uses", right.opened()?);
+    world.until("explain says that it is used up", || {
+        let told = world.ctx.coconut.explain(&right.name)?;
+        let mut of_it = told.denials.iter().filter(|denial| denial.object == path);
+        Ok(of_it.any(|denial| denial.refused_by.contains("is used up")))
+    })?;
+    // Neither a new daemon nor another right gives any back.
+    world.expect(0, &["cap", "grant", &right.name, "fs.read=/etc/hostname"])?;
+    again(world)?;
+    writes(world, &right.name, "kept")?;
+    ensure!(right.left()? == Some(0) && right.opened()? == 3, "{} opens", right.opened()?);
+    right.grant(&["--once"])?;
+    right.used_up()?;
+    ensure!(right.opened()? == 4, "{} opens for 4 uses", right.opened()?);
+    let aid = world.ctx.coconut.show(&right.name)?.agent.aid.to_string();
+    let mut uses = 0;
+    world.until("its uses are on record", || {
+        let records = world.ctx.coconut.records(&["--agent", &aid, "--kind", "use"])?;
+        uses = records.iter().filter(|r| r.object == path).map(|r| r.count.max(1)).sum::<u32>();
+        Ok(uses >= 4)
+    })?;
+    ensure!(uses == 4, "{uses} uses are on record");
+    world.expect(0, &["cap", "revoke", &right.name, &right.rule])?;
+    writes(world, &right.name, "refused")?;
+    // The control: a right that is not counted is used on and on.
+    right.grant(&[])?;
+    world.until("more opens than that", || Ok(right.opened()? > 6))?;
+    world.expect(0, &["kill", &right.name])?;
+    Ok(format!("{uses} of {uses}"))
 }
 
 const SERVICE: &str = "import os, socket, sys

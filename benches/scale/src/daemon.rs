@@ -90,7 +90,8 @@ impl Daemon {
     /// # Errors
     /// When it is refused.
     pub fn revoke(&self, aid: Uuid, capability: &str) -> Result<ChangeReport> {
-        let change = CapabilityChange { capability: capability.to_owned(), expires_ms: None };
+        let change =
+            CapabilityChange { capability: capability.to_owned(), expires_ms: None, uses: None };
         Ok(self.client.post(&format!("/v1/agents/{aid}/revoke"), &change)?)
     }
 

@@ -112,7 +112,7 @@ fn asleep(client: &Client, path: &str) -> Result<f64> {
 }
 
 fn revoke(client: &Client, aid: &str, capability: String) -> Result<ChangeReport> {
-    let change = CapabilityChange { capability, expires_ms: None };
+    let change = CapabilityChange { capability, expires_ms: None, uses: None };
     Ok(client.post(&format!("/v1/agents/{aid}/revoke"), &change)?)
 }
 

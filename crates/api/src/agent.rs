@@ -171,6 +171,9 @@ pub struct HeldCapability {
     pub source: String,
     /// Nanoseconds since the UNIX epoch after which it is void.
     pub expires_ns: Option<u64>,
+    /// How often it may still be used, where that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_left: Option<u64>,
 }
 
 /// `GET /v1/agents/{id}/capabilities`.
@@ -287,6 +290,9 @@ pub struct CapabilityChange {
     /// Grants only: milliseconds after which it is void.
     #[serde(default)]
     pub expires_ms: Option<u64>,
+    /// Grants only: how often it may be used; more where it is held, counted, already.
+    #[serde(default)]
+    pub uses: Option<u32>,
 }
 
 /// What a grant or revocation did.

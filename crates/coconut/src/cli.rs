@@ -212,6 +212,12 @@ pub enum Cap {
         /// Void after this time: 30s, 10m, 2h.
         #[arg(long = "for", value_name = "TIME")]
         expires: Option<String>,
+        /// It may be used so often: opened, started, connected to; held already, so often more
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
+        /// It may be used once
+        #[arg(long, conflicts_with = "uses")]
+        once: bool,
     },
     /// Take a capability from an agent and all its descendants, at once
     Revoke {

@@ -42,6 +42,8 @@ pub trait KernelPort: Send + Sync + 'static {
     fn keep_folders(&self, folders: Vec<OwnedFd>) -> Result<()>;
     fn handle(&self, fd: OwnedFd) -> Result<Handle>;
     fn make_set(&self, rules: &[KernelRule]) -> Result<SetId>;
+    fn add_uses(&self, key: u64, uses: u64) -> Result<bool>;
+    fn uses_left(&self, key: u64) -> Result<Option<u64>>;
     fn follow(
         &self,
         set: SetId,
@@ -126,6 +128,12 @@ impl KernelPort for Kernel {
     }
     fn make_set(&self, rules: &[KernelRule]) -> Result<SetId> {
         Kernel::make_set(self, rules)
+    }
+    fn add_uses(&self, key: u64, uses: u64) -> Result<bool> {
+        Kernel::add_uses(self, key, uses)
+    }
+    fn uses_left(&self, key: u64) -> Result<Option<u64>> {
+        Kernel::uses_left(self, key)
     }
     fn follow(
         &self,

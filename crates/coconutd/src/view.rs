@@ -92,7 +92,7 @@ pub fn detail(daemon: &Daemon, aid: AgentId) -> Option<AgentDetail> {
         slot: format!("{aid:?}"),
         cgroup: format!("/sys/fs/cgroup/coconut.slice/{}/{}", agent.tenant, agent.uuid),
         origin: info.origin.clone(),
-        capabilities: held(agent, info),
+        capabilities: held(daemon, agent, info),
         counters: Counters {
             kernel_denials: kernel.denials,
             log_kernel_denials: info.kernel_denials,
@@ -109,7 +109,11 @@ pub fn detail(daemon: &Daemon, aid: AgentId) -> Option<AgentDetail> {
 
 /// What an agent holds, in order of rule numbers; then what it has from its launch on, which no
 /// rule names and which is nobody's to pass on.
-pub fn held(agent: &supervisor::Agent, info: &Info) -> Vec<HeldCapability> {
+pub fn held(daemon: &Daemon, agent: &supervisor::Agent, info: &Info) -> Vec<HeldCapability> {
+    let left = |counter: supervisor::Counter| {
+        let left = daemon.kernel.uses_left(counter.key);
+        left.inspect_err(|error| tracing::warn!(%error, "uses that are left")).ok().flatten()
+    };
     let mut list: Vec<HeldCapability> = agent
         .held()
         .map(|held| HeldCapability {
@@ -118,6 +122,7 @@ pub fn held(agent: &supervisor::Agent, info: &Info) -> Vec<HeldCapability> {
             kind: held.rule.rule.capability(),
             source: source(&held.rule.origin),
             expires_ns: held.rule.expires_ns.map(clock::wall_of),
+            uses_left: held.rule.counter.and_then(left),
         })
         .collect();
     list.sort_by_key(|held| held.rule);
@@ -127,6 +132,7 @@ pub fn held(agent: &supervisor::Agent, info: &Info) -> Vec<HeldCapability> {
         kind: given.kind,
         source: "launch".to_owned(),
         expires_ns: None,
+        uses_left: None,
     }));
     list
 }

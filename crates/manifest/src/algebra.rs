@@ -66,7 +66,7 @@ fn at_least<T: Ord>(a: Option<T>, b: Option<T>) -> bool {
     }
 }
 
-fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+pub(crate) fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
@@ -119,15 +119,18 @@ fn meet_endpoints(a: &Endpoint, b: &Endpoint) -> Option<Endpoint> {
 }
 
 impl Rule {
-    /// True if `self` allows all that `other` allows, for at least as long.
+    /// True if `self` allows all that `other` allows, for at least as long and as often.
     pub fn covers(&self, other: &Rule) -> bool {
-        self.scope.covers(&other.scope) && at_least(self.expires, other.expires)
+        self.scope.covers(&other.scope)
+            && at_least(self.expires, other.expires)
+            && at_least(self.uses, other.uses)
     }
 
-    /// What both allow, as long as both do.
+    /// What both allow, as long and as often as both do.
     pub fn meet(&self, other: &Rule) -> Option<Rule> {
         let scope = self.scope.meet(&other.scope)?;
-        Some(Rule { scope, expires: least(self.expires, other.expires) })
+        let (expires, uses) = (least(self.expires, other.expires), least(self.uses, other.uses));
+        Some(Rule { scope, expires, uses })
     }
 
     /// The same rule for at most `span`.

@@ -49,7 +49,7 @@ fn parse_one(item: &Item<'_>, kind: &Kind, found: &mut Found, problems: &mut Pro
         }
         Form::Flag => match item.value.get_ref() {
             DeValue::Boolean(true) => {
-                push(capability, "true", item.key_span.clone(), None, found, problems);
+                push(capability, "true", item.key_span.clone(), Bounds::default(), found, problems);
             }
             DeValue::Boolean(false) => {}
             other => {
@@ -59,7 +59,7 @@ fn parse_one(item: &Item<'_>, kind: &Kind, found: &mut Found, problems: &mut Pro
         },
         Form::Word => {
             if let Some(text) = problems.string(item, kind.expected) {
-                push(capability, text, item.value.span(), None, found, problems);
+                push(capability, text, item.value.span(), Bounds::default(), found, problems);
             }
         }
         Form::Files | Form::List => parse_list(item, capability, found, problems),
@@ -88,12 +88,13 @@ fn parse_list(
     }
     for entry in list.iter() {
         match entry.get_ref() {
-            DeValue::String(text) => push(capability, text, entry.span(), None, found, problems),
+            DeValue::String(text) => {
+                push(capability, text, entry.span(), Bounds::default(), found, problems);
+            }
             DeValue::Table(table) => {
-                if let Some((text, expires)) =
-                    parse_entry(table, entry.span(), capability, problems)
+                if let Some((text, bounds)) = parse_entry(table, entry.span(), capability, problems)
                 {
-                    push(capability, &text, entry.span(), expires, found, problems);
+                    push(capability, &text, entry.span(), bounds, found, problems);
                 }
             }
             other => {
@@ -104,15 +105,28 @@ fn parse_list(
     }
 }
 
-/// `{ path = "/srv/input", expires = "10m" }`; the key is `host` for the network.
+/// What an entry says beside its value.
+#[derive(Clone, Copy, Default)]
+struct Bounds {
+    expires: Option<Duration>,
+    uses: Option<u32>,
+}
+
+impl Bounds {
+    fn any(self) -> bool {
+        self.expires.is_some() || self.uses.is_some()
+    }
+}
+
+/// `{ path = "/srv/input", expires = "10m", uses = 3 }`; the key is `host` for the network.
 fn parse_entry(
     table: &DeTable<'_>,
     span: Span,
     capability: Capability,
     problems: &mut Problems<'_>,
-) -> Option<(String, Option<Duration>)> {
+) -> Option<(String, Bounds)> {
     let value_key = kinds::of(capability).key;
-    let (mut value, mut expires, mut sound) = (None, None, true);
+    let (mut value, mut bounds, mut sound) = (None, Bounds::default(), true);
     for item in items(table) {
         match item.key.as_str() {
             key if key == value_key => {
@@ -120,11 +134,16 @@ fn parse_entry(
                 sound &= value.is_some();
             }
             "expires" => {
-                expires = parse_expiry(&item, problems);
-                sound &= expires.is_some();
+                bounds.expires = parse_expiry(&item, problems);
+                sound &= bounds.expires.is_some();
+            }
+            "uses" => {
+                let uses = problems.number(&item, 1, limits::USES.into());
+                bounds.uses = uses.and_then(|uses| u32::try_from(uses).ok());
+                sound &= bounds.uses.is_some();
             }
             _ => {
-                problems.unknown_key(&item, "key of an entry", &[value_key, "expires"]);
+                problems.unknown_key(&item, "key of an entry", &[value_key, "expires", "uses"]);
                 sound = false;
             }
         }
@@ -133,7 +152,7 @@ fn parse_entry(
         let message = format!("the entry has no `{value_key}`");
         problems.add(span, message, &format!("{value_key} = {}", expected(capability)));
     }
-    value.filter(|_| sound).map(|value| (value, expires))
+    value.filter(|_| sound).map(|value| (value, bounds))
 }
 
 fn parse_expiry(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Duration> {
@@ -150,22 +169,26 @@ fn push(
     capability: Capability,
     text: &str,
     span: Span,
-    expires: Option<Duration>,
+    bounds: Bounds,
     found: &mut Found,
     problems: &mut Problems<'_>,
 ) {
     let files = kinds::of(capability).form == Form::Files;
     if let (true, Some(name)) = (files, text.strip_prefix('@')) {
-        if !is_name(name) || expires.is_some() {
+        if !is_name(name) || bounds.any() {
             let message = format!("`{text}` cannot be a profile");
-            problems.add(span, message, "a profile's name, as \"@python\", without an expiry");
+            problems.add(
+                span,
+                message,
+                "a profile's name, as \"@python\", without an expiry and uses",
+            );
         } else if !found.profiles.iter().any(|(known, _)| known == name) {
             found.profiles.push((name.to_owned(), span));
         }
         return;
     }
-    match Rule::parse_value(capability, text) {
-        Ok(rule) => found.rules.push((rule.clipped(expires), span)),
+    match Rule::parse_value(capability, text).and_then(|rule| rule.counted(bounds.uses)) {
+        Ok(rule) => found.rules.push((rule.clipped(bounds.expires), span)),
         Err(error) => problems.add(span, error.to_string(), expected(capability)),
     }
 }
@@ -188,7 +211,7 @@ fn parse_spawn(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Rule> {
         );
         return None;
     };
-    Some(Rule { scope: Scope::Spawn { count }, expires })
+    Some(Rule::new(Scope::Spawn { count }).clipped(expires))
 }
 
 fn parse_infer(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Rule> {
@@ -214,11 +237,13 @@ fn parse_infer(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Rule> {
             _ => problems.unknown_key(&entry, "key of infer", &KEYS),
         }
     }
+    let empty = scope.models.is_empty();
     if !named {
         let message = "`infer` does not say which models".to_owned();
         problems.add(item.value.span(), message, "models = [\"*\"]");
     }
-    (named && !scope.models.is_empty()).then_some(Rule { scope: Scope::Infer(scope), expires })
+    let rule = Rule::new(Scope::Infer(scope)).clipped(expires);
+    (named && !empty).then_some(rule)
 }
 
 fn parse_models(

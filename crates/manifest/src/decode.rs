@@ -337,7 +337,8 @@ mod documented {
     #[test]
     fn every_key_is_explained_and_shown() {
         let kinds = KINDS.map(|kind| kind.capability.name());
-        let entries = ["expires", "models", "tokens_per_minute", "concurrency", "context", "count"];
+        let entries =
+            ["expires", "uses", "models", "tokens_per_minute", "concurrency", "context", "count"];
         let rest = ["weight", "hbm", "ram", "ssd", "path", "host", "limit", "then"];
         let keys = AGENT_KEYS.iter().chain(&kinds).chain(&entries).chain(&rest);
         let examples = examples().concat();

@@ -24,5 +24,7 @@ pub const DENIALS: u64 = 1_000_000_000;
 pub const CHILDREN: u32 = 10_000;
 /// Problems that are reported of one manifest.
 pub const PROBLEMS: usize = 25;
+/// Uses that one grant of a counted capability may give.
+pub const USES: u32 = 1_000_000_000;
 /// Longest expiry of a capability: ten years of 365 days, in milliseconds.
 pub const EXPIRY_MS: u64 = 10 * 365 * 86_400_000;

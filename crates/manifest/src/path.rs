@@ -1,6 +1,7 @@
 //! Absolute, normalised paths: the same file has one spelling, and no `..` escapes a subtree.
 
 use crate::limits;
+use crate::rule::is_ambiguous;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -19,7 +20,7 @@ pub enum PathError {
     Parent(String),
     #[error("the path has a control character")]
     Control,
-    #[error("the path has `;expires=` in it, which would read as an expiry")]
+    #[error("the path has `;expires=` or `;uses=` in it, which would not read as a part of it")]
     Ambiguous,
     #[error("the path is longer than {} bytes", limits::PATH_BYTES)]
     Long,
@@ -34,7 +35,7 @@ impl AbsPath {
         if text.chars().any(char::is_control) {
             return Err(PathError::Control);
         }
-        if text.contains(";expires=") {
+        if is_ambiguous(text) {
             return Err(PathError::Ambiguous);
         }
         if !text.starts_with('/') {
@@ -120,6 +121,7 @@ mod tests {
         assert!(matches!(AbsPath::parse(""), Err(PathError::Relative(_))));
         assert!(matches!(AbsPath::parse("/a\0b"), Err(PathError::Control)));
         assert!(matches!(AbsPath::parse("/a;expires=1s"), Err(PathError::Ambiguous)));
+        assert!(matches!(AbsPath::parse("/a;uses=1"), Err(PathError::Ambiguous)));
         assert!(matches!(AbsPath::parse(&"/a".repeat(3000)), Err(PathError::Long)));
     }
 

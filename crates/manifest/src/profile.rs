@@ -57,7 +57,10 @@ impl Profile {
                 problems.add(span, message, "paths: profiles do not nest");
             }
             for (rule, span) in found.rules {
-                if !rule.capability().name().starts_with("fs.") || rule.expires.is_some() {
+                if !rule.capability().name().starts_with("fs.")
+                    || rule.expires.is_some()
+                    || rule.uses.is_some()
+                {
                     let message = format!("`{rule}` in a profile");
                     problems.add(span, message, "file rights without an expiry");
                 }

@@ -1,5 +1,6 @@
 //! One capability with its scope, and its text form: `fs.read=/srv/input;expires=10m`.
 
+use crate::algebra::least;
 use crate::net::{Endpoint, EndpointError};
 use crate::path::{AbsPath, PathError};
 use crate::{limits, units};
@@ -159,7 +160,7 @@ pub enum Scope {
     AuditRead(AuditScope),
 }
 
-/// One capability: what, and until when. The unit of granting and revoking.
+/// One capability: what, until when, and how often. The unit of granting and revoking.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rule {
@@ -167,6 +168,8 @@ pub struct Rule {
     pub scope: Scope,
     /// How long after the grant it is void; none is never.
     pub expires: Option<Duration>,
+    /// How often it may be used: what is got by a use may be used on. None is as often as one likes.
+    pub uses: Option<u32>,
 }
 
 /// Why a text is no [`Rule`].
@@ -183,14 +186,20 @@ pub enum RuleError {
     Endpoint(#[from] EndpointError),
     #[error("`{0}` is no duration; write 250ms, 90s, 10m, 2h or 7d")]
     Duration(String),
+    #[error("`{0}` is no number of uses; write 1 to {most}", most = limits::USES)]
+    Uses(String),
+    #[error(
+        "uses of {0} are not counted; of fs.*, device, net.connect, net.bind and ipc.unix they are"
+    )]
+    Uncountable(Capability),
     #[error("`{0}` cannot be granted: {1}")]
     Value(String, &'static str),
 }
 
 impl Rule {
-    /// A rule that never expires.
+    /// A rule that never expires and is not counted.
     pub fn new(scope: Scope) -> Self {
-        Rule { scope, expires: None }
+        Rule { scope, expires: None, uses: None }
     }
 
     /// A file right, for code that has a checked path.
@@ -216,14 +225,40 @@ impl Rule {
 
     /// Reads the value of one list entry of `capability`, as a manifest or `--cap` has it.
     pub fn parse_value(capability: Capability, value: &str) -> Result<Self, RuleError> {
-        let (value, expires) = match value.rsplit_once(";expires=") {
-            Some((value, text)) => {
+        let (mut value, mut expires, mut uses) = (value, None, None);
+        // The last two words, in either order.
+        while let Some((before, last)) = value.rsplit_once(';') {
+            if let (Some(text), None) = (last.strip_prefix("expires="), expires) {
                 let span = units::parse_duration(text);
-                (value, Some(span.ok_or_else(|| RuleError::Duration(text.to_owned()))?))
+                expires = Some(span.ok_or_else(|| RuleError::Duration(text.to_owned()))?);
+            } else if let (Some(text), None) = (last.strip_prefix("uses="), uses) {
+                uses = Some(parse_uses(text)?);
+            } else {
+                break;
             }
-            None => (value, None),
+            value = before;
+        }
+        Rule { scope: parse_scope(capability, value)?, expires, uses: None }.counted(uses)
+    }
+
+    /// The same rule for at most so many uses.
+    ///
+    /// # Errors
+    /// For what is not counted: what is no single use, or not the kernel's to decide.
+    pub fn counted(mut self, uses: Option<u32>) -> Result<Self, RuleError> {
+        let countable = match &self.scope {
+            Scope::Fs { .. } | Scope::Net { .. } | Scope::Unix(_) | Scope::Device(_) => true,
+            Scope::NetRaw
+            | Scope::Infer(_)
+            | Scope::Spawn { .. }
+            | Scope::Signal
+            | Scope::AuditRead(_) => false,
         };
-        Ok(Rule { scope: parse_scope(capability, value)?, expires })
+        if uses.is_some() && !countable {
+            return Err(RuleError::Uncountable(self.capability()));
+        }
+        self.uses = least(self.uses, uses);
+        Ok(self)
     }
 
     /// The value alone, without the capability's name: what stands in a manifest's list.
@@ -239,11 +274,15 @@ impl Rule {
             Scope::Signal => "descendants".to_owned(),
             Scope::AuditRead(scope) => scope.name().to_owned(),
         };
-        match self.expires {
-            Some(span) => format!("{value};expires={}", units::print_duration(span)),
-            None => value,
-        }
+        let uses = self.uses.map(|uses| format!(";uses={uses}")).unwrap_or_default();
+        let expires = self.expires.map(|span| format!(";expires={}", units::print_duration(span)));
+        format!("{value}{uses}{}", expires.unwrap_or_default())
     }
+}
+
+fn parse_uses(text: &str) -> Result<u32, RuleError> {
+    let uses = text.parse().ok().filter(|uses| (1..=limits::USES).contains(uses));
+    uses.filter(|_| !text.starts_with('+')).ok_or_else(|| RuleError::Uses(text.to_owned()))
 }
 
 fn parse_scope(capability: Capability, value: &str) -> Result<Scope, RuleError> {
@@ -278,11 +317,16 @@ fn parse_unix(value: &str) -> Result<UnixAddress, RuleError> {
         return Ok(UnixAddress::Path(AbsPath::parse(value)?));
     };
     let long = name.is_empty() || name.len() > abi::caps::ABSTRACT_NAME_MAX;
-    if long || name.chars().any(char::is_control) || name.contains(";expires=") {
+    if long || name.chars().any(char::is_control) || is_ambiguous(name) {
         let why = "an abstract socket's name has 1 to 107 printable bytes";
         return Err(RuleError::Value(format!("ipc.unix={value}"), why));
     }
     Ok(UnixAddress::Abstract(name.to_owned()))
+}
+
+/// True if a part of it would read as an expiry or a number of uses.
+pub(crate) fn is_ambiguous(text: &str) -> bool {
+    text.contains(";expires=") || text.contains(";uses=")
 }
 
 /// True if `name` can be a model's name in the text form.

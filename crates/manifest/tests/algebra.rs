@@ -80,8 +80,11 @@ fn scope() -> impl Strategy<Value = Scope> {
 
 fn rule() -> impl Strategy<Value = Rule> {
     let expires = prop::option::of(prop::sample::select(vec![1_u64, 600, 7_200, 86_400]));
-    (scope(), expires)
-        .prop_map(|(scope, expires)| Rule { scope, expires: expires.map(Duration::from_secs) })
+    let uses = prop::option::of(prop::sample::select(vec![1_u32, 3, 1_000_000_000]));
+    (scope(), expires, uses).prop_map(|(scope, expires, uses)| {
+        let rule = Rule::new(scope).clipped(expires.map(Duration::from_secs));
+        rule.clone().counted(uses).unwrap_or(rule)
+    })
 }
 
 proptest! {

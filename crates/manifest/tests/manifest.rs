@@ -146,6 +146,11 @@ fn what_must_not_pass_is_refused() {
         &with("[capabilities]\n\"fs.read\" = [{ path = \"/srv\", expire = \"1s\" }]\n"),
         &with("[capabilities]\n\"fs.read\" = [{ expires = \"1s\" }]\n"),
         &with("[capabilities]\n\"fs.read\" = [{ path = \"/srv\", expires = \"soon\" }]\n"),
+        &with("[capabilities]\n\"fs.read\" = [{ path = \"/srv\", uses = 0 }]\n"),
+        &with("[capabilities]\n\"fs.read\" = [{ path = \"/srv\", uses = \"3\" }]\n"),
+        &with("[capabilities]\n\"fs.read\" = [{ path = \"@python\", uses = 3 }]\n"),
+        &with("[capabilities]\n\"agent.signal\" = [{ target = \"descendants\", uses = 3 }]\n"),
+        &with("[capabilities]\n\"agent.spawn\" = { count = 3, uses = 3 }\n"),
         &with("[capabilities]\n\"net.connect\" = [\"*.github.com:443\"]\n"),
         &with("[capabilities]\ninfer = { models = [] }\n"),
         &with("[capabilities]\ninfer = { tokens_per_minute = 5 }\n"),
@@ -162,6 +167,31 @@ fn what_must_not_pass_is_refused() {
     ] {
         assert!(Manifest::parse("x", text).is_err(), "accepted:\n{text}");
     }
+}
+
+#[test]
+fn uses_are_counted_where_there_are_single_ones() {
+    let text = with(
+        "[capabilities]\n\"fs.read\" = [{ path = \"/srv\", expires = \"10m\", uses = 3 }, \"/etc/a;uses=1\"]\n\
+         \"ipc.unix\" = [{ path = \"@bus\", uses = 2 }]\n",
+    );
+    let manifest = Manifest::parse("x", &text).map_err(|e| e.render()).unwrap();
+    let rules: Vec<String> = manifest.rules.iter().map(|d| d.rule.to_string()).collect();
+    assert_eq!(
+        rules,
+        ["fs.read=/srv;uses=3;expires=10m", "fs.read=/etc/a;uses=1", "ipc.unix=@bus;uses=2"]
+    );
+    let parse = |text: &str| text.parse::<Rule>();
+    assert_eq!(parse("fs.read=/a;expires=1m;uses=2"), parse("fs.read=/a;uses=2;expires=1m"));
+    for wrong in ["0", "-1", "+1", "", "x", "1000000001", "1;uses=1"] {
+        assert!(parse(&format!("fs.read=/a;uses={wrong}")).is_err(), "{wrong}");
+    }
+    for what in ["net.raw=true", "agent.signal=descendants", "audit.read=own", "infer=m"] {
+        assert!(parse(what).is_ok(), "{what}");
+        let refused = parse(&format!("{what};uses=1")).unwrap_err().to_string();
+        assert!(refused.contains("are not counted"), "{refused}");
+    }
+    assert!(parse("agent.spawn=3;uses=1").is_err());
 }
 
 #[test]
@@ -213,6 +243,10 @@ fn a_grant_of_the_trust_store_covers_what_lies_below() {
     assert!(covers("fs.read=/srv", "fs.read=/srv/input"));
     assert!(!covers("fs.read=/srv", "fs.write=/srv/input"));
     assert!(!covers("fs.read=/srv;expires=1h", "fs.read=/srv"));
+    assert!(covers("fs.read=/srv;uses=3", "fs.read=/srv/a;uses=2"));
+    assert!(covers("fs.read=/srv", "fs.read=/srv;uses=2"));
+    assert!(!covers("fs.read=/srv;uses=3", "fs.read=/srv;uses=4"));
+    assert!(!covers("fs.read=/srv;uses=3", "fs.read=/srv"));
     assert!(covers("@python", "@python") && covers("@*", "@git"));
     assert!(!covers("@python", "@git") && !covers("fs.read=/", "@python"));
     assert!(!covers("nonsense", "fs.read=/") && !covers("fs.read=/", "nonsense"));

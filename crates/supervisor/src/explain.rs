@@ -21,6 +21,8 @@ pub enum Reason {
     },
     /// A rule covered it and is gone.
     Removed(RemovedRule),
+    /// A rule covers it that may be used so often and no more.
+    UsedUp(Rule),
     /// A rule covers it by now: it was given after the attempt.
     HeldNow(Rule),
     /// A rule covered its name then too: the name leads to something else than when the rule was
@@ -51,6 +53,7 @@ impl fmt::Display for Reason {
                 Removal::Expired => write!(f, "{} has expired", gone.rule),
                 Removal::Replaced => write!(f, "{} was granted anew since", gone.rule),
             },
+            Self::UsedUp(rule) => write!(f, "every use of {rule} that it was given is used up"),
             Self::HeldNow(rule) => write!(f, "it was not held then; {rule} allows it now"),
             Self::Replaced(rule) => write!(
                 f,
@@ -143,10 +146,14 @@ fn reason(agent: &Agent, attempt: &Attempt, wanted: Option<&Rule>) -> Reason {
     }
     let Some(wanted) = wanted else { return Reason::NotHeld { nearest: None } };
     let covers = |held: &Held<'_>| held.rule.rule.scope.covers(&wanted.scope);
-    let covering = agent.held().filter(covers).min_by_key(|held| held.since_ns);
+    let order = |held: &Held<'_>| (held.rule.counter.is_some(), held.since_ns);
+    let covering = agent.held().filter(covers).min_by_key(order);
     if let Some(held) = covering {
         let rule = held.rule.rule.clone();
         let then = held.since_ns <= attempt.boot_ns && held.rule.is_alive(attempt.boot_ns);
+        if then && held.rule.counter.is_some() {
+            return Reason::UsedUp(rule);
+        }
         return if then { Reason::Replaced(rule) } else { Reason::HeldNow(rule) };
     }
     let mut gone = agent.removed.iter().rev();

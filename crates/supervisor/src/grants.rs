@@ -6,7 +6,7 @@
 use crate::agent::{Agent, Removal};
 use crate::narrow::{Narrowing, Taken, delegable, taken};
 use crate::registry::{Supervisor, UnknownAgent};
-use crate::sets::{Fate, HeldSet, RuleSet, SetRule};
+use crate::sets::{Counter, Fate, HeldSet, RuleSet, SetRule};
 use abi::{AgentId, AgentState};
 use manifest::{Origin, Rule, limits};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct Granting {
     pub changes: Vec<Change>,
     /// Number of the rule.
     pub id: u32,
+    /// The agent had it already, counted: as many uses more.
+    pub more: Option<Counter>,
 }
 
 /// Why a grant is refused.
@@ -108,7 +110,9 @@ impl Supervisor {
                 .ok_or_else(|| GrantError::Amplifies(wanted.rule.clone()))?;
         }
         let mut narrowing = Narrowing::new(&self.keys, now_ns);
-        let same = |held: &crate::Held<'_>| held.rule.rule == wanted.rule;
+        let same = |held: &crate::Held<'_>| {
+            held.rule.rule == wanted.rule && held.rule.counter.is_some() == wanted.counter.is_some()
+        };
         if let Some(held) = agent.held().find(|h| same(h) && h.rule.place == wanted.place) {
             let (id, until) = (held.id, held.rule.expires_ns.zip(wanted.expires_ns));
             let until = until.map(|(a, b)| a.max(b));
@@ -119,7 +123,9 @@ impl Supervisor {
                     false => Fate::Keep,
                 })],
             };
-            return Ok(Granting { changes, id });
+            let more = held.rule.counter.zip(wanted.counter);
+            let more = more.map(|(own, more)| Counter { key: own.key, uses: more.uses });
+            return Ok(Granting { changes, id, more });
         }
         let replaced: Vec<u32> = agent.held().filter(same).map(|held| held.id).collect();
         let mut change = fated(agent, &mut narrowing, |id| match replaced.contains(&id) {
@@ -133,7 +139,7 @@ impl Supervisor {
             let above = changes[0].sets.clone();
             self.narrow_below(agent, &above, &mut narrowing, &mut changes);
         }
-        Ok(Granting { changes, id })
+        Ok(Granting { changes, id, more: None })
     }
 
     /// Adds to a planned grant what the system gives with it: the numbers of its rules, none if the

@@ -40,7 +40,7 @@ pub use resolve::{Candidate, ResolveError};
 pub use saved::{
     RestoreError, SavedAgent, SavedAttempt, SavedHeld, SavedPlace, SavedRule, SavedSet,
 };
-pub use sets::{Held, HeldSet, Inode, Place, RuleSet, SetKey, SetKeys, SetRule};
+pub use sets::{Counter, Held, HeldSet, Inode, Place, RuleSet, SetKey, SetKeys, SetRule};
 pub use slots::Slots;
 pub use tree::EndPlan;
 pub use unwritten::Unwritten;

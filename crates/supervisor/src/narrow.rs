@@ -19,7 +19,8 @@ pub struct Taken {
 
 /// When a rule that is delegated out of `held` ends; none (outer) if `held` does not cover it.
 ///
-/// Of several rules that cover it, the one that lives longest counts.
+/// Of several rules that cover it, the one that lives longest counts; one that is itself counted gives nothing to
+/// others.
 pub(crate) fn delegable(held: &[HeldSet], rule: &SetRule, now_ns: u64) -> Option<Option<u64>> {
     let kind = rule.rule.capability();
     let longest = held
@@ -27,7 +28,7 @@ pub(crate) fn delegable(held: &[HeldSet], rule: &SetRule, now_ns: u64) -> Option
         // Executing covers reading, writing covers creating: file rights are asked of every set.
         .filter(|own| own.set.has_kind(kind) || kind.name().starts_with("fs."))
         .flat_map(|own| own.set.rules().map(|(_, own)| own))
-        .filter(|own| own.is_alive(now_ns) && own.covers(rule))
+        .filter(|own| own.counter.is_none() && own.is_alive(now_ns) && own.covers(rule))
         .map(|own| own.expires_ns.unwrap_or(u64::MAX))
         .max()?;
     let end = longest.min(rule.expires_ns.unwrap_or(u64::MAX));

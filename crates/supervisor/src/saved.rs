@@ -7,7 +7,7 @@ use crate::agent::{Above, Agent, Removal, RemovedRule};
 use crate::denials::{Attempt, Denials};
 use crate::lifecycle::Lifecycle;
 use crate::registry::Supervisor;
-use crate::sets::{HeldSet, Inode, Place, RuleSet, SetKey, SetRule};
+use crate::sets::{Counter, HeldSet, Inode, Place, RuleSet, SetKey, SetRule};
 use crate::unwritten::Unwritten;
 use abi::{AgentId, AgentState, Capability};
 use manifest::{Children, Consequence, DenialLimit, Memory, Origin, Rule};
@@ -86,6 +86,8 @@ pub struct SavedRule {
     pub origin: Origin,
     #[serde(default)]
     pub expires_ns: Option<u64>,
+    #[serde(default)]
+    pub counter: Option<Counter>,
     pub place: SavedPlace,
     #[serde(default)]
     pub granted_ns: u64,
@@ -135,6 +137,7 @@ impl From<&SetRule> for SavedRule {
             rule: rule.rule.clone(),
             origin: rule.origin.clone(),
             expires_ns: rule.expires_ns,
+            counter: rule.counter,
             place: match &rule.place {
                 Place::Free => SavedPlace::Free,
                 Place::Absent => SavedPlace::Absent,
@@ -155,6 +158,7 @@ impl From<SavedRule> for SetRule {
             rule: saved.rule,
             origin: saved.origin,
             expires_ns: saved.expires_ns,
+            counter: saved.counter,
             place: match saved.place {
                 SavedPlace::Free => Place::Free,
                 SavedPlace::Absent => Place::Absent,

@@ -2,6 +2,7 @@
 
 use abi::Capability;
 use manifest::{Origin, Rule};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,15 +89,26 @@ impl Place {
     }
 }
 
+/// How often a rule may be used.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Counter {
+    /// Which counter in the kernel; no other rule has it.
+    pub key: u64,
+    /// Uses that it began with.
+    pub uses: u64,
+}
+
 /// One rule of a set.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SetRule {
-    /// What it allows, with the real path; without an expiry of its own.
+    /// What it allows, with the real path; without an expiry or uses of its own.
     pub rule: Rule,
     /// Why it is there.
     pub origin: Origin,
     /// `CLOCK_BOOTTIME` nanoseconds after which it is void; none is never.
     pub expires_ns: Option<u64>,
+    /// How often it may be used; none is as often as one likes.
+    pub counter: Option<Counter>,
     /// What its name led to.
     pub place: Place,
     /// `CLOCK_BOOTTIME` nanoseconds at which it was granted; 0 for what came with its set.

@@ -281,6 +281,47 @@ fn numbers_stay_and_never_come_back() {
 }
 
 #[test]
+fn what_is_counted_is_a_right_of_its_own_and_nobody_elses() {
+    let mut s = world(Limits::default());
+    let top = start(&mut s, "top", None, &["agent.spawn=9"]);
+    assert_eq!(s.grant(top, "fs.read=/c;uses=3", 1), Ok(2));
+    // More of the same goes to the counter that it has, and what has another end lives as long as the longer one.
+    let counter = |s: &World| {
+        let held = s.get(top).unwrap().held().find(|held| held.id == 2).unwrap();
+        (held.rule.counter.unwrap(), held.rule.expires_ns)
+    };
+    let first = counter(&s);
+    let more = s.s.plan_grant(top, set_rule("fs.read=/c;uses=40", 2), 2).unwrap();
+    assert_eq!((more.id, more.changes.len()), (2, 0));
+    let more = more.more.unwrap();
+    assert_eq!((more.key, more.uses), (first.0.key, 40));
+    assert_eq!(counter(&s), first);
+    // One that is not counted is another rule.
+    let child = start(&mut s, "child", Some(top), &[]);
+    assert!(matches!(s.grant(child, "fs.read=/c", 3), Err(GrantError::Amplifies(_))));
+    assert!(matches!(s.grant(child, "fs.read=/c;uses=1", 3), Err(GrantError::Amplifies(_))));
+    assert_eq!(s.grant(top, "fs.read=/c", 4), Ok(3));
+    assert_eq!(s.grant(child, "fs.read=/c;uses=1", 5), Ok(1), "out of what is not counted");
+    // Both go by one name.
+    s.revoke(top, "fs.read=/c", 6).unwrap();
+    assert_eq!(held(&s, top), ["agent.spawn=9"]);
+    assert!(held(&s, child).is_empty());
+}
+
+#[test]
+fn a_use_too_many_is_explained() {
+    let mut s = world(Limits::default());
+    let a = start(&mut s, "a", None, &["fs.read=/c;uses=1"]);
+    s.deny(a, Attempt { boot_ns: 5, ..attempt(Capability::FsRead, "/c/d") }).unwrap();
+    let told = &s.explain(a).unwrap()[0];
+    assert_eq!(told.reason, Reason::UsedUp(rule("fs.read=/c")));
+    assert_eq!(told.allow, Some(rule("fs.read=/c/d")));
+    // What is not counted was looked at first.
+    s.grant(a, "fs.read=/", 9).unwrap();
+    assert!(matches!(s.explain(a).unwrap()[0].reason, Reason::HeldNow(_)));
+}
+
+#[test]
 fn a_replaced_file_is_granted_anew_and_taken_from_below() {
     let mut s = world(Limits::default());
     let top = start(&mut s, "top", None, &["agent.spawn=9"]);

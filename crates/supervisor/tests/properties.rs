@@ -143,7 +143,7 @@ fn set_rule((text, version): (usize, u64), now: u64) -> SetRule {
     };
     let expires_ns = absolute(&rule, now);
     let rule = Rule::new(rule.scope);
-    SetRule { rule, origin: Origin::Command, expires_ns, place, granted_ns: now }
+    SetRule { rule, origin: Origin::Command, expires_ns, counter: None, place, granted_ns: now }
 }
 
 fn attempt(text: &str, now: u64) -> Attempt {

@@ -11,15 +11,17 @@ use api::agent::{CapabilityChange, CapabilityList, ChangeReport};
 pub fn cap(cx: &Context, cap: Cap) -> Done {
     match cap {
         Cap::Ls(target) => ls(cx, &target.aid),
-        Cap::Grant { aid, capability, expires } => {
+        Cap::Grant { aid, capability, expires, uses, once } => {
             let expires_ms = expires
                 .map(|text| time::parse_span(&text).map(|ns| ns.div_ceil(1_000_000)))
                 .transpose()
                 .map_err(|e| Failure::new(ErrorCode::Usage, e))?;
-            change(cx, &aid, "grant", &CapabilityChange { capability, expires_ms })
+            let uses = if once { Some(1) } else { uses };
+            change(cx, &aid, "grant", &CapabilityChange { capability, expires_ms, uses })
         }
         Cap::Revoke { aid, capability } => {
-            change(cx, &aid, "revoke", &CapabilityChange { capability, expires_ms: None })
+            let change_of = CapabilityChange { capability, expires_ms: None, uses: None };
+            change(cx, &aid, "revoke", &change_of)
         }
     }
 }

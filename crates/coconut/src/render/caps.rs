@@ -56,10 +56,14 @@ pub fn table(held: &[HeldCapability], now_ns: u64, width: usize) -> String {
 
 fn row(table: &mut Table, right: &HeldCapability, now_ns: u64) {
     let of = right.capability.split_once('=').map_or("", |(_, of)| of);
-    let until = match right.expires_ns {
-        None => styled(DIM, "-"),
-        Some(at) if at <= now_ns => styled(super::BAD, "expired"),
-        Some(at) => format!("in {}", time::span(at - now_ns)).into(),
+    let span = |at: u64| format!("in {}", time::span(at - now_ns));
+    let until = match (right.expires_ns, right.uses_left) {
+        (Some(at), _) if at <= now_ns => styled(super::BAD, "expired"),
+        (_, Some(0)) => styled(super::BAD, "used up"),
+        (None, None) => styled(DIM, "-"),
+        (Some(at), None) => span(at).into(),
+        (None, Some(left)) => uses(left).into(),
+        (Some(at), Some(left)) => format!("{}, {}", uses(left), span(at)).into(),
     };
     let number = if right.rule == 0 { "-".to_owned() } else { right.rule.to_string() };
     table.row([
@@ -69,6 +73,10 @@ fn row(table: &mut Table, right: &HeldCapability, now_ns: u64) {
         styled(DIM, clean(&right.source)),
         until,
     ]);
+}
+
+fn uses(left: u64) -> String {
+    format!("{left} {}", if left == 1 { "use" } else { "uses" })
 }
 
 /// What a grant or revocation did, in one sentence.
@@ -102,7 +110,27 @@ mod tests {
         expires_ns: Option<u64>,
     ) -> HeldCapability {
         let (capability, source) = (capability.into(), source.into());
-        HeldCapability { rule, capability, kind, source, expires_ns }
+        HeldCapability { rule, capability, kind, source, expires_ns, uses_left: None }
+    }
+
+    #[test]
+    fn what_is_counted_says_how_often() {
+        let counted = |rule, expires_ns, left| HeldCapability {
+            uses_left: Some(left),
+            ..right(rule, "fs.read=/srv/in", Capability::FsRead, "grant", expires_ns)
+        };
+        let held = [
+            counted(3, None, 0),
+            counted(4, None, 1),
+            counted(5, Some(NOW + 60_000_000_000), 12),
+            counted(6, Some(NOW - 1), 2),
+        ];
+        let text = table(&held, NOW, 80);
+        fits(&text, 80);
+        let text = plain(&text);
+        let until: Vec<_> =
+            text.lines().skip(1).filter_map(|l| l.split_once("grant  ")).map(|l| l.1).collect();
+        assert_eq!(until, ["used up", "1 use", "12 uses, in 1m", "expired"]);
     }
 
     #[test]

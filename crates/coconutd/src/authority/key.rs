@@ -8,7 +8,7 @@ use crate::rights::{Wanted, place};
 use crate::state::Daemon;
 use manifest::{Origin, Rule, Scope};
 use resolve::targets::Absent;
-use supervisor::{Place, SetRule};
+use supervisor::{Counter, Place, SetRule};
 
 /// Beginning of a grant that allows to run as a user: `user=postgres`.
 const USER: &str = "user=";
@@ -66,6 +66,7 @@ async fn granted(daemon: &Daemon, grants: &[String], tenant: &str) -> Answer<Vec
         rule: Rule::new(scope),
         origin: Origin::Grant,
         expires_ns: supervisor::absolute(asked, now),
+        counter: asked.uses.map(|uses| Counter { key: 0, uses: uses.into() }),
         place,
         granted_ns: 0,
     };
@@ -94,5 +95,10 @@ fn covers(grant: &SetRule, wanted: &SetRule) -> bool {
         (Some(grant), Some(wanted)) => grant >= wanted,
         (Some(_), None) => false,
     };
-    grant.covers(wanted) && long_enough
+    let often_enough = match (grant.counter, wanted.counter) {
+        (None, _) => true,
+        (Some(grant), Some(wanted)) => grant.uses >= wanted.uses,
+        (Some(_), None) => false,
+    };
+    grant.covers(wanted) && long_enough && often_enough
 }

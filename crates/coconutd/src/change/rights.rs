@@ -20,7 +20,7 @@ use resolve::targets::Absent;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use supervisor::{
-    Change, End, GrantError, Granting, Removal, Revocation, RevokeError, SetRule, Taken,
+    Change, Counter, End, GrantError, Granting, Removal, Revocation, RevokeError, SetRule, Taken,
 };
 
 /// How long the daemon waits before it tries again to take away what has expired.
@@ -48,6 +48,7 @@ pub async fn grant(
             blocking(|| -> Answer<_> {
                 let scope = rule.rule.scope.clone();
                 let (granting, granted) = planned(&daemon, aid, rule)?;
+                let more = granting.more;
                 if let Scope::Spawn { count } = scope {
                     make_room(&daemon, aid, count)?;
                 }
@@ -59,6 +60,11 @@ pub async fn grant(
                     entries.extend(granted.iter().map(|one| grant_entry(inner, aid, one, &by)));
                     room.owe(entries)
                 })?;
+                if let Some(Counter { key, uses }) = more
+                    && !daemon.kernel.add_uses(key, uses)?
+                {
+                    return Err(Refusal::failed("the kernel has no counter for the rule"));
+                }
                 let took = started.elapsed();
                 daemon.remember();
                 Ok((changed, room.pay(due), took))

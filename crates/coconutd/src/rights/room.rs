@@ -260,16 +260,18 @@ fn kernel_rules(set: &RuleSet, targets: &[Target]) -> Vec<kernel::KernelRule> {
     let mut rules = Vec::with_capacity(targets.len());
     for (rule, target) in set.positions().iter().zip(targets) {
         let nothing = vec![kernel::KernelScope::Nothing];
-        let (scopes, capability, expires, code) = match rule {
-            None => (nothing, abi::Capability::None, None, false),
-            Some(rule) => {
-                let code = matches!(rule.origin, Origin::Profile { .. });
-                (scopes(target), rule.rule.capability(), rule.expires_ns, code)
-            }
+        let scopes = if rule.is_some() { scopes(target) } else { nothing };
+        let rule = rule.as_ref();
+        let of = |scope| kernel::KernelRule {
+            capability: rule.map_or(abi::Capability::None, |rule| rule.rule.capability()),
+            scope,
+            expires_ns: rule.and_then(|rule| rule.expires_ns).unwrap_or(0),
+            code: rule.is_some_and(|rule| matches!(rule.origin, Origin::Profile { .. })),
+            uses: rule
+                .and_then(|rule| rule.counter)
+                .map(|counter| kernel::Uses { key: counter.key, left: counter.uses }),
         };
-        let expires_ns = expires.unwrap_or(0);
-        let rule = |scope| kernel::KernelRule { capability, scope, expires_ns, code, uses: None };
-        rules.extend(scopes.into_iter().map(rule));
+        rules.extend(scopes.into_iter().map(of));
     }
     rules
 }

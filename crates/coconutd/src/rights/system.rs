@@ -97,7 +97,9 @@ impl System {
         let rules = resolved.into_iter().zip(&names).map(|(Resolved { rule, target }, name)| {
             let place = place(&rule, &target, name.is_some());
             let origin = origin.clone();
-            (SetRule { rule, origin, expires_ns: None, place, granted_ns: 0 }, target)
+            let rule =
+                SetRule { rule, origin, expires_ns: None, counter: None, place, granted_ns: 0 };
+            (rule, target)
         });
         let set = room.intern(rules.collect());
         for (position, name) in names.into_iter().enumerate() {

@@ -12,7 +12,9 @@ use resolve::targets::Absent;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use supervisor::{Place, SetRule};
+use std::time::Duration;
+use supervisor::{Counter, Place, SetRule};
+use uuid::Uuid;
 
 /// The profile that every agent has.
 const BASE: &str = "base";
@@ -87,11 +89,11 @@ async fn own(
         let origin = Origin::Line { line: declared.line, column: declared.column };
         match host_of(&declared.rule).and_then(|host| known.get(host)) {
             Some(addresses) => {
-                rules.push((named(&declared.rule, addresses), origin, declared.rule.expires))
+                rules.push((named(&declared.rule, addresses), origin, bounds(&declared.rule)))
             }
             None => {
                 asked.push((declared.rule.clone(), Absent::Refused));
-                origins.push((origin, declared.rule.expires));
+                origins.push((origin, bounds(&declared.rule)));
             }
         }
     }
@@ -99,16 +101,28 @@ async fn own(
     let found = found.map_err(|error| lookup_refusal(&error).step("rights"))?;
     let found = found.into_iter().zip(origins).map(|(one, (origin, span))| (one, origin, span));
     rules.extend(found);
-    rules.push((command(daemon, program)?, Origin::Command, None));
+    rules.push((command(daemon, program)?, Origin::Command, (None, None)));
     let mut seen = HashSet::new();
-    let rules = rules.into_iter().map(|(Resolved { rule, target }, origin, expires)| {
+    let rules = rules.into_iter().map(|(Resolved { rule, target }, origin, (expires, uses))| {
         let place = place(&rule, &target, false);
-        let timed = Rule { expires, ..rule };
-        let expires_ns = supervisor::absolute(&timed, now);
+        let timed = Rule { expires, uses, ..rule };
+        let (expires_ns, counter) = (supervisor::absolute(&timed, now), counter(&timed));
         let rule = Rule::new(timed.scope);
-        (SetRule { rule, origin, expires_ns, place, granted_ns: 0 }, target)
+        (SetRule { rule, origin, expires_ns, counter, place, granted_ns: 0 }, target)
     });
-    Ok(rules.filter(|(rule, _)| seen.insert((rule.rule.clone(), rule.expires_ns))).collect())
+    let what = |rule: &SetRule| (rule.rule.clone(), rule.expires_ns, rule.counter.is_some());
+    Ok(rules.filter(|(rule, _)| seen.insert(what(rule))).collect())
+}
+
+/// How long and how often.
+fn bounds(rule: &Rule) -> (Option<Duration>, Option<u32>) {
+    (rule.expires, rule.uses)
+}
+
+/// A counter of its own for a rule that is counted. Random, so that a later daemon does not come by the same.
+fn counter(rule: &Rule) -> Option<Counter> {
+    let random = || Uuid::new_v4().as_u64_pair().1;
+    rule.uses.map(|uses| Counter { key: random(), uses: uses.into() })
 }
 
 /// An agent may start what it is: the very file that was hashed.
@@ -164,9 +178,9 @@ pub async fn one(daemon: &Daemon, tenant: &str, rule: &Rule) -> Answer<(SetRule,
     let Resolved { rule, target } = found.ok_or_else(|| Refusal::failed("nothing was found"))?;
     let now = clock::boot_ns();
     let place = place(&rule, &target, false);
-    let expires_ns = supervisor::absolute(&rule, now);
-    let rule = Rule::new(rule.scope);
-    Ok((SetRule { rule, origin: Origin::Grant, expires_ns, place, granted_ns: now }, target))
+    let (expires_ns, counter) = (supervisor::absolute(&rule, now), counter(&rule));
+    let (rule, origin) = (Rule::new(rule.scope), Origin::Grant);
+    Ok((SetRule { rule, origin, expires_ns, counter, place, granted_ns: now }, target))
 }
 
 fn lookup_refusal(error: &resolve::targets::RuleError) -> Refusal {

@@ -29,7 +29,7 @@ pub async fn list(
     let inner = daemon.inner();
     let agent = inner.supervisor.get(aid)?;
     let info = inner.info.get(&aid).ok_or_else(|| Refusal::failed("it has been forgotten"))?;
-    Ok(Json(CapabilityList { capabilities: view::held(agent, info) }))
+    Ok(Json(CapabilityList { capabilities: view::held(&daemon, agent, info) }))
 }
 
 /// Give a capability.
@@ -51,6 +51,13 @@ pub async fn grant(
     if let Some(span) = wanted.expires_ms {
         rule = rule.clipped(Some(Duration::from_millis(span)));
     }
+    if let Some(uses) = wanted.uses {
+        let most = manifest::limits::USES;
+        if !(1..=most).contains(&uses) {
+            return Err(Refusal::usage(format!("uses are 1 to {most}, not {uses}")));
+        }
+        rule = rule.counted(Some(uses)).map_err(|error| Refusal::usage(error.to_string()))?;
+    }
     rights::grant(&daemon, caller, aid, rule).await.map(Json)
 }
 
@@ -69,8 +76,8 @@ pub async fn revoke(
     Sent(wanted): Sent<CapabilityChange>,
 ) -> Answer<Json<ChangeReport>> {
     let aid = access::agent(&daemon, &caller, &of.id, Act::Revoke)?;
-    if wanted.expires_ms.is_some() {
-        return Err(Refusal::usage("a revocation has no expiry"));
+    if wanted.expires_ms.is_some() || wanted.uses.is_some() {
+        return Err(Refusal::usage("a revocation has no expiry and no uses"));
     }
     let rule = parse_rule(&wanted.capability)?;
     rights::revoke(&daemon, caller, aid, rule).await.map(Json)

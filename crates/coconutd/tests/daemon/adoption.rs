@@ -49,7 +49,7 @@ fn same(after: &Value, before: &Value) {
 
 fn change(running: &Running, what: &str, aid: AgentId, rule: &str, expires_ms: Option<u64>) {
     let uuid = running.daemon.uuid_of(aid).unwrap();
-    let body = CapabilityChange { capability: rule.into(), expires_ms };
+    let body = CapabilityChange { capability: rule.into(), expires_ms, uses: None };
     let path = format!("/v1/agents/{uuid}/{what}");
     let _: Value = running.client().post(&path, &body).unwrap();
 }

@@ -204,7 +204,8 @@ fn a_revocation_stops_nobody_who_has_mapped_nothing() {
         false
     }));
     spawn(&client, "parent", &["fs.read=/etc"]);
-    let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_ms: None };
+    let change =
+        CapabilityChange { capability: "fs.read=/etc".into(), expires_ms: None, uses: None };
     let report: ChangeReport = client.post("/v1/agents/parent/revoke", &change).unwrap();
     assert!(report.changed.len() == 1 && report.ended.is_empty(), "{report:?}");
     let steps: Vec<String> = steps.try_iter().collect();
@@ -231,7 +232,8 @@ fn a_revocation_reaches_descendants_and_ends_who_has_it_mapped() {
         shared: true,
         writable: false,
     });
-    let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_ms: None };
+    let change =
+        CapabilityChange { capability: "fs.read=/etc".into(), expires_ms: None, uses: None };
     let report: ChangeReport = client.post("/v1/agents/parent/revoke", &change).unwrap();
     assert_eq!(report.changed, [parent.agent.aid, child.agent.aid]);
     assert_eq!(report.ended, [parent.agent.aid, child.agent.aid]);
@@ -251,7 +253,7 @@ fn revoked(remains: kernel::Remains, caps: &[&str], taken: &str) -> (bool, Optio
     let client = running.client();
     *running.fake.remains.lock().unwrap() = remains;
     spawn(&client, "keeper", caps);
-    let change = CapabilityChange { capability: taken.into(), expires_ms: None };
+    let change = CapabilityChange { capability: taken.into(), expires_ms: None, uses: None };
     let report: ChangeReport = client.post("/v1/agents/keeper/revoke", &change).unwrap();
     let ended = !report.ended.is_empty();
     let exit = ended.then(|| client.get("/v1/agents/keeper/wait").unwrap());
@@ -281,7 +283,8 @@ fn who_pins_what_it_had_mapped_while_it_is_looked_at_is_ended() {
     let client = running.client();
     running.fake.pins_meanwhile.store(true, Ordering::Relaxed);
     spawn(&client, "keeper", &["fs.read=/etc"]);
-    let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_ms: None };
+    let change =
+        CapabilityChange { capability: "fs.read=/etc".into(), expires_ms: None, uses: None };
     let report: ChangeReport = client.post("/v1/agents/keeper/revoke", &change).unwrap();
     assert_eq!(report.ended.len(), 1, "{report:?}");
     running.stop();

@@ -138,7 +138,7 @@ fn of(running: &Running, is: impl Fn(&supervisor::Agent) -> bool) -> Option<Agen
 }
 
 fn rights(running: &Running, aid: AgentId, verb: &str, rule: &str) -> (String, Value) {
-    let body = CapabilityChange { capability: rule.into(), expires_ms: None };
+    let body = CapabilityChange { capability: rule.into(), expires_ms: None, uses: None };
     (format!("agents/{}/{verb}", uuid(running, aid)), json!(body))
 }
 

@@ -38,7 +38,11 @@ fn meets(running: &Running, after: usize) -> Option<(String, bool)> {
         let met = scope.spawn(move || {
             let step: String = is_reached.recv().ok()?;
             running.become_agent(None);
-            let change = CapabilityChange { capability: "fs.read=/etc".into(), expires_ms: None };
+            let change = CapabilityChange {
+                capability: "fs.read=/etc".into(),
+                expires_ms: None,
+                uses: None,
+            };
             let path = format!("/v1/agents/{uuid}/revoke");
             let revoked = scope.spawn(move || {
                 running.client().post::<_, ChangeReport>(&path, &change).unwrap();

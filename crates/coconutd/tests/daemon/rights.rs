@@ -64,6 +64,41 @@ fn signed(key: &SecretKey, command: &str, agent: &str, capabilities: &str) -> Sp
 }
 
 #[test]
+fn what_is_counted_is_shown_and_added_to() {
+    let running = Running::start();
+    let client = running.client();
+    let detail: AgentDetail = client.post("/v1/agents", &ad_hoc("counted", &[])).unwrap();
+    let path = |what: &str| format!("/v1/agents/{}/{what}", detail.agent.aid);
+    let ask = |what: &str, capability: &str, expires_ms, uses| {
+        let body = CapabilityChange { capability: capability.into(), expires_ms, uses };
+        client.post::<_, ChangeReport>(&path(what), &body)
+    };
+    let left = || -> Vec<(String, Option<u64>, bool)> {
+        let held: CapabilityList = client.get(&path("capabilities")).unwrap();
+        let granted = held.capabilities.into_iter().filter(|held| held.source == "grant");
+        granted.map(|h| (h.capability, h.uses_left, h.expires_ns.is_some())).collect()
+    };
+    let etc = "fs.read=/etc/passwd".to_owned();
+    ask("grant", &etc, None, Some(2)).unwrap();
+    assert_eq!(left(), [(etc.clone(), Some(2), false)]);
+    ask("grant", "fs.read=/etc/passwd;uses=3;expires=1h", None, None).unwrap();
+    assert_eq!(left(), [(etc.clone(), Some(5), false)], "never shorter");
+    ask("grant", &etc, Some(3_600_000), None).unwrap();
+    assert_eq!(left(), [(etc.clone(), Some(5), false), (etc.clone(), None, true)]);
+    // The least of what is said twice.
+    ask("grant", "fs.read=/etc/group;uses=9", None, Some(4)).unwrap();
+    assert_eq!(left()[2], ("fs.read=/etc/group".to_owned(), Some(4), false));
+    for (capability, uses) in [(etc.as_str(), Some(0)), ("net.raw=true", Some(1))] {
+        let refusal = refused(ask("grant", capability, None, uses));
+        assert_eq!(refusal.code, ErrorCode::Usage, "{refusal:?}");
+    }
+    assert_eq!(refused(ask("revoke", &etc, None, Some(1))).code, ErrorCode::Usage);
+    ask("revoke", &etc, None, None).unwrap();
+    assert_eq!(left().len(), 1);
+    running.stop();
+}
+
+#[test]
 fn a_key_gives_what_names_lead_to_and_no_more() {
     let (_folder, root) = folder();
     let at = |name: &str| root.join(name).display().to_string();
@@ -184,7 +219,7 @@ fn a_replaced_file_is_told_and_the_command_that_is_named_mends_it() {
     let command = told.command.unwrap();
     let capability = command.split('\'').nth(1).unwrap().to_owned();
     assert_eq!(capability, rule, "{command}");
-    let change = CapabilityChange { capability, expires_ms: None };
+    let change = CapabilityChange { capability, expires_ms: None, uses: None };
     let done: ChangeReport = running.client().post("/v1/agents/reader/grant", &change).unwrap();
     assert_eq!(done.changed.len(), 1);
     assert!(file_of(&running, aid, &conf));
@@ -343,7 +378,7 @@ fn a_granted_right_brings_what_it_implies() {
         let from_start = implied(running.spawned(&told, &[right]));
         let aid = running.spawned(&asked, &[]);
         assert!(implied(aid).is_empty(), "the control: {right}");
-        let change = CapabilityChange { capability: right.into(), expires_ms: None };
+        let change = CapabilityChange { capability: right.into(), expires_ms: None, uses: None };
         let path = format!("/v1/agents/{asked}/grant");
         for _ in 0..2 {
             running.client().post::<_, ChangeReport>(&path, &change).unwrap();

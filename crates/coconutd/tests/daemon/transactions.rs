@@ -218,7 +218,7 @@ const CHANGES: [Change; 8] = [
 ];
 
 fn change(capability: &str) -> Vec<u8> {
-    let change = CapabilityChange { capability: capability.into(), expires_ms: None };
+    let change = CapabilityChange { capability: capability.into(), expires_ms: None, uses: None };
     serde_json::to_vec(&change).unwrap()
 }
 

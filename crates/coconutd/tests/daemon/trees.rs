@@ -69,7 +69,7 @@ fn made(root: &Path) {
 fn run(running: &Running, root: &Path, steps: &[Step]) {
     let client = running.client();
     let rule = |index: usize| RULES[index].replace("{}", &root.display().to_string());
-    let change = |index| CapabilityChange { capability: rule(index), expires_ms: None };
+    let change = |index| CapabilityChange { capability: rule(index), expires_ms: None, uses: None };
     let top: AgentDetail = client.post("/v1/agents", &request((0..7).map(rule).collect())).unwrap();
     let mut refused = 0;
     for (round, step) in steps.iter().enumerate() {

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 fn change(running: &Running, what: &str, aid: AgentId, rule: &str) {
     let uuid = running.daemon.uuid_of(aid).unwrap();
-    let body = CapabilityChange { capability: rule.into(), expires_ms: None };
+    let body = CapabilityChange { capability: rule.into(), expires_ms: None, uses: None };
     let _: Value = running.client().post(&format!("/v1/agents/{uuid}/{what}"), &body).unwrap();
 }
 

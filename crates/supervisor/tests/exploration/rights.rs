@@ -31,7 +31,7 @@ pub const TAKEN: [(&str, &str); 2] = [("/a", "/a/"), ("/a/b", "/a/b/")];
 
 fn set_rule(text: &str, place: Place) -> SetRule {
     let rule: Rule = text.parse().unwrap();
-    SetRule { rule, origin: Origin::Command, expires_ns: None, place, granted_ns: 0 }
+    SetRule { rule, origin: Origin::Command, expires_ns: None, counter: None, place, granted_ns: 0 }
 }
 
 /// A rule, as it is granted.

@@ -107,6 +107,7 @@ impl Pair {
             rule,
             origin: Origin::Command,
             expires_ns,
+            counter: None,
             place: Place::Free,
             granted_ns: self.now,
         }

@@ -3,8 +3,8 @@
 
 use abi::AgentId;
 use coconut_supervisor::{
-    Admission, AdmitError, Event, GrantError, Inode, Limits, Place, Revocation, RevokeError,
-    RuleSet, SetKeys, SetRule, Supervisor, absolute,
+    Admission, AdmitError, Counter, Event, GrantError, Inode, Limits, Place, Revocation,
+    RevokeError, RuleSet, SetKeys, SetRule, Supervisor, absolute,
 };
 use manifest::{Children, Memory, Origin, Rule};
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub fn set_rule(text: &str, now: u64) -> SetRule {
     let rule = rule(text);
     SetRule {
         expires_ns: absolute(&rule, now),
+        // Each has a counter of its own: no two texts of these tests have the same length and uses.
+        counter: rule.uses.map(|uses| Counter { key: text.len() as u64 + 1, uses: uses.into() }),
         rule: Rule::new(rule.scope),
         origin: Origin::Command,
         place: Place::Free,

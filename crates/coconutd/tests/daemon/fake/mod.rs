@@ -57,6 +57,7 @@ pub struct Meeting {
 pub struct Fake {
     pub agents: Mutex<HashMap<AgentId, Known>>,
     pub sets: Mutex<BTreeMap<SetId, Vec<KernelRule>>>,
+    pub more_uses: Mutex<BTreeMap<u64, u64>>,
     next_set: Mutex<u32>,
     /// The last set of the daemon before.
     before: Mutex<u32>,
@@ -97,6 +98,7 @@ impl Fake {
         Arc::new(Fake {
             agents: Mutex::default(),
             sets: Mutex::default(),
+            more_uses: Mutex::default(),
             next_set: Mutex::default(),
             before: Mutex::default(),
             steps: AtomicU64::new(0),

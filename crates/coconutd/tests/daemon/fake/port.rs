@@ -103,6 +103,18 @@ impl KernelPort for Port {
         self.0.sets.lock().unwrap().insert(SetId(*next), rules.to_vec());
         Ok(SetId(*next))
     }
+    fn add_uses(&self, key: u64, uses: u64) -> Result<bool> {
+        self.step("add_uses")?;
+        let known = self.uses_left(key)?.is_some();
+        *self.0.more_uses.lock().unwrap().entry(key).or_default() += uses;
+        Ok(known)
+    }
+    fn uses_left(&self, key: u64) -> Result<Option<u64>> {
+        let sets = self.0.sets.lock().unwrap();
+        let uses = sets.values().flatten().filter_map(|rule| rule.uses);
+        let more = self.0.more_uses.lock().unwrap().get(&key).copied().unwrap_or(0);
+        Ok(uses.into_iter().find(|uses| uses.key == key).map(|uses| uses.left + more))
+    }
     fn follow(
         &self,
         set: SetId,
