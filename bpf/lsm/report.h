@@ -34,17 +34,25 @@ static __always_inline int verdict_of(__u64 what)
 	return what & AS_EPERM ? -EPERM : -EACCES;
 }
 
-/* Stops the agent that fills the ring; the reader resumes it when the ring is nearly empty. */
+/*
+ * Stops the agent that fills the ring; the reader resumes it when the ring is nearly empty. The reader takes an entry
+ * away before it lets go on, and an entry comes after the stop: so none stays stopped without an entry, whichever of
+ * both is first. The count comes last, for the reader looks for entries only when it has changed.
+ */
 static __always_inline void throttle(struct KernelAgent *a)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	__u64 aid = a->aid;
 
-	if (bpf_map_update_elem(&throttled, &tgid, &aid, BPF_ANY))
-		return; /* nobody would resume it; the ring's last quarter has to do */
 	__sync_fetch_and_or(&a->flags, FLAG_THROTTLED);
-	__sync_fetch_and_add(&policy.throttles, 1);
 	bpf_send_signal(SIGSTOP);
+	if (bpf_map_update_elem(&throttled, &tgid, &aid, BPF_ANY)) {
+		/* Nobody would resume it; the ring's last quarter has to do. */
+		__sync_fetch_and_and(&a->flags, ~FLAG_THROTTLED);
+		bpf_send_signal(SIGCONT);
+		return;
+	}
+	__sync_fetch_and_add(&policy.throttles, 1);
 }
 
 /*
