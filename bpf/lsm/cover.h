@@ -167,18 +167,24 @@ __noinline int walk(__u64 list, struct found *out __arg_nonnull, struct dentry *
 	__u32 by = BY_NONE;
 	struct dentry *root = m ? m->mnt.mnt_root : NULL;
 	bool partial = false;
+	struct super_block *sb = NULL;
+	struct FileKey k = {};
 	int i;
 
 	bpf_for(i, 0, MAX_DEPTH) {
 		struct inode *inode = d->d_inode;
 		struct dentry *up = d->d_parent;
 
+		/* As know(), which looks at the file system each time. */
+		if (d->d_sb != sb) {
+			sb = d->d_sb;
+			k.dev = sb->s_dev | (shares_numbers(sb->s_magic) ? FILE_IN_MEMORY : 0);
+		}
 		if (inode) {
-			struct FileKey k;
 			__u32 number = 0;
 			struct FileNode *n;
 
-			know(&k, d->d_sb, inode);
+			k.ino = unlikely(k.dev & FILE_IN_MEMORY) ? (__u64)inode : inode->i_ino;
 			n = node_of(&k, &number);
 
 			if (n && (!i || n->sets)) {

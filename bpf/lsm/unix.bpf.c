@@ -17,10 +17,16 @@ static __always_inline bool same_agent(struct sock *other)
 	return as(sock, other)->sk_cgrp_data.cgroup == mine;
 }
 
-/* The abstract name in an address; 0 for none. The empty one is a name, too. */
+/* How long an address is that has an abstract name. The empty one is a name, too. */
+static __always_inline bool has_abstract(int length)
+{
+	return length > SUN_PATH_OFFSET && length <= SUN_PATH_OFFSET + 1 + ABSTRACT_NAME_MAX;
+}
+
+/* The abstract name in an address; 0 for none. */
 static __always_inline int read_abstract(struct AbstractKey *k, const void *from, int length)
 {
-	if (length <= SUN_PATH_OFFSET || length > SUN_PATH_OFFSET + 1 + ABSTRACT_NAME_MAX)
+	if (!has_abstract(length))
 		return 0;
 	k->len = length - SUN_PATH_OFFSET - 1;
 	if (k->len)
@@ -82,12 +88,12 @@ static __always_inline bool unix_cover(struct KernelAgent *a, struct sock *other
 static __noinline __u32 via_of(struct KernelAgent *a, struct sock *other)
 {
 	struct unix_sock *u = as(unix_sock, other);
+	struct unix_address *address = as(unix_address, u->addr);
 	struct dentry *d = u->path.dentry;
-	struct AbstractKey k = {};
 	struct found found = {};
 
 	if (!d)
-		return abstract_name(&k, as(unix_address, u->addr)) ? KEPT_BY_ABSTRACT : 0;
+		return address && has_abstract(address->len) ? KEPT_BY_ABSTRACT : 0;
 	walk(list_now(a), &found, as(dentry, d), mount_of(u->path.mnt), RIGHT_UNIX | WANT_COUNTED);
 	return found.by == BY_NONE ? KEPT_BY_SEVERAL : found.by;
 }

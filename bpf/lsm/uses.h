@@ -117,33 +117,8 @@ static __always_inline bool gives(const struct Taken *t, __u32 wanted)
 	return enough(t->rights, wanted & 0xff, wanted >> 8 & 0xff);
 }
 
-/* Opens a file by such uses: the rule of the first, or 0. */
-static __noinline __u64 open_by_use(struct KernelAgent *a, struct file *f, __u32 wanted)
-{
-	__u64 file = address_of(f), by, list = list_now(a);
-	struct TakenFile t = {};
-	struct errand *e;
-
-	if (!any_counted() || quarantined(a))
-		return 0;
-	/* It was made by this open: that was its use (path_mknod). */
-	e = f->f_flags & O_CREAT_BIT ? expected_use(f->f_path.dentry) : NULL;
-	if (e && still_counts(list, &e->use) && gives(&e->use, wanted)) {
-		t.uses[0] = e->use;
-		e->use.id = 0;
-		by = e->use_ruling;
-	} else {
-		by = take_rights(list, as(dentry, f->f_path.dentry), mount_of(f->f_path.mnt), wanted, &t);
-	}
-	if (!by)
-		return 0;
-	if (bpf_map_update_elem(&taken, &file, &t, BPF_ANY)) {
-		give_back(&t.uses[0]);
-		give_back(&t.uses[1]);
-		return 0;
-	}
-	return by;
-}
+/* What an entry of `taken` begins with: made in place, for the stack is small. */
+static const struct TakenFile no_uses;
 
 /* A use that could not be recorded did not happen. */
 static __noinline void not_opened(struct file *f)
@@ -156,6 +131,33 @@ static __noinline void not_opened(struct file *f)
 	give_back(&t->uses[0]);
 	give_back(&t->uses[1]);
 	bpf_map_delete_elem(&taken, &file);
+}
+
+/* Opens a file by such uses: the rule of the first, or 0. */
+static __noinline __u64 open_by_use(struct KernelAgent *a, struct file *f, __u32 wanted)
+{
+	__u64 file = address_of(f), by, list = list_now(a);
+	struct TakenFile *t;
+	struct errand *e;
+
+	if (!any_counted() || quarantined(a))
+		return 0;
+	if (bpf_map_update_elem(&taken, &file, &no_uses, BPF_ANY))
+		return 0;
+	t = bpf_map_lookup_elem(&taken, &file);
+	if (!t)
+		return 0;
+	/* It was made by this open: that was its use (path_mknod). */
+	e = f->f_flags & O_CREAT_BIT ? expected_use(f->f_path.dentry) : NULL;
+	if (e && still_counts(list, &e->use) && gives(&e->use, wanted)) {
+		t->uses[0] = e->use;
+		e->use.id = 0;
+		return e->use_ruling;
+	}
+	by = take_rights(list, as(dentry, f->f_path.dentry), mount_of(f->f_path.mnt), wanted, t);
+	if (!by)
+		bpf_map_delete_elem(&taken, &file);
+	return by;
 }
 
 /* By which uses an open file was got, or NULL. */
