@@ -10,7 +10,7 @@ pub fn act(line: &str, wire: &mut UnixStream) -> i64 {
     if words.first() == Some(&"race") {
         return crate::racer::act(&words);
     }
-    let timed = words.first().and_then(|name| crate::bench::act(name, &words));
+    let timed = words.first().and_then(|name| crate::measure::act(name, &words));
     timed.unwrap_or_else(|| crate::ops::act(line, wire))
 }
 

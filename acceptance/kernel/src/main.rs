@@ -12,6 +12,8 @@ mod cases;
 mod child;
 mod code;
 mod hostile;
+mod landlock;
+mod measure;
 mod misses;
 mod ops;
 mod racer;

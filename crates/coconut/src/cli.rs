@@ -212,10 +212,10 @@ pub enum Cap {
         /// Void after this time: 30s, 10m, 2h.
         #[arg(long = "for", value_name = "TIME")]
         expires: Option<String>,
-        /// It may be used so often: opened, started, connected to; held already, so often more
+        /// For N uses (opens, starts, connections); given again, for N more
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         uses: Option<u32>,
-        /// It may be used once
+        /// For one use
         #[arg(long, conflicts_with = "uses")]
         once: bool,
     },

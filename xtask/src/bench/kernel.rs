@@ -27,15 +27,17 @@ pub fn parse(output: &str) -> Result<Value> {
     }))
 }
 
-/// `NAME bare N non-agent N (N.NNx) agent N (N.NNx)`; the ratios follow from the counts.
+/// `NAME bare N Landlock N (N.NNx) non-agent N (N.NNx) agent N (N.NNx)`; the ratios follow from the counts.
 fn operation(line: &str) -> Option<Value> {
     let (name, rest) = line.split_once(" bare ")?;
-    let (bare, rest) = rest.split_once(" non-agent ")?;
+    let (bare, rest) = rest.split_once(" Landlock ")?;
+    let (landlock, rest) = rest.split_once(" non-agent ")?;
     let (non_agent, agent) = rest.split_once(" agent ")?;
     let count = |text: &str| text.split_whitespace().next()?.parse::<u64>().ok();
     Some(json!({
         "name": name.trim(),
         "bare": count(bare)?,
+        "landlock": count(landlock)?,
         "non_agent": count(non_agent)?,
         "agent": count(agent)?,
     }))
@@ -65,7 +67,8 @@ mod tests {
     const OUTPUT: &str = "\
         noise of the kernel\n\
         BENCH unit: guest instructions per operation (median of 5)\n\
-        BENCH open+close, 1 level    bare      1200  non-agent      1320 (1.10x)  agent      2400 (2.00x)\n\
+        BENCH open+close, 1 level    bare      1200  Landlock      1500 (1.25x)  non-agent      1320 (1.10x)  \
+        agent      2400 (2.00x)\n\
         BENCH revocation to first refused read, us: min 10.5 median 12.0 max 40.1\n\
         status 0\n";
 
@@ -75,7 +78,7 @@ mod tests {
         let open = &figures["operations"][0];
         assert_eq!(open["name"], "open+close, 1 level");
         assert_eq!((&open["bare"], &open["agent"]), (&1200.into(), &2400.into()));
-        assert_eq!(open["non_agent"], 1320);
+        assert_eq!((&open["landlock"], &open["non_agent"]), (&1500.into(), &1320.into()));
         let revocation = &figures["latencies"][0];
         assert_eq!(revocation["name"], "revocation to first refused read");
         assert_eq!((&revocation["min"], &revocation["max"]), (&10_500.into(), &40_100.into()));

@@ -48,12 +48,13 @@ fn failed(name: &str, error: &anyhow::Error) -> Table {
 }
 
 fn kernel(figures: &Value) -> Vec<Table> {
-    let heads = ["kernel: guest instructions", "bare", "non-agent", "×", "agent", "×"];
+    let heads =
+        ["kernel: guest instructions", "bare", "Landlock", "×", "non-agent", "×", "agent", "×"];
     let mut operations = Table::new("What the policy costs an operation", &heads);
     for row in list(&figures["operations"]) {
         let bare = number(&row["bare"]);
         let mut cells = vec![text(&row["name"]), grouped(bare)];
-        for role in ["non_agent", "agent"] {
+        for role in ["landlock", "non_agent", "agent"] {
             let count = number(&row[role]);
             cells.extend([grouped(count), format!("{:.2}", count / bare)]);
         }
@@ -224,11 +225,11 @@ mod tests {
 
     #[test]
     fn kernel_rows_have_ratios() {
-        let row = json!({"name": "open", "bare": 1000, "non_agent": 1100, "agent": 2500});
+        let row = json!({"name": "open", "bare": 1000, "landlock": 1200, "non_agent": 1100, "agent": 2500});
         let text = one("kernel", json!({"operations": [row], "latencies": []}));
         let row = text.lines().find(|line| line.starts_with("open")).unwrap();
         let cells: Vec<&str> = row.split_whitespace().collect();
-        assert_eq!(cells, ["open", "1,000", "1,100", "1.10", "2,500", "2.50"]);
+        assert_eq!(cells, ["open", "1,000", "1,200", "1.20", "1,100", "1.10", "2,500", "2.50"]);
     }
 
     #[test]
