@@ -5,7 +5,7 @@
 
 use crate::net::{Endpoint, Host};
 use crate::path::AbsPath;
-use crate::rule::{FsRight, InferScope, Rule, Scope, UnixAddress};
+use crate::rule::{FsRight, InferScope, Rule, RuleError, Scope, UnixAddress};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn at_least<T: Ord>(a: Option<T>, b: Option<T>) -> bool {
     }
 }
 
-pub(crate) fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
@@ -137,5 +137,25 @@ impl Rule {
     pub fn clipped(mut self, span: Option<Duration>) -> Rule {
         self.expires = least(self.expires, span);
         self
+    }
+
+    /// The same rule for at most so many uses.
+    ///
+    /// # Errors
+    /// For what is not counted: what is no single use, or not the kernel's to decide.
+    pub fn counted(mut self, uses: Option<u32>) -> Result<Self, RuleError> {
+        let countable = match &self.scope {
+            Scope::Fs { .. } | Scope::Net { .. } | Scope::Unix(_) | Scope::Device(_) => true,
+            Scope::NetRaw
+            | Scope::Infer(_)
+            | Scope::Spawn { .. }
+            | Scope::Signal
+            | Scope::AuditRead(_) => false,
+        };
+        if uses.is_some() && !countable {
+            return Err(RuleError::Uncountable(self.capability()));
+        }
+        self.uses = least(self.uses, uses);
+        Ok(self)
     }
 }

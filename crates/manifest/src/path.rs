@@ -1,10 +1,14 @@
 //! Absolute, normalised paths: the same file has one spelling, and no `..` escapes a subtree.
 
 use crate::limits;
-use crate::rule::is_ambiguous;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+
+/// True if a part of it would read as an expiry or a number of uses.
+pub(crate) fn is_ambiguous(text: &str) -> bool {
+    text.contains(";expires=") || text.contains(";uses=")
+}
 
 /// An absolute path without `.`, `..`, empty components or control characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

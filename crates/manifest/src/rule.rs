@@ -1,8 +1,7 @@
 //! One capability with its scope, and its text form: `fs.read=/srv/input;expires=10m`.
 
-use crate::algebra::least;
 use crate::net::{Endpoint, EndpointError};
-use crate::path::{AbsPath, PathError};
+use crate::path::{AbsPath, PathError, is_ambiguous};
 use crate::{limits, units};
 use abi::Capability;
 use abi::caps::{RIGHT_CREATE, RIGHT_DELETE, RIGHT_EXEC, RIGHT_READ, RIGHT_WRITE};
@@ -241,26 +240,6 @@ impl Rule {
         Rule { scope: parse_scope(capability, value)?, expires, uses: None }.counted(uses)
     }
 
-    /// The same rule for at most so many uses.
-    ///
-    /// # Errors
-    /// For what is not counted: what is no single use, or not the kernel's to decide.
-    pub fn counted(mut self, uses: Option<u32>) -> Result<Self, RuleError> {
-        let countable = match &self.scope {
-            Scope::Fs { .. } | Scope::Net { .. } | Scope::Unix(_) | Scope::Device(_) => true,
-            Scope::NetRaw
-            | Scope::Infer(_)
-            | Scope::Spawn { .. }
-            | Scope::Signal
-            | Scope::AuditRead(_) => false,
-        };
-        if uses.is_some() && !countable {
-            return Err(RuleError::Uncountable(self.capability()));
-        }
-        self.uses = least(self.uses, uses);
-        Ok(self)
-    }
-
     /// The value alone, without the capability's name: what stands in a manifest's list.
     pub fn value(&self) -> String {
         let value = match &self.scope {
@@ -322,11 +301,6 @@ fn parse_unix(value: &str) -> Result<UnixAddress, RuleError> {
         return Err(RuleError::Value(format!("ipc.unix={value}"), why));
     }
     Ok(UnixAddress::Abstract(name.to_owned()))
-}
-
-/// True if a part of it would read as an expiry or a number of uses.
-pub(crate) fn is_ambiguous(text: &str) -> bool {
-    text.contains(";expires=") || text.contains(";uses=")
 }
 
 /// True if `name` can be a model's name in the text form.
