@@ -50,9 +50,12 @@ pub(crate) fn reaches(layers: &[Layer]) -> bool {
     layers.iter().any(|l| l.rights & !RIGHT_TRAVERSE != 0)
 }
 
+/// The first number; 0 is no file's, for what is kept by none is noted so.
+const FIRST: u32 = 1;
+
 impl Files {
     pub fn new(most: u32) -> Files {
-        Files { known: HashMap::new(), free: Vec::new(), resting: Vec::new(), next: 0, most }
+        Files { known: HashMap::new(), free: Vec::new(), resting: Vec::new(), next: FIRST, most }
     }
 
     /// Files that an earlier daemon gave numbers to: they keep them, as far as somebody needs them again.
@@ -64,7 +67,7 @@ impl Files {
             files.known.insert(file, Known { number, sets: 0, reach: None });
         }
         let taken: HashSet<u32> = files.known.values().map(|known| known.number).collect();
-        files.free = (0..files.next).filter(|number| !taken.contains(number)).collect();
+        files.free = (FIRST..files.next).filter(|number| !taken.contains(number)).collect();
         files
     }
 
@@ -185,10 +188,11 @@ mod tests {
 
     #[test]
     fn a_number_is_free_when_the_last_set_and_the_last_check_have_gone() {
-        let mut files = Files::new(2);
+        let mut files = Files::new(3);
         let mut changes = Changes::default();
         let a = files.take(key(1), 7, true, &mut changes).unwrap();
         assert_eq!(files.take(key(1), 8, false, &mut changes).unwrap(), a);
+        assert_ne!(a, 0, "that is no file for the programs");
         assert_eq!(changes.nodes[&key(1)], (a, 1 << 7), "only what reaches below is asked for");
         files.take(key(2), 8, true, &mut changes).unwrap();
         assert!(files.take(key(3), 8, true, &mut changes).is_err(), "the table is full");
@@ -204,20 +208,20 @@ mod tests {
 
     #[test]
     fn numbers_of_an_earlier_daemon_stay_and_what_nobody_needs_goes() {
-        let mut files = Files::adopt(8, [(key(1), 0), (key(2), 3)]);
+        let mut files = Files::adopt(8, [(key(1), 1), (key(2), 3)]);
         let mut changes = Changes::default();
         assert_eq!(files.take(key(2), 70, true, &mut changes).unwrap(), 3);
         let new = files.take(key(3), 70, false, &mut changes).unwrap();
-        assert!(new == 1 || new == 2, "{new} is another's");
+        assert_eq!(new, 2, "the others are somebody's");
         let mut changes = Changes::default();
         files.settle(&mut changes);
-        assert_eq!(changes.gone, [(key(1), 0)]);
+        assert_eq!(changes.gone, [(key(1), 1)]);
         assert_eq!(changes.nodes[&key(2)], (3, 1 << 6), "only the new set is asked for");
         files.give_numbers_back();
         let mut all: Vec<u32> =
             (4..9).map(|ino| files.take(key(ino), 1, false, &mut changes).unwrap()).collect();
         all.sort_unstable();
-        assert!(all.contains(&0) && !all.contains(&3) && !all.contains(&new));
+        assert_eq!(all, [1, 4, 5, 6, 7]);
     }
 
     #[test]
@@ -229,6 +233,6 @@ mod tests {
         let mut changes = Changes::default();
         files.put_back(key(1), 1, true, &mut changes);
         assert!(changes.nodes.is_empty() && changes.gone.is_empty());
-        assert_eq!(files.number_of(key(1)), Some(0));
+        assert_eq!(files.number_of(key(1)), Some(1));
     }
 }
