@@ -360,7 +360,7 @@ static __always_inline int ioctl(struct file *f, unsigned int cmd)
 	__u32 kind;
 
 	if (!a)
-		return 0;
+		return outsider_commands(f, cmd);
 	/* Typing into somebody else's terminal is no use of a file. */
 	if (cmd == TIOCSTI || cmd == TIOCLINUX)
 		return report_path(a, &f->f_path, FORBIDDEN(FILE_IOCTL, cmd), 0);

@@ -178,6 +178,55 @@ static __noinline int outsider_opens_own(struct file *f)
 	return report_path(NULL, &f->f_path, BROKEN_SEAL(FILE_OPEN, RIGHT_WRITE), 0);
 }
 
+/* What a disk is asked, and that it writes out what it holds. */
+static __always_inline bool asks_disk(unsigned int cmd)
+{
+	switch (cmd) {
+	case 0x0301: /* HDIO_GETGEO */
+	case 0x125e: /* BLKROGET */
+	case 0x1260: /* BLKGETSIZE */
+	case 0x1261: /* BLKFLSBUF */
+	case 0x1263: /* BLKRAGET */
+	case 0x1265: /* BLKFRAGET */
+	case 0x1267: /* BLKSECTGET */
+	case 0x1268: /* BLKSSZGET */
+	case 0x1278: /* BLKIOMIN */
+	case 0x1279: /* BLKIOOPT */
+	case 0x127a: /* BLKALIGNOFF */
+	case 0x127b: /* BLKPBSZGET */
+	case 0x127c: /* BLKDISCARDZEROES */
+	case 0x127e: /* BLKROTATIONAL */
+	case 0x80081270: /* BLKBSZGET */
+	case 0x80041270: /* BLKBSZGET_32 */
+	case 0x80081272: /* BLKGETSIZE64 */
+	case 0x80041272: /* BLKGETSIZE64_32 */
+	case 0x80081280: /* BLKGETDISKSEQ */
+	case 0x80041284: /* BLKGETZONESZ */
+	case 0x80041285: /* BLKGETNRZONES */
+	case 0x2282: /* SG_GET_VERSION_NUM */
+	case 0x5331: /* CDROM_GET_CAPABILITY */
+	case 0x5382: /* SCSI_IOCTL_GET_IDLUN */
+	case 0x5386: /* SCSI_IOCTL_GET_BUS_NUMBER */
+	case 0x4e40: /* NVME_IOCTL_ID */
+		return true;
+	}
+	return false;
+}
+
+/*
+ * The others change the disk beneath whatever it was opened for: commands of its own (SG_IO, NVME_IOCTL_IO_CMD) write
+ * to it, BLKPG takes partitions away, BLKROSET makes it read-only.
+ */
+static __noinline int outsider_commands(struct file *f, unsigned int cmd)
+{
+	struct inode *inode = as(inode, f->f_inode);
+
+	if (!policy.sealed || (inode->i_mode & S_IFMT) != S_IFBLK || asks_disk(cmd) ||
+	    !is_own_disk(inode->i_rdev) || by_daemon())
+		return 0;
+	return report_path(NULL, &f->f_path, BROKEN_SEAL(FILE_IOCTL, cmd), 0);
+}
+
 /* Size, mode, owner, times or attributes of a file in the daemon's folders. */
 static __noinline int outsider_alters(struct dentry *d, __u64 what)
 {

@@ -95,7 +95,26 @@ fn disk(folder: &Path) -> Result<String> {
         let node = Path::new("/dev").join(name);
         none_of(&node.display().to_string(), vec![("write to it", opened(&node))])?;
         std::fs::File::open(&node).with_context(|| format!("{} may be read", node.display()))?;
+        let text = node.display().to_string();
+        // By a command of the disk's, which asks for no open for writing.
+        ensure!(!blockdev("--setrw", &text)?, "root could set {text} writable");
+        ensure!(blockdev("--getsize64", &text)?, "what {text} is asked is refused");
         names.push(name.to_string_lossy().into_owned());
     }
-    Ok(format!("({})", names.join(", ")))
+    // The control: any other disk takes that command.
+    let other = disks()?.into_iter().find(|name| !names.contains(name));
+    let other = other.context("there is no other disk")?;
+    ensure!(blockdev("--setrw", &format!("/dev/{other}"))?, "the control: /dev/{other}");
+    Ok(format!("({}; control: {other})", names.join(", ")))
+}
+
+fn blockdev(what: &str, node: &str) -> Result<bool> {
+    let ran = std::process::Command::new("blockdev").args([what, node]).output()?;
+    Ok(ran.status.success())
+}
+
+/// Names of whole disks.
+fn disks() -> Result<Vec<String>> {
+    let all = std::fs::read_dir("/sys/block")?.flatten();
+    Ok(all.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
 }
