@@ -4,7 +4,7 @@ use crate::world::{Actor, Given, World, await_that, counted, net, on, rule, show
 use abi::Capability::{FsCreate, FsDelete, FsExec, FsRead, FsWrite, IpcUnix, NetBind, NetConnect};
 use abi::event::{EVENT_USE, Event, Hook};
 use anyhow::Result;
-use kernel::KernelScope;
+use kernel::{KernelScope, Remains};
 use libc::{EACCES, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, SOCK_DGRAM};
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -83,7 +83,7 @@ fn opens(w: &World) -> Result<()> {
     w.same("more uses go to its counter", &w.kernel.add_uses(key, 1)?, &true);
     w.allowed(&a, "open /data/ok/f 0");
     w.denied(&a, "open /data/ok/f 0", EACCES, Hook::FileOpen);
-    w.apply(&a, &[])?;
+    w.same("what was mapped by a use is known", &w.apply(&a, &[])?, &Remains::Mapped);
     gone(w, key);
     for fd in [fd, copy] {
         w.denied(&a, &format!("pread {fd}"), EACCES, Hook::FilePermission);
