@@ -143,8 +143,7 @@ static __noinline int outsider_reads_proc(struct file *f)
 	struct task_struct *t;
 	bool guarded;
 
-	if (inode->i_sb->s_magic != PROC_MAGIC ||
-	    !is_name(as(dentry, f->f_path.dentry)->d_name.name, "environ", 8))
+	if (!is_name(as(dentry, f->f_path.dentry)->d_name.name, "environ", 8))
 		return 0;
 	t = proc_task(inode);
 	if (!t)
@@ -238,9 +237,13 @@ static __noinline int outsider_alters(struct dentry *d, __u64 what)
 
 static __always_inline int outsider_opens(struct file *f)
 {
+	struct inode *inode = f->f_inode;
+	unsigned long magic;
+
 	if (!policy.sealed)
 		return 0;
-	if (unlikely(f->f_inode->i_ino == policy.secret.ino || shares_numbers(f->f_inode->i_sb->s_magic))) {
+	magic = inode->i_sb->s_magic;
+	if (unlikely(inode->i_ino == policy.secret.ino || shares_numbers(magic))) {
 		int refused = outsider_opens_secret(f);
 
 		if (refused)
@@ -248,7 +251,7 @@ static __always_inline int outsider_opens(struct file *f)
 	}
 	if (f->f_mode & FMODE_WRITE)
 		return outsider_changes_file(f) ?: outsider_opens_own(f);
-	return outsider_reads_proc(f);
+	return unlikely(magic == PROC_MAGIC) ? outsider_reads_proc(f) : 0;
 }
 
 /* For what was opened before the seal was closed. */
