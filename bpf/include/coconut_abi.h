@@ -232,6 +232,11 @@
 #define OWN_DISKS 16
 
 /**
+ * Slots of [`Policy::own_passthrough`]; a power of two.
+ */
+#define OWN_PASSTHROUGH 32
+
+/**
  * Why a measured program is not let in as the daemon ([`crate::event::Hook::Admission`]'s `wanted`): PID 1
  * did not start it.
  */
@@ -1128,6 +1133,10 @@ struct Policy {
    * Block devices (`major << 20 | minor`) beneath, to which nobody writes.
    */
   uint32_t own_disks[OWN_DISKS];
+  /**
+   * Character devices (as `own_disks`) that hand those disks commands as they are; nobody opens them.
+   */
+  uint32_t own_passthrough[OWN_PASSTHROUGH];
   /**
    * 1 once a rule was counted: until then nobody looks for one.
    */

@@ -62,6 +62,18 @@ __noinline int leads_to_own(struct dentry *d __arg_untrusted)
 	return 0;
 }
 
+/* Character devices that hand those disks commands as they are. */
+static __noinline bool is_own_passthrough(dev_t dev)
+{
+	int i;
+
+	bpf_for(i, 0, OWN_PASSTHROUGH) {
+		if (dev && policy.own_passthrough[i & (OWN_PASSTHROUGH - 1)] == dev)
+			return true;
+	}
+	return false;
+}
+
 /* The disks beneath them, and the partitions of those that they lie on. */
 static __noinline bool is_own_disk(dev_t dev)
 {

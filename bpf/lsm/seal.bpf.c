@@ -219,9 +219,11 @@ static __always_inline bool asks_disk(unsigned int cmd)
 static __noinline int outsider_commands(struct file *f, unsigned int cmd)
 {
 	struct inode *inode = as(inode, f->f_inode);
+	__u32 kind = inode->i_mode & S_IFMT;
 
-	if (!policy.sealed || (inode->i_mode & S_IFMT) != S_IFBLK || asks_disk(cmd) ||
-	    !is_own_disk(inode->i_rdev) || by_daemon())
+	if (!policy.sealed || (kind != S_IFBLK && kind != S_IFCHR) || asks_disk(cmd))
+		return 0;
+	if (!(kind == S_IFBLK ? is_own_disk(inode->i_rdev) : is_own_passthrough(inode->i_rdev)) || by_daemon())
 		return 0;
 	return report_path(NULL, &f->f_path, BROKEN_SEAL(FILE_IOCTL, cmd), 0);
 }
@@ -235,6 +237,16 @@ static __noinline int outsider_alters(struct dentry *d, __u64 what)
 	return report_dentry(NULL, d, NULL, what, 0);
 }
 
+/* It takes commands whatever it is opened for. */
+static __noinline int outsider_opens_device(struct file *f)
+{
+	struct inode *inode = as(inode, f->f_inode);
+
+	if (!is_own_passthrough(inode->i_rdev) || by_daemon())
+		return 0;
+	return report_path(NULL, &f->f_path, BROKEN_SEAL(FILE_OPEN, RIGHT_WRITE), 0);
+}
+
 static __always_inline int outsider_opens(struct file *f)
 {
 	struct inode *inode = f->f_inode;
@@ -245,6 +257,12 @@ static __always_inline int outsider_opens(struct file *f)
 	magic = inode->i_sb->s_magic;
 	if (unlikely(inode->i_ino == policy.secret.ino || shares_numbers(magic))) {
 		int refused = outsider_opens_secret(f);
+
+		if (refused)
+			return refused;
+	}
+	if (unlikely((inode->i_mode & S_IFMT) == S_IFCHR)) {
+		int refused = outsider_opens_device(f);
 
 		if (refused)
 			return refused;

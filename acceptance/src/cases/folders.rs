@@ -101,11 +101,30 @@ fn disk(folder: &Path) -> Result<String> {
         ensure!(blockdev("--getsize64", &text)?, "what {text} is asked is refused");
         names.push(name.to_string_lossy().into_owned());
     }
-    // The control: any other disk takes that command.
-    let other = disks()?.into_iter().find(|name| !names.contains(name));
-    let other = other.context("there is no other disk")?;
-    ensure!(blockdev("--setrw", &format!("/dev/{other}"))?, "the control: /dev/{other}");
-    Ok(format!("({}; control: {other})", names.join(", ")))
+    let passed = passthrough(&names)?;
+    // The control: another disk takes that command.
+    let other = OtherDisk::make(folder)?;
+    ensure!(blockdev("--setrw", &other.0)?, "the control: {}", other.0);
+    Ok(format!("({}; {})", names.join(", "), passed.join(", ")))
+}
+
+/// What hands a disk commands as they are is not even opened for reading.
+fn passthrough(disks: &[String]) -> Result<Vec<String>> {
+    let kinds = ["nvme", "nvme-generic", "scsi_generic", "bsg"];
+    let classes = kinds.iter().flat_map(|kind| std::fs::read_dir(format!("/sys/class/{kind}")));
+    let mut names = Vec::new();
+    for entry in classes.flatten().flatten() {
+        // All disks of the machine that have such are those that the folders lie on.
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let node = ["/dev", "/dev/bsg"].map(|folder| Path::new(folder).join(&name));
+        let Some(node) = node.into_iter().find(|node| node.exists()) else { continue };
+        let opened = std::fs::File::open(&node).map(drop);
+        none_of(&node.display().to_string(), vec![("open it", opened)])?;
+        names.push(name);
+    }
+    let nvme = disks.iter().any(|disk| disk.starts_with("nvme"));
+    ensure!(!nvme || names.len() >= 2, "of {disks:?} only {names:?} hands commands on");
+    Ok(names)
 }
 
 fn blockdev(what: &str, node: &str) -> Result<bool> {
@@ -113,8 +132,26 @@ fn blockdev(what: &str, node: &str) -> Result<bool> {
     Ok(ran.status.success())
 }
 
-/// Names of whole disks.
-fn disks() -> Result<Vec<String>> {
-    let all = std::fs::read_dir("/sys/block")?.flatten();
-    Ok(all.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+/// A file as a disk, as long as this lives.
+struct OtherDisk(String);
+
+impl OtherDisk {
+    fn make(folder: &Path) -> Result<OtherDisk> {
+        let file = folder.join("disk");
+        std::fs::write(&file, vec![0; 1 << 20])?;
+        let mut losetup = std::process::Command::new("losetup");
+        let made = losetup.args(["--find", "--show"]).arg(&file).output()?;
+        std::fs::remove_file(&file)?;
+        ensure!(made.status.success(), "losetup: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(OtherDisk(String::from_utf8_lossy(&made.stdout).trim().to_owned()))
+    }
+}
+
+impl Drop for OtherDisk {
+    fn drop(&mut self) {
+        let ended = std::process::Command::new("losetup").args(["--detach", &self.0]).status();
+        if !ended.is_ok_and(|status| status.success()) {
+            println!("note: {} stays", self.0);
+        }
+    }
 }

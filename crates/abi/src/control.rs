@@ -17,6 +17,8 @@ pub const OWN_ABOVE: usize = 16;
 pub const OWN_DEVICES: usize = 8;
 /// Disks and partitions beneath the daemon's own folders, a power of two.
 pub const OWN_DISKS: usize = 16;
+/// Slots of [`Policy::own_passthrough`]; a power of two.
+pub const OWN_PASSTHROUGH: usize = 32;
 
 /// Switches that the programs read on every decision; one instance, mapped into the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -85,6 +87,8 @@ pub struct Policy {
     pub own_devices: [u32; OWN_DEVICES],
     /// Block devices (`major << 20 | minor`) beneath, to which nobody writes.
     pub own_disks: [u32; OWN_DISKS],
+    /// Character devices (as `own_disks`) that hand those disks commands as they are; nobody opens them.
+    pub own_passthrough: [u32; OWN_PASSTHROUGH],
     /// 1 once a rule was counted: until then nobody looks for one.
     pub counted: u32,
     /// Reserved, zero.

@@ -3,7 +3,7 @@
 use crate::maps::Maps;
 use crate::{Error, Result, handle};
 use abi::caps::FileKey;
-use abi::control::{OWN_ABOVE, OWN_DEVICES, OWN_DISKS, OWN_FOLDERS, Policy};
+use abi::control::{OWN_ABOVE, OWN_DEVICES, OWN_DISKS, OWN_FOLDERS, OWN_PASSTHROUGH, Policy};
 use rustix::fs::{FileType, major, minor};
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,10 @@ pub(crate) fn publish(maps: &Maps, folders: Vec<OwnedFd>) -> Result<Vec<handle::
     let keys = above.into_iter().map(|(dev, ino)| FileKey { dev, ino });
     fill("folders above them", OWN_ABOVE, &mut own.own_above, keys)?;
     fill("file systems beneath them", OWN_DEVICES, &mut own.own_devices, devices.into_iter())?;
+    let passthrough: BTreeSet<u32> = disks.iter().copied().flat_map(passthrough).collect();
     fill("disks beneath them", OWN_DISKS, &mut own.own_disks, disks.into_iter())?;
+    let (what, most) = ("devices that hand those commands", OWN_PASSTHROUGH);
+    fill(what, most, &mut own.own_passthrough, passthrough.into_iter())?;
     maps.policy.set_own(&own);
     Ok(kept)
 }
@@ -74,15 +77,47 @@ fn beneath(dev: u64, found: &mut BTreeSet<u32>) {
     if !found.insert(major << 20 | minor) {
         return;
     }
-    let numbered = |folder: &Path| -> Option<u64> {
-        let text = fs::read_to_string(folder.join("dev")).ok()?;
-        let (major, minor) = text.trim().split_once(':')?;
-        Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
-    };
-    let whole = at.join("partition").exists().then(|| at.parent().and_then(&numbered)).flatten();
+    let whole = at.join("partition").exists().then(|| at.parent().and_then(numbered)).flatten();
     let slaves = fs::read_dir(at.join("slaves")).into_iter().flatten().flatten();
     let slaves = slaves.filter_map(|slave| numbered(&fs::canonicalize(slave.path()).ok()?));
     whole.into_iter().chain(slaves).for_each(|dev| beneath(dev, found));
+}
+
+/// Character devices that hand a disk commands as they are: its controller's and namespaces' (NVMe), its own (SCSI: sg,
+/// bsg).
+fn passthrough(disk: u32) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let device = format!("/sys/dev/block/{}:{}/device", disk >> 20, disk & 0xf_ffff);
+    if let Ok(device) = fs::canonicalize(device) {
+        of_device(&device, 2, &mut found);
+    }
+    found
+}
+
+/// That of a device and of what belongs to it, so many folders down.
+fn of_device(at: &Path, down: u32, found: &mut BTreeSet<u32>) {
+    let block = fs::read_link(at.join("subsystem")).is_ok_and(|class| class.ends_with("block"));
+    if let (false, Some(dev)) = (block, numbered(at)) {
+        found.insert(major(dev) << 20 | minor(dev));
+    }
+    if down == 0 || block {
+        return;
+    }
+    for entry in fs::read_dir(at).into_iter().flatten().flatten() {
+        let kind = entry.file_type();
+        // A subsystem of NVMe names its controllers by links; other links lead to what is others'.
+        let leads = entry.file_name().to_string_lossy().starts_with("nvme");
+        if kind.is_ok_and(|kind| kind.is_dir() || (kind.is_symlink() && leads)) {
+            of_device(&entry.path(), down - 1, found);
+        }
+    }
+}
+
+/// The number of a device, by its folder.
+fn numbered(folder: &Path) -> Option<u64> {
+    let text = fs::read_to_string(folder.join("dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// The block device that the mount of a file names.

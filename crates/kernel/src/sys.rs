@@ -92,6 +92,7 @@ impl SharedPolicy {
         let words = [
             (offset_of!(Policy, own_devices), &own.own_devices[..]),
             (offset_of!(Policy, own_disks), &own.own_disks[..]),
+            (offset_of!(Policy, own_passthrough), &own.own_passthrough[..]),
         ];
         for (at, list) in words {
             for (i, device) in list.iter().enumerate() {

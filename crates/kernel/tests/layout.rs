@@ -109,6 +109,7 @@ fn sizes_and_offsets_agree_with_the_compiled_programs() {
             own_above,
             own_devices,
             own_disks,
+            own_passthrough,
             counted,
             reserved,
             layout
