@@ -69,20 +69,22 @@ int BPF_PROG(file_open, struct file *f)
 		clear_suspect();
 		return report_path(a, &f->f_path, DENIAL(CGROUP_WRITE, all), 0);
 	}
-	if (is_proc(f)) {
-		__u64 what = refused_in_proc(a, f, all);
-
-		if (what) {
-			clear_suspect();
-			return report_path(a, &f->f_path, what, 0);
-		}
-	}
 	cover = cover_file(a, f, all, any);
 	if (!enough(rights_of(cover), all, any)) {
 		used = open_by_use(a, f, missing(cover, all, any));
 		if (!used) {
 			clear_suspect();
 			return report_path(a, &f->f_path, DENIAL(FILE_OPEN, all | any), 0);
+		}
+	}
+	if (is_proc(f)) {
+		__u64 what = refused_in_proc(a, f, all);
+
+		if (what) {
+			clear_suspect();
+			if (used)
+				not_opened(f);
+			return report_path(a, &f->f_path, what, 0);
 		}
 	}
 	verdict = report_path(a, &f->f_path, USE(FILE_OPEN, all | any), used ?: ruling_of(cover));

@@ -52,15 +52,24 @@ static __noinline __u64 judge_name(struct KernelAgent *a, const struct path *dir
 	return c->by ? as_use(what) : what;
 }
 
+/* `c` may have served another name: the stack is small. */
+static __always_inline int decide_change(struct KernelAgent *a, const struct path *dir, struct dentry *d,
+					 struct change *c, __u64 what)
+{
+	c->by = 0;
+	c->use.uses[0].id = c->use.uses[1].id = 0;
+	what = judge_name(a, dir, d, c, what);
+	if (!what)
+		return 0;
+	return recorded(&c->use, report_name(a, dir, d, what, c->by));
+}
+
 static __always_inline int decide_name(struct KernelAgent *a, const struct path *dir,
 				       struct dentry *d, __u32 all, __u32 any, __u64 what)
 {
 	struct change c = { .all_any = BOTH(all, any) };
 
-	what = judge_name(a, dir, d, &c, what);
-	if (!what)
-		return 0;
-	return recorded(&c.use, report_name(a, dir, d, what, c.by));
+	return decide_change(a, dir, d, &c, what);
 }
 
 /* A file is made by a use: opening it belongs to that. */
@@ -278,19 +287,20 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old,
 	struct KernelAgent *a = current_agent();
 	bool swap = flags & RENAME_EXCHANGE;
 	__u32 all = swap ? RIGHT_CREATE | RIGHT_DELETE : RIGHT_DELETE;
+	struct change c = {};
 	int refused;
 
 	settle_own_moves(false);
 	if (!a)
 		return outsider_names(old_dir, old) ?: outsider_names(new_dir, new);
-	refused = decide_name(a, old_dir, old, all, 0, DENIAL(PATH_RENAME, all));
+	c.all_any = all;
+	refused = decide_change(a, old_dir, old, &c, DENIAL(PATH_RENAME, all));
 	if (refused)
 		return refused;
 	all = swap ? RIGHT_CREATE | RIGHT_DELETE : RIGHT_CREATE;
 	/* What is replaced is lost: that takes the right to delete it or to overwrite it. */
-	refused = decide_name(a, new_dir, new, all,
-			      as(dentry, new)->d_inode ? RIGHT_DELETE | RIGHT_WRITE : 0,
-			      DENIAL(PATH_RENAME, all));
+	c.all_any = BOTH(all, as(dentry, new)->d_inode ? RIGHT_DELETE | RIGHT_WRITE : 0);
+	refused = decide_change(a, new_dir, new, &c, DENIAL(PATH_RENAME, all));
 	if (refused)
 		return refused;
 	if (would_gain(a, old_dir, old, new_dir, new) ||

@@ -157,17 +157,24 @@ static __always_inline __u64 local_cover(struct KernelAgent *a, const struct Net
 	return cover;
 }
 
-/* What a socket was connected or bound by is still a use of a rule that covers where it is. */
-static __noinline bool connected_by_use(struct KernelAgent *a, struct socket_note *note, struct NetKey *to)
+/*
+ * What a socket was connected or bound by is still a use of a rule that covers where it is. Whether that rule expires
+ * is asked anew each time: as if it did.
+ */
+static __noinline __u64 connected_by_use(struct KernelAgent *a, struct socket_note *note, struct NetKey *to)
 {
-	return any_counted() && note && still_counts(list_now(a), &note->connected) &&
-	       net_cover(list_now(a), to, WANT_COUNTED);
+	if (!any_counted() || !note || !still_counts(list_now(a), &note->connected) ||
+	    !net_cover(list_now(a), to, WANT_COUNTED))
+		return 0;
+	return 1 | COVER_EXPIRES;
 }
 
-static __noinline bool bound_by_use(struct KernelAgent *a, struct socket_note *note, const struct NetKey *local)
+static __noinline __u64 bound_by_use(struct KernelAgent *a, struct socket_note *note, const struct NetKey *local)
 {
-	return any_counted() && note && still_counts(list_now(a), &note->bound) &&
-	       local_cover(a, local, WANT_COUNTED);
+	if (!any_counted() || !note || !still_counts(list_now(a), &note->bound) ||
+	    !local_cover(a, local, WANT_COUNTED))
+		return 0;
+	return 1 | COVER_EXPIRES;
 }
 
 SEC("lsm/socket_create")

@@ -50,8 +50,14 @@ __noinline __u64 take_rights(__u64 list, struct dentry *d __arg_untrusted, struc
 		if (!by)
 			goto none;
 	}
-	if (!any)
+	/* What one use is for may be all of it. */
+	if (!any || (first && (any & out->uses[0].rights)))
 		return first;
+	if (out->uses[1].id) {
+		if (any & out->uses[1].rights)
+			return first;
+		goto none;
+	}
 	bpf_for(i, 0, RIGHT_BITS) {
 		/* A program is started by the right to start it, if there is one, and not by that to read it. */
 		__u32 bit = 1u << (RIGHT_BITS - 1 - i);
@@ -117,6 +123,12 @@ static __always_inline bool gives(const struct Taken *t, __u32 wanted)
 	return enough(t->rights, wanted & 0xff, wanted >> 8 & 0xff);
 }
 
+/* Counted rules cover the file still, where it lies now; `wanted` as take_rights() takes it. */
+static __always_inline bool reaches(struct KernelAgent *a, struct file *f, __u32 wanted)
+{
+	return enough(rights_of(cover_to_see(a, &f->f_path, wanted & 0xff, wanted >> 8)), wanted & 0xff, wanted >> 8);
+}
+
 /* What an entry of `taken` begins with: made in place, for the stack is small. */
 static const struct TakenFile no_uses;
 
@@ -133,12 +145,26 @@ static __noinline void not_opened(struct file *f)
 	bpf_map_delete_elem(&taken, &file);
 }
 
+/*
+ * A file that was made by this open: that was its use (path_mknod). The name may be another's by now that has the same
+ * address, so the rules are asked about this one, too.
+ */
+static __noinline __u64 open_what_was_made(struct KernelAgent *a, struct file *f, __u32 wanted, struct TakenFile *t)
+{
+	struct errand *e = f->f_flags & O_CREAT_BIT ? expected_use(f->f_path.dentry) : NULL;
+
+	if (!e || !still_counts(list_now(a), &e->use) || !gives(&e->use, wanted) || !reaches(a, f, wanted))
+		return 0;
+	t->uses[0] = e->use;
+	e->use.id = 0;
+	return e->use_ruling;
+}
+
 /* Opens a file by such uses: the rule of the first, or 0. */
 static __noinline __u64 open_by_use(struct KernelAgent *a, struct file *f, __u32 wanted)
 {
-	__u64 file = address_of(f), by, list = list_now(a);
+	__u64 file = address_of(f), by;
 	struct TakenFile *t;
-	struct errand *e;
 
 	if (!any_counted() || quarantined(a))
 		return 0;
@@ -147,14 +173,8 @@ static __noinline __u64 open_by_use(struct KernelAgent *a, struct file *f, __u32
 	t = bpf_map_lookup_elem(&taken, &file);
 	if (!t)
 		return 0;
-	/* It was made by this open: that was its use (path_mknod). */
-	e = f->f_flags & O_CREAT_BIT ? expected_use(f->f_path.dentry) : NULL;
-	if (e && still_counts(list, &e->use) && gives(&e->use, wanted)) {
-		t->uses[0] = e->use;
-		e->use.id = 0;
-		return e->use_ruling;
-	}
-	by = take_rights(list, as(dentry, f->f_path.dentry), mount_of(f->f_path.mnt), wanted, t);
+	by = open_what_was_made(a, f, wanted, t) ?:
+	     take_rights(list_now(a), as(dentry, f->f_path.dentry), mount_of(f->f_path.mnt), wanted, t);
 	if (!by)
 		bpf_map_delete_elem(&taken, &file);
 	return by;
@@ -181,7 +201,8 @@ static __noinline bool used_on(struct KernelAgent *a, struct file *f, __u64 cove
 		have |= t->uses[0].rights;
 	if (still_counts(list, &t->uses[1]))
 		have |= t->uses[1].rights;
-	return enough(have, all, any);
+	/* As without a count: what is moved out of what a rule covers is out of reach. */
+	return enough(have, all, any) && reaches(a, f, BOTH(all, any));
 }
 
 /* The file whose rule it was got by, for who keeps something of it. */
@@ -193,7 +214,7 @@ static __always_inline __u32 used_by(struct file *f)
 }
 
 /* A use by name: of a file that is made, removed, renamed, cut or altered. The rule of the first, or 0. */
-static __noinline __u64 change_by_use(struct KernelAgent *a, struct dentry *d, struct mount *m, __u32 wanted,
+static __always_inline __u64 change_by_use(struct KernelAgent *a, struct dentry *d, struct mount *m, __u32 wanted,
 				      struct TakenFile *t)
 {
 	if (!any_counted() || quarantined(a))

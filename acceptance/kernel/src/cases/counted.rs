@@ -1,11 +1,14 @@
 //! Rules that may be used so often and no more: what is a use, what is none, and that none is ever had too many.
 
+use super::revoke::boottime;
 use crate::world::{Actor, Given, World, await_that, counted, net, on, rule, show};
-use abi::Capability::{FsCreate, FsDelete, FsExec, FsRead, FsWrite, IpcUnix, NetBind, NetConnect};
+use abi::Capability::{
+    Device, FsCreate, FsDelete, FsExec, FsRead, FsWrite, IpcUnix, NetBind, NetConnect,
+};
 use abi::event::{EVENT_USE, Event, Hook};
 use anyhow::Result;
 use kernel::{KernelScope, Remains};
-use libc::{EACCES, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, SOCK_DGRAM};
+use libc::{EACCES, O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, SOCK_DGRAM};
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -107,6 +110,12 @@ fn other_rights(w: &World) -> Result<()> {
     w.allowed(&a, &format!("pread {fd}"));
     w.denied(&a, &format!("open /data/ok/g {O_RDWR}"), EACCES, Hook::FileOpen);
     left(w, key, 1, "after an open that lacked the other right");
+    w.end(&a)?;
+    // What one rule gives is one use, whichever of it is asked for.
+    let device = counted(on(Device, "/data/ok/f"), FIRST + 110, 2);
+    let a = w.agent(&[device])?;
+    w.allowed(&a, &format!("open /data/ok/f {}", O_RDWR | O_APPEND));
+    left(w, FIRST + 110, 1, "after both rights of a device");
     w.end(&a)
 }
 
@@ -115,7 +124,7 @@ fn regranted(w: &World) -> Result<()> {
     let key = FIRST + 4;
     let a = w.agent(&[counted(on(FsRead, "/data/ok"), key, 1)])?;
     let fd = w.allowed(&a, "open /data/ok/f 0");
-    // A set that is made anew, with the rule at the same place or not, begins no new counter.
+    // A set that is made anew begins no new counter.
     for rules in [vec![], vec![on(FsRead, "/data/ro")]] {
         let all = [vec![counted(on(FsRead, "/data/ok"), key, 9)], rules].concat();
         w.apply(&a, &all)?;
@@ -198,6 +207,16 @@ fn moved(w: &World) -> Result<()> {
     let a = w.agent(&[on(FsDelete, "/data/no"), on(FsCreate, "/data/out"), reads.clone()])?;
     w.denied(&a, "rename /data/no/x /data/out/x", EACCES, Hook::PathRename);
     w.end(&a)?;
+    // What is moved out of a counted right is out of its reach, however it was opened.
+    let c = w.agent(&[counted(on(FsRead, "/data/ok/a"), key + 3, 1)])?;
+    let fd = w.allowed(&c, "open /data/ok/a/b/c/d/e/f/deep 0");
+    w.allowed(&c, &format!("pread {fd}"));
+    fs::rename("/data/ok/a/b", "/data/no/b")?;
+    w.denied(&c, &format!("pread {fd}"), EACCES, Hook::FilePermission);
+    w.denied(&c, &format!("mmap {fd} 1 1"), EACCES, Hook::MmapFile);
+    fs::rename("/data/no/b", "/data/ok/a/b")?;
+    w.allowed(&c, &format!("pread {fd}"));
+    w.end(&c)?;
     let b = w.agent(&both)?;
     w.allowed(&b, "rename /data/no/x /data/out/x");
     left(w, key, 0, "of the old name");
@@ -254,10 +273,34 @@ fn connections(w: &World) -> Result<()> {
     w.apply(&a, &[counted(to(32), key + 1, 1)])?;
     w.denied(&a, &format!("send {s}"), EACCES, Hook::SocketSendmsg);
     w.end(&a)?;
+    expired(w)?;
     // One that may be used so often hides none that may always be.
     let a = w.agent(&[counted(to(32), key + 2, 1), to(8)])?;
     w.allowed(&a, "connect 127.0.0.1 1201");
     left(w, key + 2, 1, "beside a wider rule");
+    w.end(&a)
+}
+
+/// A connection that was made by a use goes no further than its right, without anybody who takes that away.
+fn expired(w: &World) -> Result<()> {
+    let _listener = TcpListener::bind("127.0.0.1:1206")?;
+    let to = |port| net(NetConnect, "127.0.0.1", 32, port);
+    let (mut lasts, mut soon, mut s) = (600_000_000, 0, -1);
+    let a = w.agent(&[])?;
+    let key = std::cell::Cell::new(FIRST + 120);
+    let used = await_that(|| {
+        (soon, lasts) = (boottime() + lasts, lasts * 2);
+        key.set(key.get() + 1);
+        let right = Given { expires_ns: soon, ..counted(to(1206), key.get(), 1) };
+        let given = w.apply(&a, &[right]);
+        s = a.tell("connect 127.0.0.1 1206");
+        given.is_ok() && s >= 0 && a.tell(&format!("send {s}")) >= 0
+    });
+    w.check("it is used until then", used, || show(s));
+    while boottime() <= soon {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    w.denied(&a, &format!("send {s}"), EACCES, Hook::SocketSendmsg);
     w.end(&a)
 }
 

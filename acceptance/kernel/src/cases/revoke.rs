@@ -197,7 +197,7 @@ fn rule_of_open(w: &World, a: &Actor, flags: i32) -> Option<u32> {
 }
 
 #[allow(unsafe_code)]
-fn boottime() -> u64 {
+pub(super) fn boottime() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the answer goes into a live local variable.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
