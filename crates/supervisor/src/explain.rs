@@ -23,6 +23,8 @@ pub enum Reason {
     Removed(RemovedRule),
     /// A rule covers it that may be used so often and no more.
     UsedUp(Rule),
+    /// Such a rule covers it, and this goes on with something that none of its uses got, or is no use of it.
+    NoUse(Rule),
     /// A rule covers it by now: it was given after the attempt.
     HeldNow(Rule),
     /// A rule covered its name then too: the name leads to something else than when the rule was
@@ -54,6 +56,10 @@ impl fmt::Display for Reason {
                 Removal::Replaced => write!(f, "{} was granted anew since", gone.rule),
             },
             Self::UsedUp(rule) => write!(f, "every use of {rule} that it was given is used up"),
+            Self::NoUse(rule) => write!(
+                f,
+                "{rule} is for so many uses, and what this goes on with was got by none of them"
+            ),
             Self::HeldNow(rule) => write!(f, "it was not held then; {rule} allows it now"),
             Self::Replaced(rule) => write!(
                 f,
@@ -73,6 +79,23 @@ impl fmt::Display for Reason {
         }
     }
 }
+
+/// Operations that get nothing: they go on with what is open, connected or bound.
+const GOES_ON: [&str; 13] = [
+    "egress",
+    "file_fcntl",
+    "file_ioctl",
+    "file_ioctl_change",
+    "file_lock",
+    "file_mprotect",
+    "file_permission",
+    "file_receive",
+    "file_truncate",
+    "mmap_file",
+    "path_notify",
+    "socket_accept",
+    "socket_recvmsg",
+];
 
 /// One refused attempt, explained.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,7 +175,10 @@ fn reason(agent: &Agent, attempt: &Attempt, wanted: Option<&Rule>) -> Reason {
         let rule = held.rule.rule.clone();
         let then = held.since_ns <= attempt.boot_ns && held.rule.is_alive(attempt.boot_ns);
         if then && held.rule.counter.is_some() {
-            return Reason::UsedUp(rule);
+            return match GOES_ON.contains(&attempt.operation.as_str()) {
+                true => Reason::NoUse(rule),
+                false => Reason::UsedUp(rule),
+            };
         }
         return if then { Reason::Replaced(rule) } else { Reason::HeldNow(rule) };
     }

@@ -316,6 +316,10 @@ fn a_use_too_many_is_explained() {
     let told = &s.explain(a).unwrap()[0];
     assert_eq!(told.reason, Reason::UsedUp(rule("fs.read=/c")));
     assert_eq!(told.allow, Some(rule("fs.read=/c/d")));
+    // What is no use of it does not say that there is none left.
+    let watch = Attempt { boot_ns: 6, ..attempt(Capability::FsRead, "/c/e") };
+    s.deny(a, Attempt { operation: "path_notify".to_owned(), ..watch }).unwrap();
+    assert_eq!(s.explain(a).unwrap()[0].reason, Reason::NoUse(rule("fs.read=/c")));
     // What is not counted was looked at first.
     s.grant(a, "fs.read=/", 9).unwrap();
     assert!(matches!(s.explain(a).unwrap()[0].reason, Reason::HeldNow(_)));
